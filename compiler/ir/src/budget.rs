@@ -1,0 +1,111 @@
+//! The one door for sizes that come from outside: checked products, one limit per tensor, one for all live tensors.
+
+use crate::{DType, Error, Result};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+static TENSOR_LIMIT: AtomicUsize = AtomicUsize::new(2 << 30);
+static TOTAL_LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+
+/// Highest rank any tensor may have.
+pub const MAX_RANK: usize = 64;
+
+/// Sets the largest size in bytes of one tensor (default 2 GiB).
+pub fn set_tensor_limit(bytes: usize) {
+    TENSOR_LIMIT.store(bytes, Relaxed);
+}
+
+/// Sets the largest sum in bytes of all tensors alive at once (default: none).
+pub fn set_total_limit(bytes: usize) {
+    TOTAL_LIMIT.store(bytes, Relaxed);
+}
+
+/// Bytes held by owned tensors right now.
+pub fn live() -> usize {
+    LIVE.load(Relaxed)
+}
+
+/// Number of elements of `shape`, or an error when the product overflows or the rank is out of bounds.
+pub fn elements(shape: &[usize]) -> Result<usize> {
+    if shape.len() > MAX_RANK {
+        return Err(Error::limit(format!("rank {} is above the limit of {MAX_RANK}", shape.len())));
+    }
+    if shape.contains(&0) {
+        return Ok(0);
+    }
+    shape
+        .iter()
+        .try_fold(1usize, |n, &d| n.checked_mul(d))
+        .filter(|&n| n <= isize::MAX as usize / 16)
+        .ok_or_else(|| Error::limit(format!("shape {shape:?} has too many elements")))
+}
+
+/// Bytes of a tensor of `dtype` and `shape`, checked against the per-tensor limit.
+pub fn bytes(dtype: DType, shape: &[usize]) -> Result<usize> {
+    let n = dtype.storage_bytes(elements(shape)?);
+    check(n)
+        .map_err(|e| Error { message: format!("{dtype} tensor of shape {shape:?}: {}", e.message), ..e })?;
+    Ok(n)
+}
+
+/// Checks a byte count against the per-tensor limit and what is left of the total.
+pub fn check(bytes: usize) -> Result<()> {
+    let limit = TENSOR_LIMIT.load(Relaxed);
+    if bytes > limit {
+        return Err(Error::limit(format!("needs {bytes} bytes, the limit for one tensor is {limit}")));
+    }
+    let (total, live) = (TOTAL_LIMIT.load(Relaxed), live());
+    if live.saturating_add(bytes) > total {
+        return Err(Error::limit(format!(
+            "needs {bytes} bytes on top of {live} in use, the limit is {total}"
+        )));
+    }
+    Ok(())
+}
+
+/// An empty vector with room for `n` elements, checked and reserved fallibly.
+pub fn vec<T>(n: usize) -> Result<Vec<T>> {
+    let bytes =
+        n.checked_mul(size_of::<T>()).ok_or_else(|| Error::limit(format!("{n} elements overflow")))?;
+    check(bytes)?;
+    let mut v = Vec::new();
+    v.try_reserve_exact(n).map_err(|_| Error::limit(format!("cannot allocate {bytes} bytes")))?;
+    Ok(v)
+}
+
+/// `n` copies of `x`, checked and reserved fallibly.
+pub fn filled<T: Clone>(n: usize, x: T) -> Result<Vec<T>> {
+    let mut v = vec(n)?;
+    v.resize(n, x);
+    Ok(v)
+}
+
+/// A share of the live total, given back on drop.
+pub(crate) struct Charge(usize);
+
+impl Charge {
+    pub(crate) fn new(bytes: usize) -> Self {
+        LIVE.fetch_add(bytes, Relaxed);
+        Charge(bytes)
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        LIVE.fetch_sub(self.0, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn overflow_and_limits_are_errors() {
+        assert!(elements(&[1 << 40, 1 << 40]).is_err());
+        assert_eq!(elements(&[1 << 40, 0, 1 << 40]).unwrap(), 0);
+        assert!(elements(&[1; 65]).is_err());
+        assert!(bytes(DType::F32, &[1 << 40]).is_err());
+        assert!(vec::<u64>(usize::MAX).is_err());
+    }
+}

@@ -1,0 +1,121 @@
+//! Running a graph: the trait all engines implement, and the reference walk over operator semantics.
+
+use crate::{Def, Error, EvalCx, Graph, NodeId, Result, Value, ValueId};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Values by graph-input name.
+pub type Feeds = BTreeMap<String, Value>;
+
+/// Results of a run: graph outputs in order, then the tapped values in the order asked.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    pub outputs: Vec<Value>,
+    pub taps: Vec<Value>,
+}
+
+/// An engine that runs graphs.
+pub trait Evaluate: Sync {
+    /// Runs `graph` on `inputs`; `taps` are extra values to return.
+    fn run(&self, graph: &Graph, inputs: &Feeds, taps: &[ValueId]) -> Result<Outcome>;
+    /// Median wall time of one run, or `None` when this engine's speed means nothing.
+    fn time(&self, _graph: &Graph, _inputs: &Feeds) -> Option<Duration> {
+        None
+    }
+}
+
+/// Walks the graph and evaluates each operator's reference semantics.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Reference;
+
+impl Evaluate for Reference {
+    fn run(&self, graph: &Graph, inputs: &Feeds, taps: &[ValueId]) -> Result<Outcome> {
+        let mut values = Vec::with_capacity(graph.inputs().len());
+        for &v in graph.inputs() {
+            let name = graph.value_name(v);
+            let x = inputs.get(name).ok_or_else(|| {
+                Error::data(format!("input '{name}' is missing; the model takes {}", graph.input_summary()))
+            })?;
+            graph
+                .ty(v)
+                .merge(&x.value_type())
+                .map_err(|e| Error { blame: crate::Blame::Data, ..e.tensor(name) })?;
+            values.push(x.clone());
+        }
+        walk(graph, values, &[], taps)
+    }
+}
+
+/// Runs a subgraph on formal inputs and captures with the reference semantics.
+pub fn run_subgraph(graph: &Graph, inputs: Vec<Value>, captures: &[Value]) -> Result<Vec<Value>> {
+    Ok(walk(graph, inputs, captures, &[])?.outputs)
+}
+
+fn walk(graph: &Graph, inputs: Vec<Value>, captures: &[Value], taps: &[ValueId]) -> Result<Outcome> {
+    let order = graph.order()?;
+    let last = last_use(graph, &order, taps);
+    let mut env: BTreeMap<ValueId, Value> = graph.inputs().iter().copied().zip(inputs).collect();
+    for (i, &id) in order.iter().enumerate() {
+        let node = graph.node(id)?;
+        let results =
+            step(graph, id, &env, captures).map_err(|e| e.at(&node.name, &crate::qualified(node.op)))?;
+        for (o, v) in node.outputs().iter().zip(results) {
+            if let Some(o) = o {
+                env.insert(*o, v);
+            }
+        }
+        env.retain(|v, _| last[v.index()] > i);
+    }
+    let get = |v: ValueId| lookup(graph, v, &env, captures);
+    Ok(Outcome {
+        outputs: graph.outputs().iter().map(|o| get(o.value)).collect::<Result<_>>()?,
+        taps: taps.iter().map(|&t| get(t)).collect::<Result<_>>()?,
+    })
+}
+
+fn step(graph: &Graph, id: NodeId, env: &BTreeMap<ValueId, Value>, captures: &[Value]) -> Result<Vec<Value>> {
+    let node = graph.node(id)?;
+    let get = |v: ValueId| lookup(graph, v, env, captures);
+    let inputs: Vec<Option<Value>> =
+        node.inputs().iter().map(|v| v.map(get).transpose()).collect::<Result<_>>()?;
+    let caps: Vec<Value> = node.captures().iter().map(|&v| get(v)).collect::<Result<_>>()?;
+    let subgraph = |g: &Graph, ins: Vec<Value>| run_subgraph(g, ins, &caps);
+    let cx = EvalCx {
+        node: &node.name,
+        attrs: &node.attrs,
+        inputs: &inputs,
+        captures: &caps,
+        outputs: node.outputs().len(),
+        subgraph: &subgraph,
+    };
+    let results = node.op.eval(&cx)?;
+    let wanted = node.outputs().iter().rposition(Option::is_some).map_or(0, |p| p + 1);
+    if results.len() < wanted {
+        return Err(Error::internal(format!("gave {} outputs, {wanted} are read", results.len())));
+    }
+    Ok(results)
+}
+
+fn lookup(graph: &Graph, v: ValueId, env: &BTreeMap<ValueId, Value>, captures: &[Value]) -> Result<Value> {
+    match graph.def(v) {
+        Def::Initializer(t) => Ok(Value::Tensor(t.clone())),
+        Def::Capture(i) => {
+            captures.get(*i).cloned().ok_or_else(|| Error::internal(format!("capture {i} is missing")))
+        }
+        _ => env
+            .get(&v)
+            .cloned()
+            .ok_or_else(|| Error::model(format!("value '{}' is never computed", graph.value_name(v)))),
+    }
+}
+
+/// Position in `order` of the last reader of each value; `usize::MAX` for outputs and taps.
+fn last_use(graph: &Graph, order: &[NodeId], taps: &[ValueId]) -> Vec<usize> {
+    let mut last = vec![0usize; graph.value_bound()];
+    for (i, &id) in order.iter().enumerate() {
+        graph.get(id).into_iter().flat_map(|n| n.reads()).for_each(|v| last[v.index()] = i);
+    }
+    let kept = graph.outputs().iter().map(|o| o.value).chain(taps.iter().copied());
+    kept.for_each(|v| last[v.index()] = usize::MAX);
+    last
+}
