@@ -1,9 +1,48 @@
 //! Every operator, described once: `ls` of this folder is the operator list, one family a file.
 #![deny(unsafe_code)]
 
+mod attention;
+mod binary;
+pub mod broadcast;
+mod cast;
+mod concat;
+mod constant;
+mod control;
+mod conv;
+mod conv_transpose;
+mod einsum;
+mod gather;
+mod image;
+mod integer;
+mod logic;
+mod loss;
+mod matmul;
+mod microsoft;
+mod normalize;
 mod op;
+mod packed;
+mod pad;
+mod pool;
+mod quantize;
+mod random;
+mod reduce;
+mod reshape;
+mod resize;
+mod rnn;
+mod scatter;
 #[allow(dead_code)] // one row per operator of the specification, including those without semantics here yet
 mod schema;
+mod select;
+mod sequence;
+mod shape;
+mod signal;
+mod slice;
+mod softmax;
+mod sort;
+mod strings;
+mod transpose;
+mod unary;
+mod variadic;
 
 pub use op::Op;
 
@@ -12,7 +51,46 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 /// All operators, by family.
-pub static FAMILIES: &[&[&dyn Operator]] = &[];
+pub static FAMILIES: &[&[&dyn Operator]] = &[
+    unary::OPERATORS,
+    binary::OPERATORS,
+    logic::OPERATORS,
+    select::OPERATORS,
+    variadic::OPERATORS,
+    cast::OPERATORS,
+    quantize::OPERATORS,
+    integer::OPERATORS,
+    random::OPERATORS,
+    strings::OPERATORS,
+    microsoft::OPERATORS,
+    matmul::OPERATORS,
+    einsum::OPERATORS,
+    conv::OPERATORS,
+    conv_transpose::OPERATORS,
+    pool::OPERATORS,
+    normalize::OPERATORS,
+    softmax::OPERATORS,
+    reduce::OPERATORS,
+    attention::OPERATORS,
+    rnn::OPERATORS,
+    loss::OPERATORS,
+    image::OPERATORS,
+    resize::OPERATORS,
+    packed::OPERATORS,
+    shape::OPERATORS,
+    reshape::OPERATORS,
+    slice::OPERATORS,
+    concat::OPERATORS,
+    gather::OPERATORS,
+    scatter::OPERATORS,
+    pad::OPERATORS,
+    transpose::OPERATORS,
+    sort::OPERATORS,
+    constant::OPERATORS,
+    control::OPERATORS,
+    sequence::OPERATORS,
+    signal::OPERATORS,
+];
 
 /// The operators of this crate, found by name.
 pub struct Standard;

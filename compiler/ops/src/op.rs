@@ -6,6 +6,9 @@ use ir::{Value, ValueId, ValueType};
 /// Appends the meaning of a node in other operators; see [`Operator::expand`].
 pub type Expand = fn(&mut Graph, NodeId, &dyn Lookup) -> Result<Option<Vec<Option<ValueId>>>>;
 
+/// Element-wise known values of a shape-arithmetic output.
+pub type ShapeValue = fn(&InferCx) -> Option<Vec<Dim>>;
+
 /// A row of an operator table. Build with [`Op::new`] and the `const` setters.
 pub struct Op {
     name: &'static str,
@@ -13,7 +16,7 @@ pub struct Op {
     signature: &'static Signature,
     infer: fn(&InferCx) -> Result<Vec<ValueType>>,
     eval: fn(&EvalCx) -> Result<Vec<Value>>,
-    shape_value: Option<fn(&InferCx) -> Option<Vec<Dim>>>,
+    shape_value: Option<ShapeValue>,
     kind: fn(&Attrs) -> Kind,
     expand: Option<Expand>,
     accuracy: Accuracy,
@@ -52,7 +55,7 @@ impl Op {
         self
     }
     /// Element-wise known values of a shape-arithmetic output.
-    pub const fn shape_value(mut self, f: fn(&InferCx) -> Option<Vec<Dim>>) -> Op {
+    pub const fn shape_value(mut self, f: ShapeValue) -> Op {
         self.shape_value = Some(f);
         self
     }

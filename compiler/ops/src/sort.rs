@@ -1,0 +1,3 @@
+use ir::Operator;
+
+pub static OPERATORS: &[&dyn Operator] = &[];
