@@ -642,6 +642,18 @@ impl Graph {
             .join(", ")
     }
 
+    /// Gives captures new numbers; those mapped to `None` must have no readers and go.
+    pub fn renumber_captures(&mut self, number: &dyn Fn(usize) -> Option<usize>) {
+        for i in 0..self.values.len() {
+            if let Def::Capture(old) = self.values[i].def {
+                match number(old) {
+                    Some(new) => self.values[i].def = Def::Capture(new),
+                    None => self.kill(ValueId(i as u32)),
+                }
+            }
+        }
+    }
+
     /// Dtype of a value when known.
     pub fn dtype(&self, v: ValueId) -> Option<DType> {
         self.ty(v).dtype()

@@ -1,1 +1,129 @@
-//! compress-exact
+//! Meaning-preserving rewrites: tables of rules on an e-graph, and the folding around it.
+#![deny(unsafe_code)]
+
+mod convert;
+mod cost;
+mod extract;
+mod facts;
+mod fold;
+mod language;
+mod rule;
+mod rules;
+
+pub use fold::Growth;
+pub use rule::{Cx, Level, Right, Rule};
+pub use rules::all as rules;
+
+use egg::{Runner, SimpleScheduler, StopReason};
+use ir::{Error, Graph, Result};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Saturation stops after this many rounds.
+const ROUNDS: usize = 24;
+/// Rewriting and folding alternate at most this often.
+const PASSES: usize = 3;
+
+/// What to rewrite for.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    pub level: Level,
+    pub growth: Growth,
+}
+
+impl Options {
+    /// For a file that any runtime may load.
+    pub const PORTABLE: Options = Options { level: Level::Portable, growth: Growth::Never };
+    /// For running here and now.
+    pub const RUNTIME: Options = Options { level: Level::Runtime, growth: Growth::Allowed };
+}
+
+/// What happened, for reports.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trace {
+    pub nodes_before: usize,
+    pub nodes_after: usize,
+    /// Firings by rule name; firing does not mean the result was selected.
+    pub fired: BTreeMap<&'static str, usize>,
+    pub folded: usize,
+    pub merged_initializers: usize,
+    /// Why saturation stopped, when it was not saturation.
+    pub stopped: Option<String>,
+}
+
+/// Rewrites `graph` into the cheapest equal graph found. Types are inferred on the way.
+pub fn optimize(graph: &Graph, options: Options) -> Result<(Graph, Trace)> {
+    let rules: Vec<&'static Rule> = rules().filter(|r| r.level <= options.level).collect();
+    optimize_with(graph, options, &rules)
+}
+
+/// As [`optimize`] with a chosen set of rules.
+pub fn optimize_with(graph: &Graph, options: Options, rules: &[&'static Rule]) -> Result<(Graph, Trace)> {
+    let mut trace = Trace { nodes_before: graph.node_count(), ..Trace::default() };
+    let mut g = graph.clone();
+    for _ in 0..PASSES {
+        let before = g.node_count();
+        simplify(&mut g, options, &mut trace)?;
+        g = saturate(&g, rules, &mut trace)?;
+        simplify(&mut g, options, &mut trace)?;
+        if g.node_count() == before {
+            break;
+        }
+    }
+    fold::for_each_body(&mut g, &mut |body| {
+        let (new, inner) = optimize_with(body, options, rules)?;
+        *body = new;
+        inner.fired.into_iter().for_each(|(k, v)| *trace.fired.entry(k).or_default() += v);
+        Ok(())
+    })?;
+    let mut g = g.compacted()?;
+    ir::infer(&mut g)?;
+    trace.nodes_after = g.node_count();
+    Ok((g, trace))
+}
+
+/// Everything that needs no e-graph, to a fixed point.
+fn simplify(g: &mut Graph, options: Options, trace: &mut Trace) -> Result<()> {
+    loop {
+        ir::infer(g)?;
+        let mut changed = fold::drop_identities(g)?;
+        changed += fold::fold_shapes(g)?;
+        changed += fold::fold_constants(g, options.growth)?;
+        changed += fold::inline_branches(g)?;
+        trace.folded += changed;
+        trace.merged_initializers += fold::merge_equal_initializers(g)?;
+        g.prune();
+        if changed == 0 {
+            return Ok(());
+        }
+        *g = g.compacted()?;
+    }
+}
+
+fn saturate(g: &Graph, rules: &[&'static Rule], trace: &mut Trace) -> Result<Graph> {
+    let compiled =
+        rules.iter().map(|r| r.compile()).collect::<Result<Vec<_>, _>>().map_err(Error::internal)?;
+    let entered = convert::enter(g)?;
+    let runner = Runner::default()
+        .with_egraph(entered.egraph)
+        .with_scheduler(SimpleScheduler)
+        .with_iter_limit(ROUNDS)
+        .with_node_limit(20_000 + 40 * entered.chosen.len())
+        // A safety net only: node and round limits are what stops, so that results do not depend on speed.
+        .with_time_limit(Duration::from_secs(600))
+        .run(&compiled);
+    if let Some(reason) = &runner.stop_reason
+        && !matches!(reason, StopReason::Saturated)
+    {
+        trace.stopped = Some(format!("{reason:?}"));
+    }
+    let egraph = runner.egraph;
+    if let Some(c) = egraph.analysis.conflicts.first() {
+        return Err(Error::internal(format!("a rewrite changed a type: {c}")));
+    }
+    for (name, n) in &egraph.analysis.fired {
+        *trace.fired.entry(name).or_default() += n;
+    }
+    let selected = extract::extract(&egraph, &entered.roots, &entered.chosen);
+    convert::leave(g, &egraph, &entered.roots, &selected)
+}

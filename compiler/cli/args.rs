@@ -1,0 +1,160 @@
+//! The command line, declared once; clap derives parser and help from it.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Compress a trained ONNX model inside a quality budget, and run it.
+///
+/// `compress MODEL` writes MODEL.compressed.onnx (plain ONNX that every runtime loads) with a report that says, for every
+/// layer, what was done, what it saved and what it cost. The file is written only if it is smaller and inside the budget,
+/// measured in that run.
+#[derive(Debug, Parser)]
+#[command(
+    name = "compress",
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = "Exit codes: 0 done · 1 model or data bad or unsupported · 2 usage · 3 goal not reachable or nothing gained \
+                  (no file written) · 4 self-check failed · 130 interrupted"
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub compress: CompressArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a model on inputs from an npz file.
+    Run(RunArgs),
+    /// Apply exact rewrites only: same answers, fewer and cheaper operators.
+    Optimize(OptimizeArgs),
+    /// Show inputs, outputs, operators, parameters, bytes and MACs per layer, and what is not supported.
+    Inspect(InspectArgs),
+    /// Measure latency, load time and peak memory.
+    Bench(BenchArgs),
+    /// Compare two models' outputs and name the first layer that diverges.
+    Diff(DiffArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct CompressArgs {
+    /// The trained model (ONNX).
+    #[arg(required = true)]
+    pub model: Option<PathBuf>,
+    /// Where to write [default: MODEL.compressed.onnx].
+    #[arg(short, long, value_name = "OUT")]
+    pub output: Option<PathBuf>,
+    /// Sample inputs: an npz (arrays named after model inputs, first axis = samples, optional integer `labels`), an npy, or a
+    /// directory of npz. Part calibrates, part is held back to check the result. Without data only methods that need none are used.
+    #[arg(long, alias = "calib", value_name = "D.npz")]
+    pub data: Option<PathBuf>,
+    /// Largest loss of quality: `1%` of the original's metric, `0.5pt` absolute points, or a fraction such as `0.01`.
+    #[arg(long, value_name = "X", conflicts_with_all = ["target_size", "target_ratio"])]
+    pub max_drop: Option<String>,
+    /// Largest file instead of a quality budget: `25%` of the input's bytes, or bytes such as `5MB`.
+    #[arg(long, value_name = "S", conflicts_with = "target_ratio")]
+    pub target_size: Option<String>,
+    /// How many times smaller: `--target-ratio 4` is `--target-size 25%`.
+    #[arg(long, value_name = "N")]
+    pub target_ratio: Option<f64>,
+    /// Only these methods, separated by commas (see the names in a report).
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub methods: Option<Vec<String>>,
+    /// Fix the method of layers whose name matches: `--layer '^head/=keep'`. Repeatable; the last match wins.
+    #[arg(long, value_name = "REGEX=METHOD")]
+    pub layer: Vec<String>,
+    /// Worker threads [default: all cores]. The output does not depend on it.
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Seed of every random choice.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Overwrite existing output files.
+    #[arg(long)]
+    pub force: bool,
+    /// Search and report on the terminal, but write nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print the report as JSON on stdout.
+    #[arg(long)]
+    pub json: bool,
+    /// Print errors only.
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Bound on tensor memory, such as `2G` [default: from the model's size].
+    #[arg(long, value_name = "BYTES")]
+    pub max_memory: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    pub model: PathBuf,
+    /// Arrays named after the model's inputs. bfloat16 travels as uint16, float 8 and 4 as uint8, (u)int4/2 as (u)int8.
+    #[arg(long, value_name = "IN.npz")]
+    pub inputs: PathBuf,
+    /// Where to write the outputs, named after the model's outputs; an existing file is replaced.
+    #[arg(long, value_name = "OUT.npz")]
+    pub outputs: PathBuf,
+    /// Worker threads.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub threads: usize,
+    /// Use the reference evaluator instead of generated code: slow, and the definition of right.
+    #[arg(long)]
+    pub reference: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct OptimizeArgs {
+    pub model: PathBuf,
+    #[arg(short, long, value_name = "OUT")]
+    pub output: PathBuf,
+    /// Overwrite an existing output file.
+    #[arg(long)]
+    pub force: bool,
+    /// Print what was rewritten as JSON on stdout.
+    #[arg(long)]
+    pub json: bool,
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    pub model: PathBuf,
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    pub model: PathBuf,
+    /// Inputs to time on; without them, seeded random values of the model's shapes.
+    #[arg(long, value_name = "IN.npz")]
+    pub inputs: Option<PathBuf>,
+    /// Size of an input whose shape is not fixed: `--shape input=1x3x224x224`. Repeatable.
+    #[arg(long, value_name = "NAME=DIMS")]
+    pub shape: Vec<String>,
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub threads: usize,
+    /// Time per fused group, with its share and its fraction of this machine's measured roof.
+    #[arg(long)]
+    pub profile: bool,
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    pub a: PathBuf,
+    pub b: PathBuf,
+    /// Inputs to compare on; without them, seeded random values.
+    #[arg(long, alias = "calib", value_name = "D.npz")]
+    pub data: Option<PathBuf>,
+    /// Compare on at most this many samples.
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub samples: usize,
+    #[arg(long)]
+    pub json: bool,
+}

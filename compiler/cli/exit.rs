@@ -1,0 +1,66 @@
+//! Exit codes and the one line on stderr that goes with each.
+
+use ir::{Blame, Error};
+use std::fmt;
+
+/// Why the program ends other than well. The discriminant is the exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Code {
+    /// The model or the data is bad or unsupported.
+    Bad = 1,
+    Usage = 2,
+    /// The goal cannot be reached, or nothing was gained; no file was written.
+    NoGain = 3,
+    /// The written file did not behave as promised.
+    SelfCheck = 4,
+    Interrupted = 130,
+}
+
+#[derive(Debug)]
+pub struct Failure {
+    pub code: Code,
+    pub message: String,
+}
+
+pub type Result<T = (), E = Failure> = std::result::Result<T, E>;
+
+impl Failure {
+    pub fn bad(message: impl Into<String>) -> Failure {
+        Failure { code: Code::Bad, message: message.into() }
+    }
+    pub fn usage(message: impl Into<String>) -> Failure {
+        Failure { code: Code::Usage, message: message.into() }
+    }
+    pub fn no_gain(message: impl Into<String>) -> Failure {
+        Failure { code: Code::NoGain, message: message.into() }
+    }
+    pub fn self_check(message: impl Into<String>) -> Failure {
+        Failure { code: Code::SelfCheck, message: message.into() }
+    }
+    /// Prefixes the message with what was being worked on.
+    pub fn on(mut self, what: impl fmt::Display) -> Failure {
+        self.message = format!("{what}: {}", self.message);
+        self
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(e: Error) -> Failure {
+        let code = if e.blame == Blame::Internal { Code::SelfCheck } else { Code::Bad };
+        Failure { code, message: e.to_string() }
+    }
+}
+
+impl fmt::Display for Failure {
+    /// One line, whatever the cause put into the message.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, part) in self.message.split(['\n', '\r']).filter(|p| !p.trim().is_empty()).enumerate() {
+            if i > 0 {
+                f.write_str("; ")?;
+            }
+            part.trim().chars().filter(|c| !c.is_control()).try_for_each(|c| write!(f, "{c}"))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,64 @@
+//! Cost of one operator, in units of one float moved: element traffic plus arithmetic, with a fixed price per node.
+
+use crate::facts::{Egraph, operator};
+use crate::language::{ENode, Symbol};
+use ir::{Dim, ValueType};
+
+/// Fixed price of a node: dispatch, and one more intermediate to keep.
+const NODE: f64 = 400.0;
+/// Size assumed for a dimension that is not known.
+const UNKNOWN: f64 = 64.0;
+/// Multiply-adds that take as long as moving one float.
+const FLOPS_PER_MOVE: f64 = 8.0;
+
+fn elements(t: Option<&ValueType>) -> f64 {
+    let Some(shape) = t.and_then(ValueType::shape) else { return UNKNOWN * UNKNOWN };
+    shape.iter().enumerate().map(|(i, d)| dim(d, i)).product()
+}
+
+fn dim(d: &Dim, position: usize) -> f64 {
+    match d {
+        Dim::Known(n) => *n as f64,
+        _ if position == 0 => 1.0,
+        _ => UNKNOWN,
+    }
+}
+
+/// Price of an e-node by itself; what only depends on constants is computed once and nearly free.
+pub fn cost(egraph: &Egraph, id: egg::Id, node: &ENode) -> f64 {
+    let Some(op) = operator(node) else {
+        return if matches!(node.symbol, Symbol::Opaque(_)) { NODE } else { 0.0 };
+    };
+    let out = egraph[id].data.types.first();
+    if egraph[id].data.constant {
+        return 1.0 + 1e-6 * elements(out);
+    }
+    let types: Vec<Option<&ValueType>> =
+        node.children[1..].iter().map(|&c| egraph[c].data.types.first()).collect();
+    let variable = |i: usize| node.children.get(i + 1).is_some_and(|&c| !egraph[c].data.constant);
+    let moved = elements(out)
+        + types.iter().enumerate().filter(|(i, _)| variable(*i)).map(|(_, t)| elements(*t)).sum::<f64>();
+    let work = match op.name() {
+        "Reshape" | "Squeeze" | "Unsqueeze" | "Flatten" | "Identity" | "Shape" | "Size" => 0.0,
+        "Transpose" => 3.0 * moved,
+        "Conv" | "FusedConv" | "ConvTranspose" | "QLinearConv" => {
+            moved + contraction(out, types.get(1).copied().flatten())
+        }
+        "MatMul" | "Gemm" | "FusedMatMul" | "FusedGemm" => {
+            moved + matrix(out, types.first().copied().flatten())
+        }
+        _ => moved,
+    };
+    NODE + work
+}
+
+/// Convolution: every output element reads one filter.
+fn contraction(out: Option<&ValueType>, weight: Option<&ValueType>) -> f64 {
+    let filters = weight.and_then(ValueType::shape).and_then(|s| s.first()).map_or(UNKNOWN, |d| dim(d, 1));
+    elements(out) * (elements(weight) / filters.max(1.0)) / FLOPS_PER_MOVE
+}
+
+fn matrix(out: Option<&ValueType>, a: Option<&ValueType>) -> f64 {
+    let inner = a.and_then(ValueType::shape).and_then(|s| s.last()).map_or(UNKNOWN, |d| dim(d, 1));
+    elements(out) * inner / FLOPS_PER_MOVE
+}

@@ -1,0 +1,262 @@
+//! Before the e-graph: constant folding on the graph itself, branches with known conditions, equal initializers merged.
+
+use ir::{Accuracy, Error, EvalCx, Graph, NodeId, Result, Tensor, Use, Value, ValueId};
+use std::collections::BTreeMap;
+
+/// A folded result may grow to this size whatever its inputs were.
+const SMALL_BYTES: usize = 4096;
+
+/// How far constant folding may expand what is stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Growth {
+    /// The file must not grow: weights stored compressed stay so.
+    Never,
+    /// Memory may: used when the result is only run.
+    Allowed,
+}
+
+/// Evaluates every node whose inputs are all initializers. Returns how many went.
+pub fn fold_constants(graph: &mut Graph, growth: Growth) -> Result<usize> {
+    let mut folded = 0;
+    for id in graph.order()? {
+        let Some(results) = evaluate(graph, id, growth) else { continue };
+        let outputs = graph.node(id)?.outputs().to_vec();
+        for (v, t) in outputs.into_iter().zip(results) {
+            let Some(v) = v else { continue };
+            let name = graph.value_name(v).to_string();
+            let new = graph.add_initializer(&name, t);
+            graph.replace_uses(v, new);
+        }
+        graph.remove_node(id)?;
+        folded += 1;
+    }
+    Ok(folded)
+}
+
+fn evaluate(graph: &Graph, id: NodeId, growth: Growth) -> Option<Vec<Tensor>> {
+    let node = graph.get(id)?;
+    let keeps_weights_packed = node.op.name() == "DequantizeLinear" && growth == Growth::Never;
+    if node.op.accuracy() == Accuracy::Random || !node.attrs.graphs().is_empty() || keeps_weights_packed {
+        return None;
+    }
+    let inputs: Vec<Option<Value>> = node
+        .inputs()
+        .iter()
+        .map(|v| match v {
+            Some(v) => graph.constant(*v).map(|t| Some(Value::Tensor(t.clone()))),
+            None => Some(None),
+        })
+        .collect::<Option<_>>()?;
+    let bytes_in: usize =
+        inputs.iter().flatten().filter_map(|v| v.tensor().ok()).map(Tensor::stored_bytes).sum();
+    let limit = if growth == Growth::Never {
+        bytes_in.max(SMALL_BYTES)
+    } else {
+        bytes_in.saturating_mul(16).max(1 << 24)
+    };
+    for v in node.outputs().iter().flatten() {
+        let t = graph.ty(*v);
+        if t.concrete().is_some_and(|s| {
+            t.dtype().is_some_and(|d| s.iter().product::<usize>().saturating_mul(d.bits()) / 8 > limit)
+        }) {
+            return None;
+        }
+    }
+    let none = |_: &Graph, _: Vec<Value>| Err(Error::internal("no subgraph"));
+    let cx = EvalCx {
+        node: &node.name,
+        attrs: &node.attrs,
+        inputs: &inputs,
+        captures: &[],
+        outputs: node.outputs().len(),
+        subgraph: &none,
+    };
+    // A node that fails on constants is left for the run to report.
+    let results: Vec<Tensor> = node
+        .op
+        .eval(&cx)
+        .ok()?
+        .into_iter()
+        .map(|v| if let Value::Tensor(t) = v { Some(t) } else { None })
+        .collect::<Option<_>>()?;
+    let bytes_out: usize = results.iter().map(Tensor::stored_bytes).sum();
+    (bytes_out <= limit && results.len() >= node.outputs().len()).then_some(results)
+}
+
+/// Replaces every `If` whose condition is an initializer by the branch it takes.
+pub fn inline_branches(graph: &mut Graph) -> Result<usize> {
+    let mut inlined = 0;
+    while let Some((id, branch)) = known_branch(graph)? {
+        let node = graph.node(id)?.clone();
+        let values = branch.inline_into(graph, &[], node.captures())?;
+        for (old, new) in node.outputs().iter().zip(values) {
+            if let Some(old) = old {
+                graph.replace_uses(*old, new);
+            }
+        }
+        graph.remove_node(id)?;
+        inlined += 1;
+    }
+    Ok(inlined)
+}
+
+fn known_branch(graph: &Graph) -> Result<Option<(NodeId, Graph)>> {
+    for (id, n) in graph.nodes() {
+        if !n.is("If") {
+            continue;
+        }
+        let Some(t) = n.input(0).and_then(|c| graph.constant(c)) else { continue };
+        let Some(&taken) = t.to_i64s()?.first() else { continue };
+        let branch = n.attrs.require_graph(if taken != 0 { "then_branch" } else { "else_branch" })?;
+        return Ok(Some((id, branch.clone())));
+    }
+    Ok(None)
+}
+
+/// Nodes whose result type says the value: `Shape` of a static shape and the arithmetic after it.
+pub fn fold_shapes(graph: &mut Graph) -> Result<usize> {
+    let mut folded = 0;
+    for id in graph.order()? {
+        let node = graph.node(id)?;
+        let known = match node.op.name() {
+            "Shape" if node.op.domain().is_empty() => shape_of(graph, id)?,
+            "Size" if node.op.domain().is_empty() => node
+                .input(0)
+                .and_then(|v| graph.ty(v).concrete())
+                .and_then(|s| ir::budget::elements(&s).ok())
+                .map(|n| Tensor::scalar(n as i64)),
+            _ => None,
+        };
+        let (Some(t), Some(v)) = (known, node.output(0)) else { continue };
+        let name = graph.value_name(v).to_string();
+        let new = graph.add_initializer(&name, t);
+        graph.replace_uses(v, new);
+        graph.remove_node(id)?;
+        folded += 1;
+    }
+    Ok(folded)
+}
+
+fn shape_of(graph: &Graph, id: NodeId) -> Result<Option<Tensor>> {
+    let node = graph.node(id)?;
+    let Some(dims) = node.input(0).and_then(|v| graph.ty(v).shape()) else { return Ok(None) };
+    let rank = dims.len() as i64;
+    let clamp = |x: i64| (if x < 0 { x.saturating_add(rank) } else { x }).clamp(0, rank) as usize;
+    let start = clamp(node.attrs.int_or("start", 0)?);
+    let end = clamp(node.attrs.int_or("end", rank)?);
+    let part: Option<Vec<i64>> = dims
+        .get(start..end.max(start))
+        .into_iter()
+        .flatten()
+        .map(|d| d.known().and_then(|n| i64::try_from(n).ok()))
+        .collect();
+    Ok(part.map(Tensor::vector))
+}
+
+/// Makes initializers with equal type, shape and bytes one. Returns how many went.
+pub fn merge_equal_initializers(graph: &mut Graph) -> Result<usize> {
+    let mut by_size: BTreeMap<(ir::DType, Vec<usize>), Vec<ValueId>> = BTreeMap::new();
+    for (v, t) in graph.initializers() {
+        by_size.entry((t.dtype(), t.shape().to_vec())).or_default().push(v);
+    }
+    let mut merged = 0;
+    for group in by_size.into_values().filter(|g| g.len() > 1) {
+        let mut kept: BTreeMap<u64, Vec<ValueId>> = BTreeMap::new();
+        for v in group {
+            let Some(t) = graph.constant(v) else { continue };
+            let slot = kept.entry(fingerprint(t)).or_default();
+            match slot.iter().find(|&&k| graph.constant(k) == Some(t)).copied() {
+                Some(k) => {
+                    graph.replace_uses(v, k);
+                    merged += 1;
+                }
+                None => slot.push(v),
+            }
+        }
+    }
+    Ok(merged)
+}
+
+/// FNV-1a over a sample of the bytes; equality is checked in full by the caller.
+fn fingerprint(t: &Tensor) -> u64 {
+    let bytes = t.bytes();
+    let step = (bytes.len() / 4096).max(1);
+    bytes
+        .iter()
+        .step_by(step)
+        .fold(0xcbf2_9ce4_8422_2325, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// Applies `f` to the bodies of control-flow nodes, with types of captures and what is constant passed inward.
+pub fn for_each_body(graph: &mut Graph, f: &mut dyn FnMut(&mut Graph) -> Result<()>) -> Result<()> {
+    for id in graph.order()? {
+        if graph.node(id)?.attrs.graphs().is_empty() {
+            continue;
+        }
+        let types: Vec<_> = graph.node(id)?.captures().iter().map(|&v| graph.ty(v).clone()).collect();
+        let (_, attrs) = graph.node_mut(id)?;
+        for body in attrs.graphs_mut() {
+            ir::infer_with(body, &[], &types)?;
+            f(body)?;
+        }
+        drop_unused_captures(graph, id)?;
+    }
+    Ok(())
+}
+
+/// Removes captures that no body reads any more, renumbering the rest.
+fn drop_unused_captures(graph: &mut Graph, id: NodeId) -> Result<()> {
+    let captures = graph.node(id)?.captures().to_vec();
+    let mut used = vec![false; captures.len()];
+    for body in graph.node(id)?.attrs.graphs() {
+        for v in body.values() {
+            if let ir::Def::Capture(i) = body.def(v)
+                && !body.uses(v).is_empty()
+                && let Some(u) = used.get_mut(*i)
+            {
+                *u = true;
+            }
+        }
+    }
+    if used.iter().all(|&u| u) {
+        return Ok(());
+    }
+    let number: Vec<usize> = used
+        .iter()
+        .scan(0, |n, &u| {
+            let i = *n;
+            *n += usize::from(u);
+            Some(i)
+        })
+        .collect();
+    let kept: Vec<ValueId> = captures.iter().zip(&used).filter(|(_, u)| **u).map(|(&v, _)| v).collect();
+    let (_, attrs) = graph.node_mut(id)?;
+    for body in attrs.graphs_mut() {
+        body.renumber_captures(&|i| used.get(i).copied().unwrap_or(false).then(|| number[i]));
+    }
+    graph.set_captures(id, &kept);
+    Ok(())
+}
+
+/// Removes `Identity` nodes and dropout at inference, also where their result is a graph output.
+pub fn drop_identities(graph: &mut Graph) -> Result<usize> {
+    let mut dropped = 0;
+    for id in graph.order()? {
+        let n = graph.node(id)?;
+        let inference = |i: usize| {
+            n.input(i).is_none_or(|v| graph.constant(v).is_some_and(|t| t.to_i64s().is_ok_and(|x| x == [0])))
+        };
+        let same = n.is("Identity") || (n.is("Dropout") && n.output(1).is_none() && inference(2));
+        let (true, Some(x), Some(y)) = (same, n.input(0), n.output(0)) else { continue };
+        let only_output = graph.uses(y).iter().all(|u| matches!(u, Use::Output(_)));
+        let source_is_input = !matches!(graph.def(x), ir::Def::Node(..));
+        if only_output && source_is_input {
+            // An output that is an input or a constant needs a node to carry its name in a file.
+            continue;
+        }
+        graph.replace_uses(y, x);
+        graph.remove_node(id)?;
+        dropped += 1;
+    }
+    Ok(dropped)
+}

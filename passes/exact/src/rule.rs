@@ -1,0 +1,191 @@
+//! A rewrite rule as data, and what its right-hand side may ask and build.
+
+use crate::facts::{self, Egraph, Facts, is_absent};
+use crate::language::{ENode, Symbol};
+use egg::{Applier, Id, Language, Pattern, PatternAst, Rewrite, Subst, Var};
+use ir::{Attrs, DType, Lookup, Shape, Tensor, ValueType};
+
+/// What a rule puts in place of its left side.
+#[derive(Clone, Copy)]
+pub enum Right {
+    /// Another pattern over the same variables.
+    Pattern(&'static str),
+    /// Computed: `None` when a side condition fails.
+    Build(fn(&mut Cx) -> Option<Id>),
+}
+
+/// Where a rule may be used.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Level {
+    /// The result is standard ONNX that every runtime runs well.
+    Portable,
+    /// Also fuses into internal operators that only this runtime knows.
+    Runtime,
+}
+
+/// One rewrite: `left ⇒ right` means both sides have equal values wherever `left` matches and `right` is built.
+pub struct Rule {
+    /// Verb phrase in kebab-case; appears in reports, coverage and tests.
+    pub name: &'static str,
+    pub left: &'static str,
+    pub right: Right,
+    pub level: Level,
+}
+
+impl Rule {
+    pub const fn pattern(name: &'static str, left: &'static str, right: &'static str) -> Rule {
+        Rule { name, left, right: Right::Pattern(right), level: Level::Portable }
+    }
+    pub const fn build(name: &'static str, left: &'static str, right: fn(&mut Cx) -> Option<Id>) -> Rule {
+        Rule { name, left, right: Right::Build(right), level: Level::Portable }
+    }
+    pub const fn runtime(mut self) -> Rule {
+        self.level = Level::Runtime;
+        self
+    }
+
+    /// The egg form; an error when a pattern names an operator that does not exist.
+    pub fn compile(&'static self) -> Result<Rewrite<ENode, Facts>, String> {
+        let parse = |s: &str| s.parse::<Pattern<ENode>>().map_err(|e| format!("rule {}: {e}", self.name));
+        let right = match self.right {
+            Right::Pattern(p) => Some(parse(p)?),
+            Right::Build(_) => None,
+        };
+        Rewrite::new(self.name, parse(self.left)?, Act { rule: self, right })
+    }
+}
+
+struct Act {
+    rule: &'static Rule,
+    right: Option<Pattern<ENode>>,
+}
+
+impl Applier<ENode, Facts> for Act {
+    fn apply_one(
+        &self,
+        egraph: &mut Egraph,
+        class: Id,
+        subst: &Subst,
+        ast: Option<&PatternAst<ENode>>,
+        name: egg::Symbol,
+    ) -> Vec<Id> {
+        let changed = match (&self.right, self.rule.right) {
+            (Some(p), _) => p.apply_one(egraph, class, subst, ast, name),
+            (None, Right::Build(f)) => {
+                let Some(new) = f(&mut Cx { egraph, subst, class }) else { return vec![] };
+                if egraph.union(class, new) { vec![class] } else { vec![] }
+            }
+            (None, Right::Pattern(_)) => vec![],
+        };
+        if !changed.is_empty() {
+            *egraph.analysis.fired.entry(self.rule.name).or_default() += 1;
+        }
+        changed
+    }
+}
+
+/// A match: the bound variables, what is known of them, and a builder for the replacement.
+pub struct Cx<'a> {
+    egraph: &'a mut Egraph,
+    subst: &'a Subst,
+    class: Id,
+}
+
+impl Cx<'_> {
+    /// The class bound to a variable such as "?x".
+    pub fn id(&self, var: &str) -> Option<Id> {
+        self.subst.get(var.parse::<Var>().ok()?).copied()
+    }
+    /// The class that matched.
+    pub fn class(&self) -> Id {
+        self.class
+    }
+    /// The attribute set bound to a variable.
+    pub fn attrs(&self, var: &str) -> Option<Attrs> {
+        let id = self.id(var)?;
+        self.egraph[id].nodes.iter().find_map(|n| match n.symbol {
+            Symbol::Attrs(i) => Some(self.egraph.analysis.attrs(i).clone()),
+            _ => None,
+        })
+    }
+    pub fn absent(&self, id: Id) -> bool {
+        is_absent(self.egraph, id)
+    }
+    pub fn constant(&self, id: Id) -> bool {
+        self.egraph[id].data.constant && !self.absent(id)
+    }
+    /// The tensor of an initializer or small constant.
+    pub fn value(&self, id: Id) -> Option<Tensor> {
+        self.egraph[id].data.value.clone()
+    }
+    /// The single element of a small constant, as f64.
+    pub fn scalar(&self, id: Id) -> Option<f64> {
+        let t = self.value(id)?;
+        if t.len() == 1 { t.to_f64s().ok()?.first().copied() } else { None }
+    }
+    /// A small integer constant's elements.
+    pub fn ints(&self, id: Id) -> Option<Vec<i64>> {
+        self.value(id)?.to_i64s().ok()
+    }
+    pub fn ty(&self, id: Id) -> Option<&ValueType> {
+        self.egraph[id].data.types.first()
+    }
+    pub fn dtype(&self, id: Id) -> Option<DType> {
+        self.ty(id)?.dtype()
+    }
+    pub fn rank(&self, id: Id) -> Option<usize> {
+        self.ty(id)?.rank()
+    }
+    /// The shape when all dims are known.
+    pub fn shape(&self, id: Id) -> Option<Shape> {
+        self.ty(id)?.concrete()
+    }
+    /// Attributes and children of an operator node of the class, if it has one of this name.
+    pub fn find(&self, id: Id, name: &str) -> Option<(Attrs, Vec<Id>)> {
+        let node = self.egraph[id].nodes.iter().find(|n| n.symbol == Symbol::Op("", static_name(name)))?;
+        Some((facts::attrs_of(self.egraph, node)?, node.children()[1..].to_vec()))
+    }
+
+    /// Adds a tensor.
+    pub fn tensor(&mut self, t: Tensor) -> Id {
+        let i = self.egraph.analysis.intern_tensor(t);
+        self.egraph.add(ENode::leaf(Symbol::Tensor(i)))
+    }
+    pub fn int_vector(&mut self, v: &[i64]) -> Id {
+        self.tensor(Tensor::vector(v.to_vec()))
+    }
+    /// Adds a standard operator; `None` when it does not exist or refuses these inputs.
+    pub fn op(&mut self, name: &str, attrs: Attrs, inputs: &[Id]) -> Option<Id> {
+        self.op_in("", name, attrs, inputs)
+    }
+    /// Adds an operator of any domain. Missing trailing inputs are filled as absent.
+    pub fn op_in(&mut self, domain: &str, name: &str, attrs: Attrs, inputs: &[Id]) -> Option<Id> {
+        let op = ops::Standard.operator(domain, name)?;
+        let inputs = pad_inputs(self.egraph, op, inputs.to_vec());
+        let types = facts::infer(self.egraph, op, &attrs, &inputs, 1).ok()?;
+        types.first()?;
+        let i = self.egraph.analysis.intern_attrs(attrs);
+        let leaf = self.egraph.add(ENode::leaf(Symbol::Attrs(i)));
+        let children = std::iter::once(leaf).chain(inputs).collect();
+        Some(self.egraph.add(ENode { symbol: Symbol::Op(op.domain(), op.name()), children }))
+    }
+    pub fn none(&mut self) -> Id {
+        self.egraph.add(ENode::leaf(Symbol::Absent))
+    }
+}
+
+fn static_name(name: &str) -> &'static str {
+    ops::Standard.operator("", name).map_or("", |o| o.name())
+}
+
+/// Children of an operator are its formal inputs, absent ones included, so that patterns have one arity per operator.
+pub fn pad_inputs(egraph: &mut Egraph, op: &dyn ir::Operator, mut inputs: Vec<Id>) -> Vec<Id> {
+    let formals = op.signature().inputs;
+    if formals.last().is_some_and(|f| f.arity == ir::Arity::Variadic) {
+        return inputs;
+    }
+    while inputs.len() < formals.len() {
+        inputs.push(egraph.add(ENode::leaf(Symbol::Absent)));
+    }
+    inputs
+}

@@ -1,0 +1,3 @@
+use crate::Rule;
+
+pub static RULES: &[Rule] = &[];
