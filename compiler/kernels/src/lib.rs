@@ -1,1 +1,14 @@
-//! compress-kernels
+//! Hand-written CPU kernels over slices, strides and packed layouts. The crate knows no graph, node or tensor.
+//!
+//! Every kernel exists for each [`Tier`] and gives the same bits for any number of threads: work is cut over rows
+//! and columns of the result, never over a sum.
+
+pub mod dispatch;
+pub mod epilogue;
+pub mod error;
+pub mod parallel;
+
+pub use dispatch::Tier;
+pub use epilogue::{Activation, Epilogue, Residual};
+pub use error::Error;
+pub use parallel::{Pool, Serial};
