@@ -16,14 +16,15 @@ pub struct Converted {
     pub chosen: Vec<(Id, ENode)>,
 }
 
-/// Rules may look into a node when it is pure and all of it is visible.
+/// Rules may look into a node when it is pure, has one output and all of it is visible.
 fn transparent(n: &Node) -> bool {
     n.captures().is_empty()
         && n.op.accuracy() != Accuracy::Random
         && n.attrs
             .iter()
             .all(|(_, a)| !matches!(a, Attr::Graph(_) | Attr::Graphs(_) | Attr::Tensor(_) | Attr::Tensors(_)))
-        && n.outputs().first().is_some_and(Option::is_some)
+        && n.outputs().len() == 1
+        && n.outputs()[0].is_some()
         && !n.inputs().is_empty()
 }
 
@@ -91,7 +92,7 @@ fn enter_node(
         egraph.analysis.opaque.push((id, types.clone()));
         ENode { symbol: Symbol::Opaque(egraph.analysis.opaque.len() as u32 - 1), children }
     };
-    let single = n.outputs().len() == 1 && transparent(n);
+    let single = transparent(n);
     let whole = egraph.add(node.clone());
     // What inference found in the graph can be more than the e-graph can infer (named dims through shape arithmetic).
     let mut data = egraph[whole].data.clone();

@@ -41,6 +41,9 @@ pub fn cost(egraph: &Egraph, id: egg::Id, node: &ENode) -> f64 {
     let work = match op.name() {
         "Reshape" | "Squeeze" | "Unsqueeze" | "Flatten" | "Identity" | "Shape" | "Size" => 0.0,
         "Transpose" => 3.0 * moved,
+        "Pow" | "Exp" | "Log" | "Erf" | "Tanh" | "Sigmoid" | "Softmax" | "Gelu" | "Div" | "Sqrt" => {
+            2.0 * moved
+        }
         "Conv" | "FusedConv" | "ConvTranspose" | "QLinearConv" => {
             moved + contraction(out, types.get(1).copied().flatten())
         }

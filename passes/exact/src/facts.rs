@@ -198,8 +198,7 @@ impl Analysis<ENode> for Facts {
 fn make_op(egraph: &Egraph, node: &ENode) -> Fact {
     let (Some(op), Some(attrs)) = (operator(node), attrs_of(egraph, node)) else { return Fact::default() };
     let inputs = &node.children[1..];
-    let outputs = op.signature().outputs.len();
-    let types = infer(egraph, op, &attrs, inputs, outputs).unwrap_or_default();
+    let types = infer(egraph, op, &attrs, inputs, 1).unwrap_or_default();
     let constant = inputs.iter().all(|&c| egraph[c].data.constant)
         && op.accuracy() != Accuracy::Random
         && !inputs.is_empty();

@@ -1,3 +1,146 @@
-use crate::Rule;
+//! Transposes and reshapes: composed, cancelled, and moved toward the outputs where they meet their inverses.
 
-pub static RULES: &[Rule] = &[];
+use crate::rule::{Cx, Rule};
+use egg::Id;
+use ir::Attrs;
+
+macro_rules! sink_unary {
+    ($($op:literal),*) => { [$(Rule::build(
+        concat!("sink-transpose-below-", $op),
+        concat!("(", $op, " ?a (Transpose ?t ?x))"),
+        |cx| { let x = cx.id("?x")?; let a = cx.attrs("?a")?; let y = cx.op($op, a, &[x])?; transpose(cx, y, &perm(cx, "?t", x)?) },
+    )),*] };
+}
+
+macro_rules! sink_binary {
+    ($($op:literal),*) => { [$([
+        Rule::build(concat!("sink-transposes-below-", $op), concat!("(", $op, " ?a (Transpose ?t ?x) (Transpose ?u ?y))"),
+            |cx| sink_both(cx, $op)),
+        Rule::build(concat!("sink-transpose-below-constant-", $op), concat!("(", $op, " ?a (Transpose ?t ?x) ?c)"),
+            |cx| sink_constant(cx, $op)),
+    ]),*] };
+}
+
+/// Transposes below element-wise operators of one input.
+pub static UNARY: &[Rule] = &sink_unary!(
+    "Relu",
+    "Sigmoid",
+    "Tanh",
+    "Erf",
+    "Exp",
+    "Log",
+    "Sqrt",
+    "Neg",
+    "Abs",
+    "HardSwish",
+    "HardSigmoid",
+    "LeakyRelu",
+    "Elu",
+    "Gelu",
+    "Softplus",
+    "Cast"
+);
+
+/// Transposes below element-wise operators of two inputs.
+pub static BINARY: [[Rule; 2]; 4] = sink_binary!("Add", "Mul", "Sub", "Div");
+
+pub static RULES: &[Rule] = &[
+    Rule::build("merge-transposes", "(Transpose ?t (Transpose ?u ?x))", |cx| {
+        let x = cx.id("?x")?;
+        let (outer, inner) = (perm(cx, "?t", x)?, perm(cx, "?u", x)?);
+        let both: Vec<i64> = outer.iter().map(|&o| inner[o as usize]).collect();
+        transpose(cx, x, &both)
+    }),
+    Rule::build("drop-identity-transpose", "(Transpose ?t ?x)", |cx| {
+        let x = cx.id("?x")?;
+        if is_identity(&perm(cx, "?t", x)?) { Some(x) } else { None }
+    }),
+    // Moving dims of size 1 past others does not move data.
+    Rule::build("unit-transpose-to-reshape", "(Transpose ?t ?x)", |cx| {
+        let x = cx.id("?x")?;
+        let (shape, p) = (cx.shape(x)?, perm(cx, "?t", x)?);
+        let moved: Vec<i64> = p.iter().copied().filter(|&d| shape[d as usize] != 1).collect();
+        if is_identity(&p) || !moved.is_sorted() { None } else { reshape_to_class(cx, x) }
+    }),
+    Rule::build("merge-reshapes", "(Reshape ?a (Reshape ?b ?x ?s) ?t)", |cx| {
+        reshape_to_class(cx, cx.id("?x")?)
+    }),
+    Rule::build("drop-same-reshape", "(Reshape ?a ?x ?s)", same_shape),
+    Rule::build("flatten-to-reshape", "(Flatten ?a ?x)", |cx| reshape_to_class(cx, cx.id("?x")?)),
+    Rule::build("squeeze-to-reshape", "(Squeeze ?a ?x ?s)", |cx| reshape_to_class(cx, cx.id("?x")?)),
+    Rule::build("unsqueeze-to-reshape", "(Unsqueeze ?a ?x ?s)", |cx| reshape_to_class(cx, cx.id("?x")?)),
+    Rule::build("cancel-squeeze-of-unsqueeze", "(Squeeze ?a (Unsqueeze ?b ?x ?s) ?t)", same_shape),
+];
+
+/// The permutation of a Transpose of `x`; the default reverses.
+fn perm(cx: &Cx, attrs: &str, x: Id) -> Option<Vec<i64>> {
+    let rank = cx.rank(x)? as i64;
+    let p = match cx.attrs(attrs)?.ints("perm").ok()? {
+        Some(p) => p.to_vec(),
+        None => (0..rank).rev().collect(),
+    };
+    let mut sorted = p.clone();
+    sorted.sort_unstable();
+    if sorted.iter().copied().eq(0..rank) { Some(p) } else { None }
+}
+
+fn is_identity(p: &[i64]) -> bool {
+    p.iter().enumerate().all(|(i, &d)| i as i64 == d)
+}
+
+fn transpose(cx: &mut Cx, x: Id, p: &[i64]) -> Option<Id> {
+    if is_identity(p) { Some(x) } else { cx.op("Transpose", Attrs::new().with("perm", p.to_vec()), &[x]) }
+}
+
+fn sink_both(cx: &mut Cx, op: &str) -> Option<Id> {
+    let (x, y, a) = (cx.id("?x")?, cx.id("?y")?, cx.attrs("?a")?);
+    let (p, q) = (perm(cx, "?t", x)?, perm(cx, "?u", y)?);
+    if p != q {
+        return None;
+    }
+    let z = cx.op(op, a, &[x, y])?;
+    transpose(cx, z, &p)
+}
+
+/// `T(x) ∘ c = T(x ∘ T⁻¹(c))` for a constant of at most the rank of `x`.
+fn sink_constant(cx: &mut Cx, op: &str) -> Option<Id> {
+    let (x, c, a) = (cx.id("?x")?, cx.id("?c")?, cx.attrs("?a")?);
+    let p = perm(cx, "?t", x)?;
+    let shape = cx.shape(c)?;
+    if !cx.constant(c) || cx.constant(x) || shape.len() > p.len() {
+        return None;
+    }
+    let c = if shape.iter().all(|&d| d == 1) {
+        c
+    } else {
+        let mut full = vec![1i64; p.len() - shape.len()];
+        full.extend(shape.iter().map(|&d| d as i64));
+        let full = cx.int_vector(&full);
+        let c = cx.op("Reshape", Attrs::new(), &[c, full])?;
+        let mut inverse = vec![0i64; p.len()];
+        p.iter().enumerate().for_each(|(i, &d)| inverse[d as usize] = i as i64);
+        transpose(cx, c, &inverse)?
+    };
+    let y = cx.op(op, a, &[x, c])?;
+    transpose(cx, y, &p)
+}
+
+/// One Reshape straight to the matched class's shape, when at most one dim of it is not known.
+fn reshape_to_class(cx: &mut Cx, x: Id) -> Option<Id> {
+    let dims = cx.ty(cx.class())?.shape()?.to_vec();
+    if dims.iter().any(|d| d.known() == Some(0)) {
+        return None;
+    }
+    let target: Vec<i64> = dims.iter().map(|d| d.known().map_or(-1, |n| n as i64)).collect();
+    if target.iter().filter(|&&d| d == -1).count() > 1 {
+        return None;
+    }
+    let s = cx.int_vector(&target);
+    cx.op("Reshape", Attrs::new(), &[x, s])
+}
+
+fn same_shape(cx: &mut Cx) -> Option<Id> {
+    let x = cx.id("?x")?;
+    let known = cx.ty(x)?.shape()?.iter().all(|d| *d != ir::Dim::Unknown);
+    if known && cx.ty(x)? == cx.ty(cx.class())? { Some(x) } else { None }
+}

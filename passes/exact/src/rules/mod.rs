@@ -10,5 +10,6 @@ use crate::Rule;
 
 /// Every rule, in a fixed order.
 pub fn all() -> impl Iterator<Item = &'static Rule> {
-    [algebra::RULES, layout::RULES, fuse::RULES, recognise::RULES, runtime::RULES].into_iter().flatten()
+    let layout = layout::UNARY.iter().chain(layout::BINARY.as_flattened()).chain(layout::RULES);
+    algebra::RULES.iter().chain(layout).chain(fuse::RULES).chain(recognise::RULES).chain(runtime::RULES)
 }

@@ -1,3 +1,10 @@
-use crate::Rule;
+//! Fusions into operators newer than most runtimes know, for running here.
 
-pub static RULES: &[Rule] = &[];
+use crate::Rule;
+use ir::Attrs;
+
+pub static RULES: &[Rule] = &[Rule::build("recognise-swish", "(Mul ?a ?x (Sigmoid ?b ?x))", |cx| {
+    let x = cx.id("?x")?;
+    cx.op("Swish", Attrs::new(), &[x])
+})
+.runtime()];
