@@ -6,7 +6,14 @@
 pub mod dispatch;
 pub mod epilogue;
 pub mod error;
+pub mod norm;
 pub mod parallel;
+mod partition;
+pub mod reduce;
+mod simd;
+pub mod softmax;
+pub mod transpose;
+pub mod vecmath;
 
 pub use dispatch::Tier;
 pub use epilogue::{Activation, Epilogue, Residual};

@@ -1,0 +1,116 @@
+//! Prints the speed of the kernels that are not contractions, one thread, best of many runs.
+//!
+//! `cargo run --release -p compress-kernels --example vec_roof [name…]`
+
+use compress_kernels::norm::{Norm, NormArgs, normalize_rows_on};
+use compress_kernels::reduce::{Reduction, reduce_on};
+use compress_kernels::softmax::{Softmax, softmax_rows_on};
+use compress_kernels::transpose::permute;
+use compress_kernels::vecmath::{ENTRIES, map_on, pow_on};
+use compress_kernels::{Serial, Tier};
+use std::time::Instant;
+
+/// Seconds of the fastest of many calls.
+fn best(mut f: impl FnMut()) -> f64 {
+    let mut best = f64::INFINITY;
+    let start = Instant::now();
+    while start.elapsed().as_millis() < 40 {
+        let t = Instant::now();
+        f();
+        best = best.min(t.elapsed().as_secs_f64());
+    }
+    best
+}
+
+/// Prints one line of giga-units per second, a column for each tier.
+fn line(name: &str, unit: &str, amount: f64, mut run: impl FnMut(Tier)) {
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    if !wanted.is_empty() && !wanted.iter().any(|w| name.contains(w.as_str())) {
+        return;
+    }
+    print!("{name:<34}");
+    for &tier in Tier::available() {
+        print!("{:>10.2}", amount / best(|| run(tier)) / 1e9);
+    }
+    println!("  {unit}");
+}
+
+fn main() {
+    print!("{:<34}", "");
+    Tier::available().iter().for_each(|t| print!("{:>10}", format!("{t:?}")));
+    println!();
+    functions();
+    rows();
+    moves();
+}
+
+fn values(n: usize) -> Vec<f32> {
+    (0..n).map(|i| ((i * 7919) % 2003) as f32 / 200.0 - 5.0).collect()
+}
+
+fn functions() {
+    let n = 4096;
+    let (x, mut y) = (values(n), vec![0.0; n]);
+    for &(name, f, _) in ENTRIES {
+        line(name, "Gelem/s", n as f64, |t| map_on(t, f, &x, &mut y).unwrap_or_default());
+    }
+    let base: Vec<f32> = x.iter().map(|v| v.abs() + 0.1).collect();
+    line("vec_pow", "Gelem/s", n as f64, |t| pow_on(t, &base, &[1.7], &mut y).unwrap_or_default());
+}
+
+fn rows() {
+    for n in [128, 384, 1000] {
+        let len = 64 * n;
+        let (x, mut y) = (values(len), vec![0.0; len]);
+        let gamma = values(n);
+        line(&format!("softmax 64x{n}"), "Gelem/s", len as f64, |t| {
+            softmax_rows_on(t, &Serial, Softmax::Plain, Some(&x), &mut y, n, 1.0, None).unwrap_or_default()
+        });
+        line(&format!("layer norm + residual 64x{n}"), "Gelem/s", len as f64, |t| {
+            let args = NormArgs {
+                gamma: Some(&gamma),
+                beta: Some(&gamma),
+                residual: Some(&x),
+                ..NormArgs::default()
+            };
+            normalize_rows_on(t, &Serial, Norm::Layer { epsilon: 1e-5 }, &x, &mut y, n, args)
+                .unwrap_or_default()
+        });
+    }
+    for (outer, n, inner) in [(64, 1024, 1), (1, 49, 1280), (1, 3136, 32), (1, 65536, 1)] {
+        let (x, mut y) = (values(outer * n * inner), vec![0.0; outer * inner]);
+        for op in [Reduction::Mean, Reduction::Max] {
+            line(&format!("reduce {op:?} {outer}x{n}x{inner}"), "Gelem/s", x.len() as f64, |t| {
+                reduce_on(t, &Serial, op, &x, &mut y, outer, n, inner).unwrap_or_default()
+            });
+        }
+    }
+}
+
+/// Read plus written, on the best tier whatever the column says.
+fn moves() {
+    println!("moves, GB/s read + written");
+    let shapes: [(&[usize], &[usize]); 6] = [
+        (&[1, 32, 12544], &[0, 2, 1]),
+        (&[1, 12544, 32], &[0, 2, 1]),
+        (&[1, 3, 50176], &[0, 2, 1]),
+        (&[1, 50176, 3], &[0, 2, 1]),
+        (&[1, 128, 12, 32], &[0, 2, 1, 3]),
+        (&[1, 1024, 1024], &[0, 2, 1]),
+    ];
+    for (shape, perm) in shapes {
+        let n: usize = shape.iter().product();
+        move_line::<f32>(shape, perm, n, 0.0);
+        move_line::<u8>(shape, perm, n, 0);
+        move_line::<u16>(shape, perm, n, 0);
+    }
+    let (x, mut y) = (vec![0u8; 1 << 16], vec![0u8; 1 << 16]);
+    println!("{:<42}{:>8.1}", "copy 64 KiB", 2.0 * 65536.0 / best(|| y.copy_from_slice(&x)) / 1e9);
+}
+
+fn move_line<T: compress_kernels::transpose::Element>(shape: &[usize], perm: &[usize], n: usize, zero: T) {
+    let (x, mut y) = (vec![zero; n], vec![zero; n]);
+    let seconds = best(|| permute(&Serial, &x, shape, perm, &mut y).unwrap_or_default());
+    let name = format!("{shape:?} by {perm:?}, {} bytes", size_of::<T>());
+    println!("{name:<42}{:>8.1}", 2.0 * (n * size_of::<T>()) as f64 / seconds / 1e9);
+}

@@ -1,0 +1,216 @@
+//! One vector type of 16 `f32` lanes on every instruction set, so that a kernel is written once and adds in the
+//! same order everywhere: AVX-512 holds it in one register, AVX2 in two, the portable tier in an array.
+//!
+//! A value of a type that implements [`Simd`] is the proof that the CPU has the instructions; [`tiered!`] makes
+//! such values, after dispatch, inside functions compiled for them.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx512::Avx512;
+pub(crate) use portable::Portable;
+
+/// Lanes of [`Simd::F`] and [`Simd::I`].
+pub(crate) const LANES: usize = 16;
+
+/// The instructions kernels are written in. `F` is 16 × f32, `I` 16 × i32, `M` 16 truth values.
+///
+/// Every method is inlined into the `#[target_feature]` function that [`tiered!`] makes.
+pub(crate) trait Simd: Copy {
+    /// 16 × f32.
+    type F: Copy;
+    /// 16 × i32.
+    type I: Copy;
+    /// 16 × bool.
+    type M: Copy;
+
+    fn splat(self, x: f32) -> Self::F;
+    /// # Safety
+    /// `p` is valid for reading 16 `f32`.
+    unsafe fn load(self, p: *const f32) -> Self::F;
+    /// # Safety
+    /// `p` is valid for writing 16 `f32`.
+    unsafe fn store(self, p: *mut f32, x: Self::F);
+    /// Reads `n < 16` lanes; the others are zero.
+    ///
+    /// # Safety
+    /// `p` is valid for reading `n` `f32`.
+    unsafe fn load_head(self, p: *const f32, n: usize) -> Self::F;
+    /// Writes the first `n < 16` lanes.
+    ///
+    /// # Safety
+    /// `p` is valid for writing `n` `f32`.
+    unsafe fn store_head(self, p: *mut f32, x: Self::F, n: usize);
+    /// Lanes with index below `n`.
+    fn head(self, n: usize) -> Self::M;
+
+    fn add(self, a: Self::F, b: Self::F) -> Self::F;
+    fn sub(self, a: Self::F, b: Self::F) -> Self::F;
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F;
+    fn div(self, a: Self::F, b: Self::F) -> Self::F;
+    fn sqrt(self, a: Self::F) -> Self::F;
+    /// `a·b + c`, rounded once except on the portable tier.
+    fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// `c - a·b`, rounded once except on the portable tier.
+    fn fnma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// `a > b ? a : b`: a NaN in either gives `b`.
+    fn max(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a < b ? a : b`: a NaN in either gives `b`.
+    fn min(self, a: Self::F, b: Self::F) -> Self::F;
+    /// To the nearest integer, ties to even.
+    fn round(self, a: Self::F) -> Self::F;
+    fn floor(self, a: Self::F) -> Self::F;
+    fn ceil(self, a: Self::F) -> Self::F;
+    /// `x · 2^n` for `x` near one and integral `n` in `-252..=254`, rounded once.
+    fn scale2(self, x: Self::F, n: Self::F) -> Self::F;
+
+    fn lt(self, a: Self::F, b: Self::F) -> Self::M;
+    fn le(self, a: Self::F, b: Self::F) -> Self::M;
+    fn eq(self, a: Self::F, b: Self::F) -> Self::M;
+    fn is_nan(self, a: Self::F) -> Self::M;
+    fn or_mask(self, a: Self::M, b: Self::M) -> Self::M;
+    fn any(self, m: Self::M) -> bool;
+    /// `m ? a : b`, lane by lane.
+    fn select(self, m: Self::M, a: Self::F, b: Self::F) -> Self::F;
+
+    fn bits(self, a: Self::F) -> Self::I;
+    fn of_bits(self, a: Self::I) -> Self::F;
+    fn splat_i(self, x: i32) -> Self::I;
+    fn add_i(self, a: Self::I, b: Self::I) -> Self::I;
+    fn sub_i(self, a: Self::I, b: Self::I) -> Self::I;
+    fn and_i(self, a: Self::I, b: Self::I) -> Self::I;
+    fn xor_i(self, a: Self::I, b: Self::I) -> Self::I;
+    fn shl_i<const N: u32>(self, a: Self::I) -> Self::I;
+    /// Arithmetic shift.
+    fn sar_i<const N: u32>(self, a: Self::I) -> Self::I;
+    fn to_f(self, a: Self::I) -> Self::F;
+    /// Nearest, ties to even; out of range gives some integer.
+    fn to_i(self, a: Self::F) -> Self::I;
+
+    fn array(self, a: Self::F) -> [f32; LANES];
+
+    /// Sum of the lanes by halving: (0+8, 1+9, …), then (0+4, …), down to one.
+    fn sum(self, a: Self::F) -> f32;
+
+    #[inline(always)]
+    fn neg(self, a: Self::F) -> Self::F {
+        self.of_bits(self.xor_i(self.bits(a), self.splat_i(i32::MIN)))
+    }
+    #[inline(always)]
+    fn abs(self, a: Self::F) -> Self::F {
+        self.of_bits(self.and_i(self.bits(a), self.splat_i(i32::MAX)))
+    }
+    /// `x` with the sign bit of `s` toggled in.
+    #[inline(always)]
+    fn xor_sign(self, x: Self::F, s: Self::F) -> Self::F {
+        self.of_bits(self.xor_i(self.bits(x), self.and_i(self.bits(s), self.splat_i(i32::MIN))))
+    }
+    #[inline(always)]
+    fn zero(self) -> Self::F {
+        self.splat(0.0)
+    }
+    /// `p(x)` for coefficients from the constant term up.
+    #[inline(always)]
+    fn poly<const N: usize>(self, x: Self::F, c: [f32; N]) -> Self::F {
+        let mut y = self.splat(c[N - 1]);
+        let mut k = N - 1;
+        while k > 0 {
+            k -= 1;
+            y = self.fma(y, x, self.splat(c[k]));
+        }
+        y
+    }
+    /// Largest lane; unspecified if a lane is NaN.
+    #[inline(always)]
+    fn largest(self, a: Self::F) -> f32 {
+        halve(self.array(a), |x, y| if x > y { x } else { y })
+    }
+    /// Smallest lane; unspecified if a lane is NaN.
+    #[inline(always)]
+    fn smallest(self, a: Self::F) -> f32 {
+        halve(self.array(a), |x, y| if x < y { x } else { y })
+    }
+    #[inline(always)]
+    fn product(self, a: Self::F) -> f32 {
+        halve(self.array(a), |x, y| x * y)
+    }
+    /// Reads 16 lanes or, at a tail, `n < 16`.
+    ///
+    /// # Safety
+    /// `p` is valid for reading `min(n, 16)` `f32`.
+    #[inline(always)]
+    unsafe fn load_up_to(self, p: *const f32, n: usize) -> Self::F {
+        // SAFETY: the caller vouches for the lanes read.
+        unsafe { if n >= LANES { self.load(p) } else { self.load_head(p, n) } }
+    }
+    /// Writes 16 lanes or, at a tail, `n < 16`.
+    ///
+    /// # Safety
+    /// `p` is valid for writing `min(n, 16)` `f32`.
+    #[inline(always)]
+    unsafe fn store_up_to(self, p: *mut f32, x: Self::F, n: usize) {
+        // SAFETY: the caller vouches for the lanes written.
+        unsafe { if n >= LANES { self.store(p, x) } else { self.store_head(p, x, n) } }
+    }
+}
+
+/// Combines 16 lanes in the order of [`Simd::sum`].
+#[inline(always)]
+pub(crate) fn halve(mut a: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut n = LANES / 2;
+    while n > 0 {
+        for i in 0..n {
+            a[i] = f(a[i], a[i + n]);
+        }
+        n /= 2;
+    }
+    a[0]
+}
+
+/// Defines `unsafe fn name(tier, args…)` whose body, generic over `S: Simd` with the token `s: S`, is compiled
+/// once for each tier under its target features.
+///
+/// The function is unsafe to call as its body is; a tier that the CPU has not becomes the best it has.
+macro_rules! tiered {
+    ($(#[$meta:meta])* $vis:vis unsafe fn $name:ident $(<$($g:ident: $gb:path),+>)? ($s:ident: $S:ident; $($a:ident: $t:ty),* $(,)?) $(-> $r:ty)? $body:block) => {
+        $(#[$meta])*
+        #[allow(clippy::missing_safety_doc)]
+        $vis unsafe fn $name $(<$($g: $gb),+>)? (tier: $crate::dispatch::Tier, $($a: $t),*) $(-> $r)? {
+            #[inline(always)]
+            unsafe fn body<$S: $crate::simd::Simd $($(, $g: $gb)+)?>($s: $S, $($a: $t),*) $(-> $r)? {
+                // SAFETY: the contract of the function being defined.
+                #[allow(unused_unsafe, unused_braces)]
+                unsafe { $body }
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+            unsafe fn avx512 $(<$($g: $gb),+>)? ($($a: $t),*) $(-> $r)? {
+                // SAFETY: this function runs only on CPUs with these features.
+                unsafe { body($crate::simd::Avx512::new(), $($a),*) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,f16c")]
+            unsafe fn avx2 $(<$($g: $gb),+>)? ($($a: $t),*) $(-> $r)? {
+                // SAFETY: this function runs only on CPUs with these features.
+                unsafe { body($crate::simd::Avx2::new(), $($a),*) }
+            }
+            // SAFETY: `usable` is a tier the CPU has; the rest is the caller's contract.
+            unsafe {
+                match tier.usable() {
+                    #[cfg(target_arch = "x86_64")]
+                    $crate::dispatch::Tier::Avx512 => avx512 $(::<$($g),+>)? ($($a),*),
+                    #[cfg(target_arch = "x86_64")]
+                    $crate::dispatch::Tier::Avx2 => avx2 $(::<$($g),+>)? ($($a),*),
+                    _ => body($crate::simd::Portable, $($a),*),
+                }
+            }
+        }
+    };
+}
+pub(crate) use tiered;

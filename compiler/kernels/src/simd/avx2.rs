@@ -1,0 +1,194 @@
+//! 16 lanes in two 256-bit registers.
+
+use super::{LANES, Simd};
+use std::arch::x86_64::*;
+
+/// Proof of AVX2 and FMA.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx2(());
+
+impl Avx2 {
+    /// # Safety
+    /// The CPU has AVX2 and FMA.
+    #[inline(always)]
+    pub(crate) unsafe fn new() -> Self {
+        Avx2(())
+    }
+}
+
+/// Lanes 0–7 and 8–15.
+#[derive(Clone, Copy)]
+pub(crate) struct F(__m256, __m256);
+/// Lanes 0–7 and 8–15.
+#[derive(Clone, Copy)]
+pub(crate) struct I(__m256i, __m256i);
+
+/// Sum of eight lanes by halving.
+///
+/// # Safety
+/// The CPU has AVX.
+#[inline(always)]
+pub(super) unsafe fn sum8(a: __m256) -> f32 {
+    // SAFETY: the caller vouches for AVX; registers only.
+    unsafe {
+        let h = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+        let h = _mm_add_ps(h, _mm_movehl_ps(h, h));
+        _mm_cvtss_f32(_mm_add_ss(h, _mm_shuffle_ps::<1>(h, h)))
+    }
+}
+
+macro_rules! each {
+    ($($name:ident($($a:ident: $t:ident),*) -> $r:ident = $op:expr;)*) => {$(
+        #[inline(always)]
+        fn $name(self, $($a: $t),*) -> $r {
+            // SAFETY: `self` proves the instructions are there; they touch registers only.
+            unsafe { $r($op($($a.0),*), $op($($a.1),*)) }
+        }
+    )*};
+}
+
+static LOW: [i32; 32] = {
+    let mut t = [0; 32];
+    let mut i = 0;
+    while i < 16 {
+        t[i] = -1;
+        i += 1;
+    }
+    t
+};
+
+/// All-ones in the lanes below `n ≤ 16`.
+#[inline(always)]
+fn low(n: usize) -> I {
+    debug_assert!(n <= LANES);
+    // SAFETY: 16 values from index 16 - n on lie inside the table; AVX is proved by the callers' token.
+    unsafe {
+        let p = LOW.as_ptr().add(16 - n);
+        I(_mm256_loadu_si256(p.cast()), _mm256_loadu_si256(p.add(8).cast()))
+    }
+}
+
+impl Simd for Avx2 {
+    type F = F;
+    type I = I;
+    type M = F;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> F {
+        // SAFETY: `self` proves the instruction is there.
+        let v = unsafe { _mm256_set1_ps(x) };
+        F(v, v)
+    }
+    #[inline(always)]
+    fn splat_i(self, x: i32) -> I {
+        // SAFETY: `self` proves the instruction is there.
+        let v = unsafe { _mm256_set1_epi32(x) };
+        I(v, v)
+    }
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> F {
+        // SAFETY: the caller's contract; `self` proves the instruction.
+        unsafe { F(_mm256_loadu_ps(p), _mm256_loadu_ps(p.add(8))) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, x: F) {
+        // SAFETY: the caller's contract; `self` proves the instruction.
+        unsafe {
+            _mm256_storeu_ps(p, x.0);
+            _mm256_storeu_ps(p.add(8), x.1);
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_head(self, p: *const f32, n: usize) -> F {
+        let m = low(n);
+        // SAFETY: masked lanes are not touched; the caller vouches for the others.
+        unsafe { F(_mm256_maskload_ps(p, m.0), _mm256_maskload_ps(p.wrapping_add(8), m.1)) }
+    }
+    #[inline(always)]
+    unsafe fn store_head(self, p: *mut f32, x: F, n: usize) {
+        let m = low(n);
+        // SAFETY: masked lanes are not touched; the caller vouches for the others.
+        unsafe {
+            _mm256_maskstore_ps(p, m.0, x.0);
+            _mm256_maskstore_ps(p.wrapping_add(8), m.1, x.1);
+        }
+    }
+    #[inline(always)]
+    fn head(self, n: usize) -> F {
+        self.of_bits(low(n))
+    }
+
+    each! {
+        add(a: F, b: F) -> F = _mm256_add_ps;
+        sub(a: F, b: F) -> F = _mm256_sub_ps;
+        mul(a: F, b: F) -> F = _mm256_mul_ps;
+        div(a: F, b: F) -> F = _mm256_div_ps;
+        sqrt(a: F) -> F = _mm256_sqrt_ps;
+        fma(a: F, b: F, c: F) -> F = _mm256_fmadd_ps;
+        fnma(a: F, b: F, c: F) -> F = _mm256_fnmadd_ps;
+        max(a: F, b: F) -> F = _mm256_max_ps;
+        min(a: F, b: F) -> F = _mm256_min_ps;
+        round(a: F) -> F = _mm256_round_ps::<0x08>;
+        floor(a: F) -> F = _mm256_round_ps::<0x09>;
+        ceil(a: F) -> F = _mm256_round_ps::<0x0a>;
+        lt(a: F, b: F) -> F = _mm256_cmp_ps::<_CMP_LT_OQ>;
+        le(a: F, b: F) -> F = _mm256_cmp_ps::<_CMP_LE_OQ>;
+        eq(a: F, b: F) -> F = _mm256_cmp_ps::<_CMP_EQ_OQ>;
+        or_mask(a: F, b: F) -> F = _mm256_or_ps;
+        bits(a: F) -> I = _mm256_castps_si256;
+        of_bits(a: I) -> F = _mm256_castsi256_ps;
+        add_i(a: I, b: I) -> I = _mm256_add_epi32;
+        sub_i(a: I, b: I) -> I = _mm256_sub_epi32;
+        and_i(a: I, b: I) -> I = _mm256_and_si256;
+        xor_i(a: I, b: I) -> I = _mm256_xor_si256;
+        to_f(a: I) -> F = _mm256_cvtepi32_ps;
+        to_i(a: F) -> I = _mm256_cvtps_epi32;
+    }
+    #[inline(always)]
+    fn shl_i<const N: u32>(self, a: I) -> I {
+        // SAFETY: `self` proves the instruction is there.
+        unsafe {
+            let n = _mm_cvtsi32_si128(N as i32);
+            I(_mm256_sll_epi32(a.0, n), _mm256_sll_epi32(a.1, n))
+        }
+    }
+    #[inline(always)]
+    fn sar_i<const N: u32>(self, a: I) -> I {
+        // SAFETY: `self` proves the instruction is there.
+        unsafe {
+            let n = _mm_cvtsi32_si128(N as i32);
+            I(_mm256_sra_epi32(a.0, n), _mm256_sra_epi32(a.1, n))
+        }
+    }
+    #[inline(always)]
+    fn is_nan(self, a: F) -> F {
+        // SAFETY: `self` proves the instruction is there.
+        unsafe { F(_mm256_cmp_ps::<_CMP_UNORD_Q>(a.0, a.0), _mm256_cmp_ps::<_CMP_UNORD_Q>(a.1, a.1)) }
+    }
+    #[inline(always)]
+    fn select(self, m: F, a: F, b: F) -> F {
+        // SAFETY: `self` proves the instruction is there.
+        unsafe { F(_mm256_blendv_ps(b.0, a.0, m.0), _mm256_blendv_ps(b.1, a.1, m.1)) }
+    }
+    #[inline(always)]
+    fn any(self, m: F) -> bool {
+        // SAFETY: `self` proves the instruction is there.
+        unsafe { _mm256_movemask_ps(_mm256_or_ps(m.0, m.1)) != 0 }
+    }
+    #[inline(always)]
+    fn scale2(self, x: F, n: F) -> F {
+        super::portable::scale2_in_two(self, x, n)
+    }
+    #[inline(always)]
+    fn sum(self, a: F) -> f32 {
+        // SAFETY: `self` proves the instructions are there.
+        unsafe { sum8(_mm256_add_ps(a.0, a.1)) }
+    }
+    #[inline(always)]
+    fn array(self, a: F) -> [f32; LANES] {
+        let mut out = [0.0; LANES];
+        // SAFETY: `out` holds 16 lanes.
+        unsafe { self.store(out.as_mut_ptr(), a) };
+        out
+    }
+}

@@ -1,0 +1,124 @@
+//! 16 lanes in one 512-bit register.
+
+use super::{LANES, Simd};
+use std::arch::x86_64::*;
+
+/// Proof of AVX-512 F, BW, DQ and VL.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512(());
+
+impl Avx512 {
+    /// # Safety
+    /// The CPU has AVX-512 F, BW, DQ and VL.
+    #[inline(always)]
+    pub(crate) unsafe fn new() -> Self {
+        Avx512(())
+    }
+}
+
+macro_rules! ops {
+    ($($name:ident($($a:ident: $t:ty),*) -> $r:ty = $e:expr;)*) => {$(
+        #[inline(always)]
+        fn $name(self, $($a: $t),*) -> $r {
+            // SAFETY: `self` proves the instructions are there; they touch registers only.
+            unsafe { $e }
+        }
+    )*};
+}
+
+#[inline(always)]
+fn low(n: usize) -> __mmask16 {
+    debug_assert!(n < LANES);
+    ((1u32 << n) - 1) as __mmask16
+}
+
+impl Simd for Avx512 {
+    type F = __m512;
+    type I = __m512i;
+    type M = __mmask16;
+
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> __m512 {
+        // SAFETY: the caller's contract; `self` proves the instruction.
+        unsafe { _mm512_loadu_ps(p) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, x: __m512) {
+        // SAFETY: the caller's contract; `self` proves the instruction.
+        unsafe { _mm512_storeu_ps(p, x) }
+    }
+    #[inline(always)]
+    unsafe fn load_head(self, p: *const f32, n: usize) -> __m512 {
+        // SAFETY: masked lanes are not touched; the caller vouches for the others.
+        unsafe { _mm512_maskz_loadu_ps(low(n), p) }
+    }
+    #[inline(always)]
+    unsafe fn store_head(self, p: *mut f32, x: __m512, n: usize) {
+        // SAFETY: masked lanes are not touched; the caller vouches for the others.
+        unsafe { _mm512_mask_storeu_ps(p, low(n), x) }
+    }
+    #[inline(always)]
+    fn head(self, n: usize) -> __mmask16 {
+        low(n)
+    }
+
+    ops! {
+        splat(x: f32) -> __m512 = _mm512_set1_ps(x);
+        add(a: __m512, b: __m512) -> __m512 = _mm512_add_ps(a, b);
+        sub(a: __m512, b: __m512) -> __m512 = _mm512_sub_ps(a, b);
+        mul(a: __m512, b: __m512) -> __m512 = _mm512_mul_ps(a, b);
+        div(a: __m512, b: __m512) -> __m512 = _mm512_div_ps(a, b);
+        sqrt(a: __m512) -> __m512 = _mm512_sqrt_ps(a);
+        fma(a: __m512, b: __m512, c: __m512) -> __m512 = _mm512_fmadd_ps(a, b, c);
+        fnma(a: __m512, b: __m512, c: __m512) -> __m512 = _mm512_fnmadd_ps(a, b, c);
+        max(a: __m512, b: __m512) -> __m512 = _mm512_max_ps(a, b);
+        min(a: __m512, b: __m512) -> __m512 = _mm512_min_ps(a, b);
+        round(a: __m512) -> __m512 = _mm512_roundscale_ps::<0x08>(a);
+        floor(a: __m512) -> __m512 = _mm512_roundscale_ps::<0x09>(a);
+        ceil(a: __m512) -> __m512 = _mm512_roundscale_ps::<0x0a>(a);
+        scale2(x: __m512, n: __m512) -> __m512 = _mm512_scalef_ps(x, n);
+        lt(a: __m512, b: __m512) -> __mmask16 = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b);
+        le(a: __m512, b: __m512) -> __mmask16 = _mm512_cmp_ps_mask::<_CMP_LE_OQ>(a, b);
+        eq(a: __m512, b: __m512) -> __mmask16 = _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(a, b);
+        is_nan(a: __m512) -> __mmask16 = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a);
+        select(m: __mmask16, a: __m512, b: __m512) -> __m512 = _mm512_mask_blend_ps(m, b, a);
+        bits(a: __m512) -> __m512i = _mm512_castps_si512(a);
+        of_bits(a: __m512i) -> __m512 = _mm512_castsi512_ps(a);
+        splat_i(x: i32) -> __m512i = _mm512_set1_epi32(x);
+        add_i(a: __m512i, b: __m512i) -> __m512i = _mm512_add_epi32(a, b);
+        sub_i(a: __m512i, b: __m512i) -> __m512i = _mm512_sub_epi32(a, b);
+        and_i(a: __m512i, b: __m512i) -> __m512i = _mm512_and_si512(a, b);
+        xor_i(a: __m512i, b: __m512i) -> __m512i = _mm512_xor_si512(a, b);
+        to_f(a: __m512i) -> __m512 = _mm512_cvtepi32_ps(a);
+        to_i(a: __m512) -> __m512i = _mm512_cvtps_epi32(a);
+        sum(a: __m512) -> f32 = {
+            let h = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a));
+            super::avx2::sum8(h)
+        };
+    }
+    #[inline(always)]
+    fn shl_i<const N: u32>(self, a: __m512i) -> __m512i {
+        // SAFETY: `self` proves the instruction is there.
+        unsafe { _mm512_slli_epi32::<N>(a) }
+    }
+    #[inline(always)]
+    fn sar_i<const N: u32>(self, a: __m512i) -> __m512i {
+        // SAFETY: `self` proves the instruction is there.
+        unsafe { _mm512_srai_epi32::<N>(a) }
+    }
+    #[inline(always)]
+    fn or_mask(self, a: __mmask16, b: __mmask16) -> __mmask16 {
+        a | b
+    }
+    #[inline(always)]
+    fn any(self, m: __mmask16) -> bool {
+        m != 0
+    }
+    #[inline(always)]
+    fn array(self, a: __m512) -> [f32; LANES] {
+        let mut out = [0.0; LANES];
+        // SAFETY: `out` holds 16 lanes.
+        unsafe { self.store(out.as_mut_ptr(), a) };
+        out
+    }
+}

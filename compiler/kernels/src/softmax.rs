@@ -1,0 +1,352 @@
+//! Softmax and log-softmax, stable: the largest element is subtracted first.
+//!
+//! A row that is all -∞, or holds +∞ or NaN, becomes NaN, as the formula has it.
+
+use crate::dispatch::Tier;
+use crate::error::{Error, product, same_length};
+use crate::parallel::Pool;
+use crate::partition::{GRAIN, Parts, ranges, rows};
+use crate::simd::{LANES, Simd, tiered};
+use crate::vecmath::{exp, log};
+
+/// Which of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Softmax {
+    /// `e^(x - m) / Σ e^(x - m)`.
+    Plain,
+    /// `x - m - ln Σ e^(x - m)`.
+    Log,
+}
+
+/// An additive mask broadcast over rows: row `(a·dims[1] + b)·dims[2] + c` adds the `n` elements of `data` from
+/// `a·strides[0] + b·strides[1] + c·strides[2]` on.
+#[derive(Clone, Copy, Debug)]
+pub struct RowMask<'a> {
+    pub data: &'a [f32],
+    pub dims: [usize; 3],
+    pub strides: [usize; 3],
+}
+
+impl RowMask<'_> {
+    fn check(&self, rows: usize, n: usize) -> Result<(), Error> {
+        same_length("mask rows", rows, product("mask dimensions overflow", &self.dims)?)?;
+        let mut end = n;
+        for (d, s) in self.dims.into_iter().zip(self.strides) {
+            let last = product("mask strides overflow", &[d.saturating_sub(1), s])?;
+            end = end.checked_add(last).ok_or(Error::Shape { what: "mask strides overflow" })?;
+        }
+        if rows > 0 && self.data.len() < end {
+            return Err(Error::Length { what: "mask", expected: end, found: self.data.len() });
+        }
+        Ok(())
+    }
+
+    fn row(&self, r: usize, n: usize) -> &[f32] {
+        let [_, d1, d2] = self.dims;
+        let (a, b, c) = (r / d2 / d1, r / d2 % d1, r % d2);
+        let start = a * self.strides[0] + b * self.strides[1] + c * self.strides[2];
+        &self.data[start..start + n]
+    }
+}
+
+tiered! {
+    /// # Safety
+    /// `y` holds `n` elements in and out; `mask` is null or holds `n`.
+    unsafe fn softmax_row(s: S; kind: Softmax, scale: f32, mask: *const f32, y: *mut f32, n: usize) {
+        if scale != 1.0 || !mask.is_null() {
+            let k = s.splat(scale);
+            let mut i = 0;
+            while i < n {
+                let x = s.load_up_to(y.add(i), n - i);
+                let m = if mask.is_null() { s.zero() } else { s.load_up_to(mask.add(i), n - i) };
+                s.store_up_to(y.add(i), s.add(s.mul(x, k), m), n - i);
+                i += LANES;
+            }
+        }
+        let top = s.splat(row_max(s, y, n));
+        let sum = row_exp(s, y, n, top, kind == Softmax::Plain);
+        let factor = s.splat(1.0 / sum);
+        let shift = log(s, s.splat(sum));
+        let mut i = 0;
+        while i < n {
+            let x = s.load_up_to(y.add(i), n - i);
+            let z = match kind {
+                Softmax::Plain => s.mul(x, factor),
+                Softmax::Log => s.sub(s.sub(x, top), shift),
+            };
+            s.store_up_to(y.add(i), z, n - i);
+            i += LANES;
+        }
+    }
+}
+
+/// Largest element; unspecified with NaN among them.
+#[inline(always)]
+unsafe fn row_max<S: Simd>(s: S, x: *const f32, n: usize) -> f32 {
+    // SAFETY: `x` holds `n` elements.
+    unsafe {
+        let lowest = s.splat(f32::NEG_INFINITY);
+        let (mut a, mut b) = (lowest, lowest);
+        let mut i = 0;
+        while i + 2 * LANES <= n {
+            a = s.max(a, s.load(x.add(i)));
+            b = s.max(b, s.load(x.add(i + LANES)));
+            i += 2 * LANES;
+        }
+        while i < n {
+            let v = s.load_up_to(x.add(i), n - i);
+            a = s.max(a, if n - i < LANES { s.select(s.head(n - i), v, lowest) } else { v });
+            i += LANES;
+        }
+        s.largest(s.max(a, b))
+    }
+}
+
+/// `Σ e^(x - top)`; `x` becomes the terms if `keep`.
+#[inline(always)]
+unsafe fn row_exp<S: Simd>(s: S, x: *mut f32, n: usize, top: S::F, keep: bool) -> f32 {
+    // SAFETY: `x` holds `n` elements.
+    unsafe {
+        let (mut a, mut b) = (s.zero(), s.zero());
+        let mut i = 0;
+        while i + 2 * LANES <= n {
+            let e = exp(s, s.sub(s.load(x.add(i)), top));
+            let f = exp(s, s.sub(s.load(x.add(i + LANES)), top));
+            if keep {
+                s.store(x.add(i), e);
+                s.store(x.add(i + LANES), f);
+            }
+            a = s.add(a, e);
+            b = s.add(b, f);
+            i += 2 * LANES;
+        }
+        while i < n {
+            let e = exp(s, s.sub(s.load_up_to(x.add(i), n - i), top));
+            if keep {
+                s.store_up_to(x.add(i), e, n - i);
+            }
+            a = s.add(a, if n - i < LANES { s.select(s.head(n - i), e, s.zero()) } else { e });
+            i += LANES;
+        }
+        s.sum(s.add(a, b))
+    }
+}
+
+tiered! {
+    /// Softmax down `n` elements at distance `inner`, for `w ≤ 16` neighbouring columns.
+    ///
+    /// # Safety
+    /// `x` and `y`, the same or apart, are valid for `w` elements at each of the `n` steps.
+    unsafe fn softmax_columns(s: S; kind: Softmax, x: *const f32, y: *mut f32, n: usize, inner: usize, w: usize) {
+        let mut top = s.splat(f32::NEG_INFINITY);
+        for k in 0..n {
+            top = s.max(top, s.load_up_to(x.add(k * inner), w));
+        }
+        let mut sum = s.zero();
+        for k in 0..n {
+            let v = s.sub(s.load_up_to(x.add(k * inner), w), top);
+            let e = exp(s, v);
+            s.store_up_to(y.add(k * inner), if kind == Softmax::Plain { e } else { v }, w);
+            sum = s.add(sum, e);
+        }
+        let factor = s.div(s.splat(1.0), sum);
+        let shift = log(s, sum);
+        for k in 0..n {
+            let v = s.load_up_to(y.add(k * inner), w);
+            let z = if kind == Softmax::Plain { s.mul(v, factor) } else { s.sub(v, shift) };
+            s.store_up_to(y.add(k * inner), z, w);
+        }
+    }
+}
+
+/// Softmax over each row of `y`, `[len/n × n]`, in place, of `scale·y + mask`.
+pub fn softmax_in_place(
+    pool: &dyn Pool,
+    kind: Softmax,
+    y: &mut [f32],
+    n: usize,
+    scale: f32,
+    mask: Option<RowMask<'_>>,
+) -> Result<(), Error> {
+    softmax_rows_on(Tier::best(), pool, kind, None, y, n, scale, mask)
+}
+
+/// Softmax over each row of `x`, `[len/n × n]`, of `scale·x + mask`.
+pub fn softmax_rows(
+    pool: &dyn Pool,
+    kind: Softmax,
+    x: &[f32],
+    y: &mut [f32],
+    n: usize,
+    scale: f32,
+    mask: Option<RowMask<'_>>,
+) -> Result<(), Error> {
+    softmax_rows_on(Tier::best(), pool, kind, Some(x), y, n, scale, mask)
+}
+
+/// [`softmax_rows`] (of `y` itself without `x`) on a chosen tier.
+pub fn softmax_rows_on(
+    tier: Tier,
+    pool: &dyn Pool,
+    kind: Softmax,
+    x: Option<&[f32]>,
+    y: &mut [f32],
+    n: usize,
+    scale: f32,
+    mask: Option<RowMask<'_>>,
+) -> Result<(), Error> {
+    if let Some(x) = x {
+        same_length("output", x.len(), y.len())?;
+    }
+    if y.is_empty() {
+        return Ok(());
+    }
+    if n == 0 || !y.len().is_multiple_of(n) {
+        return Err(Error::Shape { what: "softmax rows do not divide the tensor" });
+    }
+    if let Some(mask) = &mask {
+        mask.check(y.len() / n, n)?;
+    }
+    rows(pool, y, n, &|first, out| {
+        for (r, row) in out.chunks_exact_mut(n).enumerate() {
+            if let Some(x) = x {
+                row.copy_from_slice(&x[(first + r) * n..(first + r + 1) * n]);
+            }
+            let mask = mask.as_ref().map_or(std::ptr::null(), |m| m.row(first + r, n).as_ptr());
+            // SAFETY: the row holds `n` elements, and the mask's row as well.
+            unsafe { softmax_row(tier, kind, scale, mask, row.as_mut_ptr(), n) };
+        }
+    });
+    Ok(())
+}
+
+/// Softmax over the middle axis of `[outer × n × inner]`.
+pub fn softmax_axis(
+    pool: &dyn Pool,
+    kind: Softmax,
+    x: &[f32],
+    y: &mut [f32],
+    outer: usize,
+    n: usize,
+    inner: usize,
+) -> Result<(), Error> {
+    softmax_axis_on(Tier::best(), pool, kind, x, y, outer, n, inner)
+}
+
+/// [`softmax_axis`] on a chosen tier.
+pub fn softmax_axis_on(
+    tier: Tier,
+    pool: &dyn Pool,
+    kind: Softmax,
+    x: &[f32],
+    y: &mut [f32],
+    outer: usize,
+    n: usize,
+    inner: usize,
+) -> Result<(), Error> {
+    let len = product("softmax sizes overflow", &[outer, n, inner])?;
+    same_length("softmax input", len, x.len())?;
+    same_length("softmax output", len, y.len())?;
+    if len == 0 {
+        return Ok(());
+    }
+    if inner == 1 {
+        return softmax_rows_on(tier, pool, kind, Some(x), y, n, 1.0, None);
+    }
+    let blocks = inner.div_ceil(LANES);
+    let parts = Parts::of(y);
+    ranges(pool, outer * blocks, GRAIN.div_ceil(n * LANES), &|r| {
+        for t in r {
+            let at = t / blocks * n * inner + t % blocks * LANES;
+            let w = LANES.min(inner - t % blocks * LANES);
+            // SAFETY: columns `at..at + w` of one slab; blocks are disjoint between tasks.
+            unsafe {
+                softmax_columns(tier, kind, x.as_ptr().add(at), parts.as_mut_ptr().add(at), n, inner, w)
+            };
+        }
+    });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parallel::Serial;
+
+    fn values(n: usize) -> Vec<f32> {
+        (0..n).map(|i| ((i * 7919 + 13) % 1009) as f32 / 50.0 - 10.0).collect()
+    }
+
+    fn exact(kind: Softmax, v: &[f64]) -> Vec<f64> {
+        let m = v.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let sum: f64 = v.iter().map(|x| (x - m).exp()).sum();
+        v.iter().map(|x| if kind == Softmax::Log { x - m - sum.ln() } else { (x - m).exp() / sum }).collect()
+    }
+
+    fn close(kind: Softmax, got: f32, want: f64) {
+        // The logarithm of a sum near one has an absolute error.
+        let floor = if kind == Softmax::Log { 0.3 } else { 1e-3 };
+        assert!((f64::from(got) - want).abs() <= 2e-6 * want.abs().max(floor), "{got} {want}");
+    }
+
+    #[test]
+    fn rows_match_the_formula_with_scale_and_mask() {
+        for n in [1, 2, 15, 16, 17, 33, 100] {
+            let x = values(12 * n);
+            let mask: Vec<f32> =
+                values(6 * n).iter().map(|m| if *m > 5.0 { f32::NEG_INFINITY } else { *m }).collect();
+            let m = RowMask { data: &mask, dims: [2, 2, 3], strides: [3 * n, 0, n] };
+            for &tier in Tier::available() {
+                for kind in [Softmax::Plain, Softmax::Log] {
+                    let mut y = vec![0.0; x.len()];
+                    softmax_rows_on(tier, &Serial, kind, Some(&x), &mut y, n, 0.25, Some(m)).unwrap();
+                    for r in 0..12 {
+                        let row = &mask[(r / 6 * 3 + r % 3) * n..][..n];
+                        let v: Vec<f64> =
+                            (0..n).map(|i| f64::from(x[r * n + i]) * 0.25 + f64::from(row[i])).collect();
+                        if v.iter().all(|x| *x == f64::NEG_INFINITY) {
+                            assert!(y[r * n..][..n].iter().all(|y| y.is_nan()));
+                            continue;
+                        }
+                        for (y, w) in y[r * n..][..n].iter().zip(exact(kind, &v)) {
+                            if w == f64::NEG_INFINITY {
+                                assert_eq!(f64::from(*y), w)
+                            } else {
+                                close(kind, *y, w)
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn middle_axes_match_the_formula() {
+        for (outer, n, inner) in [(2, 5, 3), (1, 1, 40), (3, 7, 16), (2, 4, 35)] {
+            let x = values(outer * n * inner);
+            for &tier in Tier::available() {
+                for kind in [Softmax::Plain, Softmax::Log] {
+                    let mut y = vec![0.0; x.len()];
+                    softmax_axis_on(tier, &Serial, kind, &x, &mut y, outer, n, inner).unwrap();
+                    for o in 0..outer {
+                        for i in 0..inner {
+                            let at = |k: usize| (o * n + k) * inner + i;
+                            let v: Vec<f64> = (0..n).map(|k| f64::from(x[at(k)])).collect();
+                            for (k, w) in exact(kind, &v).into_iter().enumerate() {
+                                close(kind, y[at(k)], w);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_short_mask_is_refused() {
+        let mask = RowMask { data: &[0.0; 5], dims: [1, 1, 2], strides: [0, 0, 3] };
+        assert!(softmax_in_place(&Serial, Softmax::Plain, &mut [0.0; 6], 3, 1.0, Some(mask)).is_err());
+        assert!(softmax_in_place(&Serial, Softmax::Plain, &mut [0.0; 6], 4, 1.0, None).is_err());
+    }
+}
