@@ -1,6 +1,7 @@
 //! Every operator, described once: `ls` of this folder is the operator list, one family a file.
 #![deny(unsafe_code)]
 
+pub mod arith;
 mod attention;
 mod binary;
 pub mod broadcast;
@@ -8,26 +9,26 @@ mod cast;
 mod concat;
 mod constant;
 mod control;
-mod conv;
-mod conv_transpose;
+pub mod conv;
+pub mod conv_transpose;
 mod einsum;
 mod gather;
 mod image;
 mod integer;
 mod logic;
 mod loss;
-mod matmul;
+pub mod matmul;
 mod microsoft;
 mod normalize;
 mod op;
 mod packed;
 mod pad;
-mod pool;
+pub mod pool;
 mod quantize;
 mod random;
 mod reduce;
 mod reshape;
-mod resize;
+pub mod resize;
 mod rnn;
 mod scatter;
 #[allow(dead_code)] // one row per operator of the specification, including those without semantics here yet
@@ -41,8 +42,10 @@ mod softmax;
 mod sort;
 mod strings;
 mod transpose;
+mod typing;
 mod unary;
 mod variadic;
+pub mod window;
 
 pub use op::Op;
 
