@@ -2,6 +2,7 @@
 //!
 //! `cargo run --release -p compress-kernels --example vec_roof [name…]`
 
+use compress_kernels::attention::{Attention, HeadStrides, Heads, attention_on};
 use compress_kernels::norm::{Norm, NormArgs, normalize_rows_on};
 use compress_kernels::reduce::{Reduction, reduce_on};
 use compress_kernels::softmax::{Softmax, softmax_rows_on};
@@ -41,6 +42,7 @@ fn main() {
     println!();
     functions();
     rows();
+    heads();
     moves();
 }
 
@@ -87,6 +89,36 @@ fn rows() {
     }
 }
 
+/// `[1, S, H, D]` self-attention.
+fn heads() {
+    for (tokens, heads, dim) in [(128, 12, 32), (16, 12, 32), (512, 12, 64), (2048, 4, 64)] {
+        let x = values(tokens * heads * dim);
+        let mut y = vec![0.0; x.len()];
+        let strides = HeadStrides { batch: 0, head: dim, position: heads * dim };
+        let h = Heads { data: &x, strides };
+        let a = Attention {
+            q: h,
+            k: h,
+            v: h,
+            mask: None,
+            causal: None,
+            scale: 0.1,
+            softcap: 0.0,
+            batch: 1,
+            heads,
+            kv_heads: heads,
+            queries: tokens,
+            keys: tokens,
+            dim,
+            value_dim: dim,
+        };
+        let flop = 4 * heads * tokens * tokens * dim;
+        line(&format!("attention {tokens}x{heads}x{dim}"), "Gflop/s", flop as f64, |t| {
+            attention_on(t, &Serial, &a, &mut y, strides).unwrap_or_default()
+        });
+    }
+}
+
 /// Read plus written, on the best tier whatever the column says.
 fn moves() {
     println!("moves, GB/s read + written");
@@ -105,7 +137,11 @@ fn moves() {
         move_line::<u16>(shape, perm, n, 0);
     }
     let (x, mut y) = (vec![0u8; 1 << 16], vec![0u8; 1 << 16]);
-    println!("{:<42}{:>8.1}", "copy 64 KiB", 2.0 * 65536.0 / best(|| y.copy_from_slice(&x)) / 1e9);
+    println!(
+        "{:<42}{:>8.1}",
+        "copy 64 KiB",
+        2.0 * 65536.0 / best(|| std::hint::black_box(&mut y).copy_from_slice(std::hint::black_box(&x))) / 1e9
+    );
 }
 
 fn move_line<T: compress_kernels::transpose::Element>(shape: &[usize], perm: &[usize], n: usize, zero: T) {

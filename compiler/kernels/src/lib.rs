@@ -3,6 +3,7 @@
 //! Every kernel exists for each [`Tier`] and gives the same bits for any number of threads: work is cut over rows
 //! and columns of the result, never over a sum.
 
+pub mod attention;
 pub mod dispatch;
 pub mod epilogue;
 pub mod error;
@@ -10,6 +11,7 @@ pub mod norm;
 pub mod parallel;
 mod partition;
 pub mod reduce;
+mod scratch;
 mod simd;
 pub mod softmax;
 pub mod transpose;

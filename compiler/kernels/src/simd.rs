@@ -29,6 +29,8 @@ pub(crate) trait Simd: Copy {
     type I: Copy;
     /// 16 × bool.
     type M: Copy;
+    /// Whether 16 accumulators and their operands fit in the registers; otherwise four do.
+    const WIDE: bool;
 
     fn splat(self, x: f32) -> Self::F;
     /// # Safety

@@ -353,13 +353,49 @@ unsafe fn line<const N: usize>(x: *const u8, y: *mut u8, a: Axis) {
     }
 }
 
+/// A matrix of `R` rows, such as the planes of an image, to groups of `R` side by side.
+///
+/// # Safety
+/// As [`turn`].
+unsafe fn weave<const N: usize, const R: usize>(
+    x: *const u8,
+    sx: isize,
+    y: *mut u8,
+    sy: isize,
+    columns: usize,
+) {
+    for c in 0..columns as isize {
+        // SAFETY: `R` rows and `columns` columns by the caller.
+        unsafe {
+            let mut group = [[0; N]; R];
+            for (r, g) in group.iter_mut().enumerate() {
+                *g = get::<N>(x.offset(r as isize * sx + c * N as isize));
+            }
+            y.offset(c * sy).cast::<[[u8; N]; R]>().write(group);
+        }
+    }
+}
+
 /// `y[c·sy + r] = x[r·sx + c]` for `r < rows`, `c < columns`, strides in bytes.
 ///
 /// # Safety
 /// All those elements are valid.
-unsafe fn turn<const N: usize>(x: *const u8, sx: isize, y: *mut u8, sy: isize, rows: usize, columns: usize) {
+pub(crate) unsafe fn turn<const N: usize>(
+    x: *const u8,
+    sx: isize,
+    y: *mut u8,
+    sy: isize,
+    rows: usize,
+    columns: usize,
+) {
     // SAFETY: passed on; a tier names features the CPU has.
     unsafe {
+        match rows {
+            2 => return weave::<N, 2>(x, sx, y, sy, columns),
+            3 => return weave::<N, 3>(x, sx, y, sy, columns),
+            4 => return weave::<N, 4>(x, sx, y, sy, columns),
+            _ => {}
+        }
         #[cfg(all(target_arch = "x86_64", not(miri)))]
         {
             use crate::dispatch::Tier;

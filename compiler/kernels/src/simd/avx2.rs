@@ -72,6 +72,7 @@ impl Simd for Avx2 {
     type F = F;
     type I = I;
     type M = F;
+    const WIDE: bool = false;
 
     #[inline(always)]
     fn splat(self, x: f32) -> F {

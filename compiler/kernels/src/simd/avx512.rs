@@ -36,6 +36,7 @@ impl Simd for Avx512 {
     type F = __m512;
     type I = __m512i;
     type M = __mmask16;
+    const WIDE: bool = true;
 
     #[inline(always)]
     unsafe fn load(self, p: *const f32) -> __m512 {

@@ -61,6 +61,7 @@ impl Simd for Portable {
     type F = F;
     type I = I;
     type M = M;
+    const WIDE: bool = false;
 
     #[inline(always)]
     fn splat(self, x: f32) -> F {
