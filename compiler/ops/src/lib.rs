@@ -11,7 +11,8 @@ mod constant;
 mod control;
 pub mod conv;
 pub mod conv_transpose;
-mod einsum;
+mod cumulative;
+pub mod einsum;
 mod gather;
 mod image;
 mod integer;
@@ -29,7 +30,7 @@ mod random;
 mod reduce;
 mod reshape;
 pub mod resize;
-mod rnn;
+pub mod rnn;
 mod scatter;
 #[allow(dead_code)] // one row per operator of the specification, including those without semantics here yet
 mod schema;
@@ -74,6 +75,7 @@ pub static FAMILIES: &[&[&dyn Operator]] = &[
     normalize::OPERATORS,
     softmax::OPERATORS,
     reduce::OPERATORS,
+    cumulative::OPERATORS,
     attention::OPERATORS,
     rnn::OPERATORS,
     loss::OPERATORS,
