@@ -1,1 +1,45 @@
-//! compress-data
+//! Samples on disk as named tensors: npz, npy, directories of npz.
+#![forbid(unsafe_code)]
+
+pub mod npy;
+pub mod npz;
+mod samples;
+
+pub use samples::Samples;
+
+use ir::{DType, Error, Result, Tensor};
+
+/// A tensor in a type that npz has: element types numpy lacks travel as bit patterns (bfloat16 → uint16, float 8 and 4 →
+/// uint8) and sub-byte integers as one byte each.
+pub fn to_array(t: &Tensor) -> Result<Tensor> {
+    use DType::*;
+    match t.dtype() {
+        BF16 => t.bitcast(U16),
+        F8E4M3FN | F8E4M3FNUZ | F8E5M2 | F8E5M2FNUZ | F8E8M0 => t.bitcast(U8),
+        F4E2M1 | U4 | U2 => Tensor::from_bytes(U8, t.shape(), t.unpacked()?),
+        I4 | I2 => Tensor::from_bytes(I8, t.shape(), t.unpacked()?),
+        _ => Ok(t.clone()),
+    }
+}
+
+/// The inverse of [`to_array`], given the type the model wants; plain values convert between widths of one kind.
+pub fn from_array(t: &Tensor, want: DType) -> Result<Tensor> {
+    use DType::*;
+    match (t.dtype(), want) {
+        (a, b) if a == b => Ok(t.clone()),
+        (U16, BF16) | (U8, F8E4M3FN | F8E4M3FNUZ | F8E5M2 | F8E5M2FNUZ | F8E8M0) => t.bitcast(want),
+        (U8, F4E2M1 | U4 | U2) | (I8, I4 | I2) => Tensor::from_unpacked(want, t.shape(), t.bytes()),
+        (a, b) if a.is_float() && b.is_float() => Tensor::from_f64s(b, t.shape(), t.to_f64s()?),
+        (a, b) if (a.is_int() || a == Bool) && b.is_int() => narrow(t, b),
+        (a, b) => Err(Error::data(format!("holds {a} values, the model takes {b}"))),
+    }
+}
+
+fn narrow(t: &Tensor, want: DType) -> Result<Tensor> {
+    let values = t.to_i64s()?;
+    let (lo, hi) = want.int_range().unwrap_or((0, 1));
+    match values.iter().find(|&&v| i128::from(v) < lo || i128::from(v) > hi) {
+        Some(v) => Err(Error::data(format!("value {v} does not fit {want}"))),
+        None => Tensor::from_i64s(want, t.shape(), values),
+    }
+}

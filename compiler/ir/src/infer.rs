@@ -32,9 +32,14 @@ pub fn infer_with(graph: &mut Graph, inputs: &[ValueType], captures: &[ValueType
             let n = graph.node(id)?;
             (n.name.clone(), crate::qualified(n.op))
         };
-        infer_node(graph, id, &mut facts).map_err(|e| e.at(&name, &op))?;
+        step(graph, id, &mut facts).map_err(|e| e.at(&name, &op))?;
     }
     Ok(())
+}
+
+/// Types of one node's outputs from the types its inputs have now (shape arithmetic before it is not followed).
+pub fn infer_node(graph: &mut Graph, id: NodeId) -> Result<()> {
+    step(graph, id, &mut Facts::default())
 }
 
 #[derive(Default)]
@@ -43,7 +48,7 @@ struct Facts {
     dims: BTreeMap<ValueId, Vec<Dim>>,
 }
 
-fn infer_node(graph: &mut Graph, id: NodeId, facts: &mut Facts) -> Result<()> {
+fn step(graph: &mut Graph, id: NodeId, facts: &mut Facts) -> Result<()> {
     let node = graph.node(id)?;
     let types: Vec<Option<ValueType>> =
         node.inputs().iter().map(|v| v.map(|v| graph.ty(v).clone())).collect();

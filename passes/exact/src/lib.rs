@@ -127,3 +127,6 @@ fn saturate(g: &Graph, rules: &[&'static Rule], trace: &mut Trace) -> Result<Gra
     let selected = extract::extract(&egraph, &entered.roots, &entered.chosen);
     convert::leave(g, &egraph, &entered.roots, &selected)
 }
+
+#[cfg(test)]
+mod soundness;

@@ -1,0 +1,87 @@
+//! External tensor data: mapped files, confined to the folder of the model.
+
+use crate::mmap::{self, Mapped};
+use ir::{Bytes, Error, Result};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+/// The folder that external data may come from, and the files mapped so far.
+pub struct Folder {
+    root: Option<PathBuf>,
+    open: RefCell<BTreeMap<PathBuf, Arc<Mapped>>>,
+}
+
+impl Folder {
+    /// `None`: a model without a folder (bytes in memory) cannot have external data.
+    pub fn new(root: Option<&Path>) -> Folder {
+        Folder { root: root.map(Path::to_path_buf), open: RefCell::default() }
+    }
+
+    /// The file at `location`, checked to lie inside the folder, links resolved.
+    pub fn file(&self, location: &str) -> Result<Arc<Mapped>> {
+        let root =
+            self.root.as_ref().ok_or_else(|| Error::data("external data needs a model file on disk"))?;
+        let refuse =
+            |why: &str| Error::data(format!("external data location '{}' {why}", location.escape_debug()));
+        if location.is_empty() || location.contains(['\0', '\\']) {
+            return Err(refuse("is not a plain relative path"));
+        }
+        let relative = Path::new(location);
+        if !relative.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir)) {
+            return Err(refuse("leaves the model's folder"));
+        }
+        let root = std::fs::canonicalize(root).map_err(|e| refuse(&format!("cannot be resolved: {e}")))?;
+        let path = root.join(relative);
+        let resolved = std::fs::canonicalize(&path).map_err(|e| refuse(&format!("cannot be read: {e}")))?;
+        let linked = std::fs::symlink_metadata(&path).is_ok_and(|m| m.file_type().is_symlink());
+        if linked || !resolved.starts_with(&root) {
+            return Err(refuse("is a link or leaves the model's folder"));
+        }
+        if let Some(m) = self.open.borrow().get(&resolved) {
+            return Ok(Arc::clone(m));
+        }
+        let m = mmap::open(&resolved)?;
+        if has_several_links(&resolved) {
+            return Err(refuse("is a hard link"));
+        }
+        self.open.borrow_mut().insert(resolved, Arc::clone(&m));
+        Ok(m)
+    }
+
+    /// Checks `offset` and `length` of an external tensor against its file.
+    pub fn range(
+        &self,
+        location: &str,
+        offset: u64,
+        length: Option<u64>,
+    ) -> Result<(Arc<Mapped>, usize, usize)> {
+        let file = self.file(location)?;
+        let size = file.bytes().len() as u64;
+        let left = size.checked_sub(offset);
+        let bad = || {
+            Error::data(format!(
+                "external data '{location}' has {size} bytes; offset {offset}, length {length:?} is outside"
+            ))
+        };
+        let left = left.ok_or_else(bad)?;
+        let len = length.unwrap_or(left);
+        if len > left {
+            return Err(bad());
+        }
+        let narrow = |x: u64| usize::try_from(x).map_err(|_| bad());
+        Ok((file, narrow(offset)?, narrow(len)?))
+    }
+}
+
+#[cfg(unix)]
+fn has_several_links(p: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(p).is_ok_and(|m| m.nlink() > 1)
+}
+
+#[cfg(not(unix))]
+fn has_several_links(_: &Path) -> bool {
+    false
+}

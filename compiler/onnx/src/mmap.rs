@@ -1,0 +1,40 @@
+//! Files as mapped memory: the one file of this crate with `unsafe`.
+
+#![allow(unsafe_code)] // mapping is unsafe by nature; see the safety argument below
+
+use ir::{Bytes, Error, Result};
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A mapped file, or its content when it cannot be mapped.
+pub enum Mapped {
+    Map(memmap2::Mmap),
+    Read(Vec<u8>),
+}
+
+impl Bytes for Mapped {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Mapped::Map(m) => m,
+            Mapped::Read(v) => v,
+        }
+    }
+}
+
+/// Opens a regular file for reading. Devices, pipes and directories are refused.
+pub fn open(path: &Path) -> Result<Arc<Mapped>> {
+    let bad = |e: std::io::Error| Error::data(format!("cannot read {}: {e}", path.display()));
+    let meta = std::fs::metadata(path).map_err(bad)?;
+    if !meta.is_file() {
+        return Err(Error::data(format!("{} is not a regular file", path.display())));
+    }
+    let file = File::open(path).map_err(bad)?;
+    if meta.len() == 0 {
+        return Ok(Arc::new(Mapped::Read(Vec::new())));
+    }
+    // SAFETY: the map is private and read-only. If another process truncates the file while it is mapped, reads past the
+    // new end raise SIGBUS; this is the accepted risk of mapping, as in every tool that maps its input.
+    let map = unsafe { memmap2::MmapOptions::new().map_copy_read_only(&file) }.map_err(bad)?;
+    Ok(Arc::new(Mapped::Map(map)))
+}
