@@ -1,5 +1,10 @@
 //! What happens to a contraction's sums before they are stored.
 
+use crate::error::{Error, product, same_length};
+use crate::simd::Simd;
+use crate::tile::{Place, load};
+use crate::vecmath;
+
 /// An element-wise function applied to a finished sum. NaN stays NaN.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Activation {
@@ -50,4 +55,240 @@ pub struct Epilogue<'a> {
     pub slope: Option<&'a [f32]>,
     /// The function applied last, or before the residual is added.
     pub act: Activation,
+}
+
+impl Activation {
+    /// Cheap enough for the registers of a tile. The others run over the finished tile while it is in cache.
+    pub(crate) fn is_cheap(self) -> bool {
+        !matches!(
+            self,
+            Activation::Sigmoid
+                | Activation::Silu
+                | Activation::Tanh
+                | Activation::GeluErf
+                | Activation::GeluTanh
+        )
+    }
+}
+
+impl Epilogue<'_> {
+    /// An epilogue that is an activation.
+    pub fn activation(act: Activation) -> Self {
+        Epilogue { act, ..Epilogue::default() }
+    }
+
+    /// Checks the operands against a result of `rows × cols` and resolves them to pointers.
+    pub(crate) fn finish(&self, alpha: f32, rows: usize, cols: usize) -> Result<Finish, Error> {
+        if let Some(bias) = self.bias {
+            same_length("bias", cols, bias.len())?;
+        }
+        if let Some(slope) = self.slope {
+            same_length("slope", cols, slope.len())?;
+            if self.act != Activation::None {
+                return Err(Error::Shape { what: "an epilogue has a slope and an activation" });
+            }
+        }
+        if let Some(r) = self.residual {
+            holds("residual", r.data.len(), rows, cols, r.row_stride)?;
+        }
+        let null = std::ptr::null();
+        let after = self.residual.is_some_and(|r| r.after_activation);
+        let cheap = self.act.is_cheap();
+        Ok(Finish {
+            alpha,
+            bias: self.bias.map_or(null, <[f32]>::as_ptr),
+            slope: self.slope.map_or(null, <[f32]>::as_ptr),
+            residual: self.residual.map_or(null, |r| r.data.as_ptr()),
+            residual_step: self.residual.map_or(0, |r| r.row_stride),
+            before: self.residual.is_some() && !after,
+            after: after && cheap,
+            late_residual: after && !cheap,
+            act: if cheap { self.act } else { Activation::None },
+            late: if cheap { Activation::None } else { self.act },
+        })
+    }
+}
+
+/// A matrix of `rows × cols` with rows `stride` apart fits into `len` elements.
+pub(crate) fn holds(
+    what: &'static str,
+    len: usize,
+    rows: usize,
+    cols: usize,
+    stride: usize,
+) -> Result<(), Error> {
+    if rows == 0 || cols == 0 {
+        return Ok(());
+    }
+    if stride < cols && rows > 1 {
+        return Err(Error::Shape { what: "rows of a matrix overlap" });
+    }
+    let last = product(what, &[rows - 1, stride])?;
+    match last.checked_add(cols) {
+        Some(needed) if needed <= len => Ok(()),
+        needed => Err(Error::Length { what, expected: needed.unwrap_or(usize::MAX), found: len }),
+    }
+}
+
+/// An [`Epilogue`] whose operands are checked against the result.
+pub(crate) struct Finish {
+    pub alpha: f32,
+    bias: *const f32,
+    slope: *const f32,
+    residual: *const f32,
+    residual_step: usize,
+    before: bool,
+    after: bool,
+    late_residual: bool,
+    act: Activation,
+    late: Activation,
+}
+
+// SAFETY: the pointers are to shared slices that outlive the kernel call they are made for, and are only read.
+unsafe impl Sync for Finish {}
+// SAFETY: as above.
+unsafe impl Send for Finish {}
+
+impl Finish {
+    /// The same epilogue for the columns from `col` on.
+    pub(crate) fn starting_at_column(&self, col: usize) -> Finish {
+        let shift = |p: *const f32| if p.is_null() { p } else { p.wrapping_add(col) };
+        Finish { bias: shift(self.bias), slope: shift(self.slope), residual: shift(self.residual), ..*self }
+    }
+
+    /// The same epilogue for the rows from `row` on.
+    pub(crate) fn starting_at_row(&self, row: usize) -> Finish {
+        Finish { residual: self.residual.wrapping_add(row * self.residual_step), ..*self }
+    }
+
+    /// The epilogue of a tile, in registers.
+    ///
+    /// # Safety
+    /// The tile's rows and columns lie in the result that [`Epilogue::finish`] was asked about.
+    #[inline(always)]
+    pub(crate) unsafe fn sums<S: Simd, const R: usize, const V: usize>(
+        &self,
+        s: S,
+        acc: &mut [[S::F; V]; R],
+        place: &Place,
+    ) {
+        if self.alpha != 1.0 {
+            let alpha = s.splat(self.alpha);
+            each(acc, |_, _, x| s.mul(alpha, x));
+        }
+        // SAFETY: `finish` checked one element for each column.
+        unsafe {
+            if !self.bias.is_null() {
+                let b = columns::<S, V>(s, self.bias.add(place.col), place);
+                each(acc, |_, v, x| s.add(x, b[v]));
+            }
+            if self.before {
+                self.add_residual(s, acc, place);
+            }
+            if !self.slope.is_null() {
+                let slope = columns::<S, V>(s, self.slope.add(place.col), place);
+                each(acc, |_, v, x| s.select(s.lt(x, s.splat(0.0)), s.mul(slope[v], x), x));
+            }
+        }
+        activate(s, self.act, acc);
+        if self.after {
+            // SAFETY: the caller's contract.
+            unsafe { self.add_residual(s, acc, place) };
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn add_residual<S: Simd, const R: usize, const V: usize>(
+        &self,
+        s: S,
+        acc: &mut [[S::F; V]; R],
+        place: &Place,
+    ) {
+        for r in 0..R {
+            if r < place.live_rows {
+                // SAFETY: a live row of the result has its row in the residual.
+                unsafe {
+                    let row = self.residual.add(*place.out.add(r) * self.residual_step + place.col);
+                    for v in 0..V {
+                        acc[r][v] = s.add(acc[r][v], load(s, row, v, place.live_cols));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether [`Finish::late`] has work.
+    #[inline]
+    pub(crate) fn is_late(&self) -> bool {
+        self.late != Activation::None
+    }
+
+    /// What was too costly for registers, over one finished piece of row `row` that starts at column `col`.
+    ///
+    /// # Safety
+    /// The piece lies in the result that [`Epilogue::finish`] was asked about.
+    pub(crate) unsafe fn late(&self, c: &mut [f32], row: usize, col: usize) {
+        vecmath::apply(self.late, c);
+        if self.late_residual {
+            // SAFETY: the caller's contract.
+            let r = unsafe {
+                let start = self.residual.add(row * self.residual_step + col);
+                std::slice::from_raw_parts(start, c.len())
+            };
+            for (c, r) in c.iter_mut().zip(r) {
+                *c += r;
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn each<F: Copy, const R: usize, const V: usize>(acc: &mut [[F; V]; R], f: impl Fn(usize, usize, F) -> F) {
+    for r in 0..R {
+        for v in 0..V {
+            acc[r][v] = f(r, v, acc[r][v]);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn columns<S: Simd, const V: usize>(s: S, p: *const f32, place: &Place) -> [S::F; V] {
+    let mut x = [s.splat(0.0); V];
+    for v in 0..V {
+        // SAFETY: the caller has one element for each live column.
+        x[v] = unsafe { load(s, p, v, place.live_cols) };
+    }
+    x
+}
+
+/// A cheap activation over registers. Bounds come first in `max` and `min`, which return their second operand for
+/// NaN.
+#[inline(always)]
+pub(crate) fn activate<S: Simd, const R: usize, const V: usize>(
+    s: S,
+    act: Activation,
+    acc: &mut [[S::F; V]; R],
+) {
+    let clip = |x, lo, hi| s.min(hi, s.max(lo, x));
+    let zero = s.splat(0.0);
+    match act {
+        Activation::Relu => each(acc, |_, _, x| s.max(zero, x)),
+        Activation::Clip { lo, hi } => {
+            let (lo, hi) = (s.splat(lo), s.splat(hi));
+            each(acc, |_, _, x| clip(x, lo, hi));
+        }
+        Activation::LeakyRelu(slope) => {
+            let slope = s.splat(slope);
+            each(acc, |_, _, x| s.select(s.lt(x, zero), s.mul(slope, x), x));
+        }
+        Activation::HardSwish => {
+            let (sixth, half, one) = (s.splat(1.0 / 6.0), s.splat(0.5), s.splat(1.0));
+            each(acc, |_, _, x| s.mul(x, clip(s.fma(sixth, x, half), zero, one)));
+        }
+        Activation::HardSigmoid { alpha, beta } => {
+            let (alpha, beta, one) = (s.splat(alpha), s.splat(beta), s.splat(1.0));
+            each(acc, |_, _, x| clip(s.fma(alpha, x, beta), zero, one));
+        }
+        _ => {}
+    }
 }

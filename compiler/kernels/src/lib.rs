@@ -4,20 +4,41 @@
 //! and columns of the result, never over a sum.
 
 pub mod attention;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+pub mod conv_f32;
+pub mod conv_shape;
+mod depthwise_f32;
 pub mod dispatch;
 pub mod epilogue;
 pub mod error;
+pub mod gemm_f32;
+mod gemv_f32;
+mod indirect;
 pub mod norm;
+mod pack;
 pub mod parallel;
 mod partition;
+pub mod pool_f32;
+mod portable;
 pub mod reduce;
 mod scratch;
 mod simd;
 pub mod softmax;
+#[cfg(test)]
+mod testing;
+mod tile;
 pub mod transpose;
 pub mod vecmath;
 
+pub use conv_f32::{PackedConv, conv_f32};
+pub use conv_shape::{ConvShape, Window};
 pub use dispatch::Tier;
 pub use epilogue::{Activation, Epilogue, Residual};
 pub use error::Error;
+pub use gemm_f32::{GemmShape, Operand, gemm_dynamic_f32, gemm_dynamic_scratch, gemm_f32};
+pub use pack::{PackedB, Strides};
 pub use parallel::{Pool, Serial};
+pub use pool_f32::{Pooling, global_pool_f32, pool_f32};

@@ -1,0 +1,135 @@
+use super::*;
+use crate::epilogue::{Activation, Residual};
+use crate::parallel::Serial;
+use crate::testing::{Two, close, finished, random};
+use proptest::prelude::*;
+
+fn naive(shape: &ConvShape, x: &[f32], x_stride: usize, w: &[f32], e: &Epilogue) -> Vec<f64> {
+    let [od, oh, ow] = shape.output().unwrap();
+    let [id, ih, iw] = shape.input;
+    let [kd, kh, kw] = shape.kernel;
+    let (cin, cout) = (shape.cin / shape.groups, shape.cout / shape.groups);
+    let at = |axis: usize, o: usize, k: usize| {
+        let p = o * shape.stride[axis] + k * shape.dilation[axis];
+        p.checked_sub(shape.pad_begin[axis]).filter(|&p| p < shape.input[axis])
+    };
+    let mut y = Vec::new();
+    for row in 0..shape.batch * od * oh * ow {
+        let (n, d, h, v) = (row / (od * oh * ow), row / (oh * ow) % od, row / ow % oh, row % ow);
+        for c in 0..shape.cout {
+            let mut sum = 0.0;
+            for t in 0..kd * kh * kw {
+                let (td, th, tw) = (t / (kh * kw), t / kw % kh, t % kw);
+                let (Some(d), Some(h), Some(v)) = (at(0, d, td), at(1, h, th), at(2, v, tw)) else {
+                    continue;
+                };
+                for i in 0..cin {
+                    let pixel = ((n * id + d) * ih + h) * iw + v;
+                    let x = x[pixel * x_stride + c / cout * cin + i];
+                    sum += f64::from(x) * f64::from(w[(c * cin + i) * kd * kh * kw + t]);
+                }
+            }
+            y.push(finished(e, sum, row, c));
+        }
+    }
+    y
+}
+
+fn check(shape: &ConvShape, pad: usize, act: Activation) {
+    let count = shape.check().unwrap();
+    let (xs, ys) = (shape.cin + pad, shape.cout + pad);
+    let x = random(shape.batch * shape.input.iter().product::<usize>() * xs, 1);
+    let k = shape.cin / shape.groups * shape.kernel.iter().product::<usize>();
+    let w = random(shape.cout * k, 2);
+    let (bias, residual) = (random(shape.cout, 3), random(count * shape.cout, 4));
+    let residual = Residual { data: &residual, row_stride: shape.cout, after_activation: false };
+    let e = Epilogue { bias: Some(&bias), residual: Some(residual), slope: None, act };
+    let want = naive(shape, &x, xs, &w, &e);
+    for &tier in Tier::available() {
+        let packed = PackedConv::new(tier, &w, shape.cout, shape.cin, shape.kernel, shape.groups).unwrap();
+        let mut y = vec![7.0; count * ys];
+        conv_f32(&Serial, shape, &x, xs, &packed, &mut y, ys, &e).unwrap();
+        for row in 0..count {
+            close(&y[row * ys..][..shape.cout], &want[row * shape.cout..][..shape.cout], k);
+            assert!(y[row * ys + shape.cout..(row + 1) * ys].iter().all(|&v| v == 7.0), "wrote past a pixel");
+        }
+        let mut z = vec![7.0; count * ys];
+        conv_f32(&Two, shape, &x, xs, &packed, &mut z, ys, &e).unwrap();
+        assert_eq!(y, z);
+    }
+}
+
+#[test]
+fn usual_layers_match_the_definition() {
+    let d2 = ConvShape::d2;
+    for shape in [
+        d2((1, 17, 19, 3), 20, [3, 3], [2, 2], [1, 1], [0, 0, 1, 1], 1),
+        d2((2, 9, 9, 1), 8, [5, 5], [1, 1], [1, 1], [2, 2, 2, 2], 1),
+        d2((1, 7, 7, 64), 70, [3, 3], [1, 1], [1, 1], [1, 1, 1, 1], 1),
+        d2((1, 14, 14, 40), 24, [1, 1], [1, 1], [1, 1], [0; 4], 1),
+        d2((1, 14, 13, 33), 24, [1, 1], [2, 2], [1, 1], [0; 4], 1),
+        d2((1, 12, 12, 40), 40, [3, 3], [1, 1], [1, 1], [1; 4], 40),
+        d2((1, 30, 31, 48), 48, [5, 5], [2, 2], [1, 1], [1, 2, 2, 1], 48),
+        d2((1, 7, 7, 100), 100, [5, 5], [1, 1], [1, 1], [2; 4], 100),
+        d2((1, 9, 40, 17), 17, [3, 7], [1, 1], [2, 2], [2, 3, 1, 9], 17),
+        d2((1, 6, 21, 5), 15, [3, 3], [1, 2], [1, 1], [1; 4], 5),
+        d2((1, 8, 8, 12), 18, [3, 3], [1, 1], [1, 1], [1; 4], 3),
+        d2((1, 1, 1, 96), 24, [1, 1], [1, 1], [1, 1], [0; 4], 1),
+        d2((1, 3, 3, 200), 17, [3, 3], [1, 1], [1, 1], [0; 4], 1),
+        d2((1, 1, 50, 6), 9, [1, 4], [1, 3], [1, 2], [0, 5, 0, 4], 1),
+        d2((1, 2, 2, 3), 5, [3, 3], [1, 1], [1, 1], [0; 4], 1),
+    ] {
+        for act in [Activation::None, Activation::Relu, Activation::Silu] {
+            check(&shape, 0, act);
+            check(&shape, 2, act);
+        }
+    }
+}
+
+#[test]
+fn other_weights_and_short_slices_are_refused() {
+    let shape = ConvShape::d2((1, 4, 4, 2), 3, [3, 3], [1, 1], [1, 1], [1; 4], 1);
+    let w = PackedConv::new(Tier::best(), &[0.0; 54], 3, 2, [1, 3, 3], 1).unwrap();
+    let (x, mut y, e) = ([0.0; 32], [0.0; 48], Epilogue::default());
+    assert!(conv_f32(&Serial, &shape, &x, 2, &w, &mut y, 3, &e).is_ok());
+    assert!(conv_f32(&Serial, &shape, &x[1..], 2, &w, &mut y, 3, &e).is_err());
+    assert!(conv_f32(&Serial, &shape, &x, 2, &w, &mut y[1..], 3, &e).is_err());
+    for broken in [
+        ConvShape { cin: 3, ..shape },
+        ConvShape { kernel: [1, 3, 2], ..shape },
+        ConvShape { stride: [1, 0, 1], ..shape },
+        ConvShape { dilation: [0, 1, 1], ..shape },
+        ConvShape { groups: 0, ..shape },
+        ConvShape { batch: usize::MAX, ..shape },
+        ConvShape { pad_begin: [0, usize::MAX, 0], ..shape },
+        ConvShape { input: [1 << 30, 1 << 30, 1 << 30], ..shape },
+    ] {
+        assert!(conv_f32(&Serial, &broken, &x, 2, &w, &mut y, 3, &e).is_err(), "{broken:?}");
+    }
+    assert!(PackedConv::new(Tier::best(), &[0.0; 53], 3, 2, [1, 3, 3], 1).is_err());
+    assert!(PackedConv::new(Tier::best(), &[], 3, 2, [usize::MAX, 3, 3], 1).is_err());
+}
+
+fn axis() -> impl Strategy<Value = (usize, usize, usize, usize, usize, usize)> {
+    (1usize..10, 1usize..4, 1usize..4, 1usize..3, 0usize..4, 0usize..4)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+    #[test]
+    fn any_shape_matches_the_definition(
+        d in axis(), h in axis(), w in axis(), deep: bool, batch in 0usize..3,
+        cin in 1usize..40, cout in 1usize..40, groups in 1usize..5, depthwise: bool, pad in 0usize..2,
+    ) {
+        let d = if deep { d } else { (1, 1, 1, 1, 0, 0) };
+        let groups = if depthwise { cin } else { groups };
+        let (cin, cout) = if depthwise { (cin, cin * (1 + cout % 3)) } else { (cin * groups, cout * groups) };
+        let shape = ConvShape {
+            batch,
+            input: [d.0, h.0, w.0], kernel: [d.1, h.1, w.1], stride: [d.2, h.2, w.2], dilation: [d.3, h.3, w.3],
+            pad_begin: [d.4, h.4, w.4], pad_end: [d.5, h.5, w.5],
+            cin, cout, groups,
+        };
+        check(&shape, pad, Activation::HardSwish);
+    }
+}

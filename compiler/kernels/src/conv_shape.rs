@@ -1,0 +1,202 @@
+//! The geometry of a window that moves over up to three spatial axes, and its checks.
+
+use crate::error::{Error, product};
+
+/// A convolution over `[batch, D, H, W, channels]`. Fewer spatial axes are axes of size 1 in front.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConvShape {
+    /// Independent images.
+    pub batch: usize,
+    /// Spatial sizes of the input: D, H, W.
+    pub input: [usize; 3],
+    /// Input channels.
+    pub cin: usize,
+    /// Output channels.
+    pub cout: usize,
+    /// Window sizes.
+    pub kernel: [usize; 3],
+    /// Steps of the window.
+    pub stride: [usize; 3],
+    /// Steps inside the window.
+    pub dilation: [usize; 3],
+    /// Zeros in front of each axis.
+    pub pad_begin: [usize; 3],
+    /// Zeros behind each axis.
+    pub pad_end: [usize; 3],
+    /// Groups of channels that do not mix.
+    pub groups: usize,
+}
+
+/// Above this a size is refused, so that positions in a window cannot leave `isize`.
+const MOST: usize = 1 << 31;
+
+impl ConvShape {
+    /// A convolution over `[batch, h, w, cin]`; `pads` are top, left, bottom, right.
+    pub fn d2(
+        (batch, h, w, cin): (usize, usize, usize, usize),
+        cout: usize,
+        kernel: [usize; 2],
+        stride: [usize; 2],
+        dilation: [usize; 2],
+        pads: [usize; 4],
+        groups: usize,
+    ) -> ConvShape {
+        ConvShape {
+            batch,
+            input: [1, h, w],
+            cin,
+            cout,
+            kernel: [1, kernel[0], kernel[1]],
+            stride: [1, stride[0], stride[1]],
+            dilation: [1, dilation[0], dilation[1]],
+            pad_begin: [0, pads[0], pads[1]],
+            pad_end: [0, pads[2], pads[3]],
+            groups,
+        }
+    }
+
+    /// Spatial sizes of the output, rounded down as the ONNX operator `Conv` has it.
+    pub fn output(&self) -> Result<[usize; 3], Error> {
+        let mut out = [0; 3];
+        for i in 0..3 {
+            let padded = self.input[i].saturating_add(self.pad_begin[i]).saturating_add(self.pad_end[i]);
+            let window = span(self.kernel[i], self.dilation[i])?;
+            if self.stride[i] == 0 {
+                return Err(Error::Shape { what: "a stride is zero" });
+            }
+            out[i] = match padded.checked_sub(window) {
+                Some(room) => room / self.stride[i] + 1,
+                None => 0,
+            };
+        }
+        Ok(out)
+    }
+
+    /// Refuses sizes that are zero where they must not be, do not divide, or overflow; gives the output's rows.
+    pub(crate) fn check(&self) -> Result<usize, Error> {
+        let window = Window {
+            input: self.input,
+            output: self.output()?,
+            kernel: self.kernel,
+            stride: self.stride,
+            dilation: self.dilation,
+            pad: self.pad_begin,
+        };
+        window.check()?;
+        check_groups(self.groups, self.cin, self.cout)?;
+        product("the output leaves the address space", &[self.batch, pixels(window.output)?])
+    }
+}
+
+/// Channels divide into groups.
+pub(crate) fn check_groups(groups: usize, cin: usize, cout: usize) -> Result<(), Error> {
+    if groups == 0 || !cin.is_multiple_of(groups) || !cout.is_multiple_of(groups) {
+        return Err(Error::Shape { what: "channels do not divide into the groups" });
+    }
+    Ok(())
+}
+
+/// The extent of a dilated window.
+fn span(kernel: usize, dilation: usize) -> Result<usize, Error> {
+    if kernel == 0 || dilation == 0 {
+        return Err(Error::Shape { what: "a window size or dilation is zero" });
+    }
+    let reach = product("a window leaves the address space", &[kernel - 1, dilation])?;
+    if reach >= MOST { Err(Error::Shape { what: "a window is too large" }) } else { Ok(reach + 1) }
+}
+
+pub(crate) fn pixels(sizes: [usize; 3]) -> Result<usize, Error> {
+    product("spatial sizes leave the address space", &sizes)
+}
+
+/// A window with explicit output sizes: all that moving it needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Spatial sizes of the input: D, H, W.
+    pub input: [usize; 3],
+    /// Spatial sizes of the output.
+    pub output: [usize; 3],
+    /// Window sizes.
+    pub kernel: [usize; 3],
+    /// Steps of the window.
+    pub stride: [usize; 3],
+    /// Steps inside the window.
+    pub dilation: [usize; 3],
+    /// Positions before the input where the window starts.
+    pub pad: [usize; 3],
+}
+
+impl Window {
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        for i in 0..3 {
+            span(self.kernel[i], self.dilation[i])?;
+            if self.stride[i] == 0 {
+                return Err(Error::Shape { what: "a stride is zero" });
+            }
+            if [self.input[i], self.output[i], self.stride[i], self.pad[i]].iter().any(|&n| n >= MOST) {
+                return Err(Error::Shape { what: "a spatial size is too large" });
+            }
+        }
+        pixels(self.input)?;
+        pixels(self.output)?;
+        pixels(self.kernel)?;
+        Ok(())
+    }
+
+    /// The input position on `axis` under window element `k` for output position `o`, if it is not padding.
+    #[inline]
+    pub(crate) fn source(&self, axis: usize, o: usize, k: usize) -> Option<usize> {
+        let at = (o * self.stride[axis] + k * self.dilation[axis]).checked_sub(self.pad[axis])?;
+        (at < self.input[axis]).then_some(at)
+    }
+
+    /// The output positions on `axis` for which element `k` of the window is not padding.
+    pub(crate) fn inside(&self, axis: usize, k: usize) -> std::ops::Range<usize> {
+        let (stride, shift, pad) = (self.stride[axis], k * self.dilation[axis], self.pad[axis]);
+        let first = pad.saturating_sub(shift).div_ceil(stride);
+        let end = (self.input[axis] + pad).saturating_sub(shift).div_ceil(stride);
+        let end = end.min(self.output[axis]);
+        first.min(end)..end
+    }
+
+    /// The output positions on `axis` for which no element of the window is padding.
+    pub(crate) fn interior(&self, axis: usize) -> std::ops::Range<usize> {
+        let (first, last) = (self.inside(axis, 0), self.inside(axis, self.kernel[axis] - 1));
+        let end = first.end.min(last.end);
+        first.start.max(last.start).min(end)..end
+    }
+
+    /// The batch index and output positions of output line `line` (a run along the last axis).
+    #[inline]
+    pub(crate) fn line(&self, line: usize) -> (usize, usize, usize) {
+        let (plane, h) = (line / self.output[1], line % self.output[1]);
+        (plane / self.output[0], plane % self.output[0], h)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn ranges_agree_with_single_positions(
+            input in 0usize..12, output in 0usize..12, kernel in 1usize..5, stride in 1usize..4,
+            dilation in 1usize..4, pad in 0usize..6,
+        ) {
+            let three = |x| [1, 1, x];
+            let w = Window {
+                input: three(input), output: three(output), kernel: three(kernel), stride: three(stride),
+                dilation: three(dilation), pad: [0, 0, pad],
+            };
+            for o in 0..output {
+                for k in 0..kernel {
+                    prop_assert_eq!(w.source(2, o, k).is_some(), w.inside(2, k).contains(&o));
+                }
+                let all = (0..kernel).all(|k| w.source(2, o, k).is_some());
+                prop_assert_eq!(all, w.interior(2).contains(&o));
+            }
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! kernel: the loops around the register tile: a matrix product whose left rows are lists of pointers.
+//!
+//! Rows are cut into blocks whose input stays in the second-level cache, columns are the packed panels, and the sum
+//! is cut where a panel would leave the first-level cache; the sum continues from the stored result, in the same
+//! order, so no cut changes a bit. After Dukhan, The Indirect Convolution Algorithm (2019).
+
+use crate::epilogue::Finish;
+use crate::pack::{PackedRef, Panel};
+use crate::parallel::Pool;
+use crate::simd::LANES;
+use crate::tile::{MOST_ROWS, Place, Tile, Tiles};
+use crate::{Tier, gemv_f32};
+use std::cell::RefCell;
+use std::ops::Range;
+
+/// Where the left rows are and where the result's rows go.
+pub(crate) trait Rows: Sync {
+    /// Elements [`Rows::fill`] needs for `count` rows beside the input: zeros, padded copies.
+    fn spare_len(&self, count: usize) -> usize;
+
+    /// Writes the pointer of row `first + i` for tap `t` to `table[t · step + i]` and the index of its result row to
+    /// `out[i]`.
+    fn fill(&self, first: usize, count: usize, to: Table);
+}
+
+/// What [`Rows::fill`] writes.
+pub(crate) struct Table<'a> {
+    pub pointers: &'a mut [*const f32],
+    pub step: usize,
+    pub out: &'a mut [usize],
+    pub spare: &'a mut [f32],
+}
+
+/// A product of `count` rows with a packed operand of `taps · depth` rows.
+pub(crate) struct Job<'a> {
+    pub tier: Tier,
+    pub rows: &'a dyn Rows,
+    pub count: usize,
+    pub taps: usize,
+    pub depth: usize,
+    /// Bytes of input that a row adds to a block.
+    pub row_bytes: usize,
+    pub b: PackedRef,
+    pub c: *mut f32,
+    pub c_step: usize,
+    pub finish: &'a Finish,
+}
+
+// SAFETY: tasks write disjoint blocks of `c`; everything else is read.
+unsafe impl Sync for Job<'_> {}
+
+/// Bytes of a panel that the first-level cache keeps beside the rows.
+const PANEL_BYTES: usize = 40 << 10;
+/// Bytes of input rows that the second-level cache keeps beside the panel.
+const BLOCK_BYTES: usize = 256 << 10;
+/// Every tile height of the widest tier divides this.
+const ROW_UNIT: usize = 24;
+/// Pointers of a block.
+const MOST_POINTERS: usize = 8192;
+
+/// Runs the product.
+///
+/// # Safety
+/// `fill` gives pointers valid for `depth` elements and result rows such that `c + out · c_step` is valid for as
+/// many elements as the panels have columns, no two rows alike; `finish` was made for these rows and columns.
+pub(crate) unsafe fn run(pool: &dyn Pool, job: &Job) {
+    let panels = job.b.panels.count();
+    if job.count == 0 || panels == 0 {
+        return;
+    }
+    if job.count == 1 && job.taps == 1 {
+        // SAFETY: the caller's contract.
+        return unsafe { gemv_f32::run(pool, job) };
+    }
+    let threads = pool.threads().max(1);
+    let rows = block_rows(job, threads);
+    let blocks = job.count.div_ceil(rows);
+    let groups = if threads == 1 { 1 } else { (3 * threads).div_ceil(blocks).min(panels) };
+    let share = panels.div_ceil(groups);
+    let groups = panels.div_ceil(share);
+    let task = |index: usize| {
+        let (block, group) = (index / groups, index % groups);
+        let first = block * rows;
+        let count = rows.min(job.count - first);
+        // SAFETY: the caller's contract; blocks and groups are disjoint parts of the result.
+        unsafe { self::block(job, first, count, group * share..panels.min((group + 1) * share)) };
+    };
+    match blocks * groups {
+        tasks if threads == 1 || tasks == 1 => (0..tasks).for_each(task),
+        tasks => pool.run(tasks, &task),
+    }
+}
+
+fn block_rows(job: &Job, threads: usize) -> usize {
+    let cached = BLOCK_BYTES / job.row_bytes.max(1);
+    let shared = if threads == 1 { usize::MAX } else { job.count.div_ceil(2 * threads) };
+    let most = cached.min(MOST_POINTERS / job.taps).clamp(ROW_UNIT, 480);
+    let most = if most < 480 { most / ROW_UNIT * ROW_UNIT } else { 480 };
+    most.min(shared.checked_next_multiple_of(ROW_UNIT).unwrap_or(usize::MAX))
+}
+
+#[derive(Default)]
+struct Scratch {
+    pointers: Vec<*const f32>,
+    out: Vec<usize>,
+    spare: Vec<f32>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+fn grow<T: Copy>(v: &mut Vec<T>, len: usize, x: T) -> &mut [T] {
+    if v.len() < len {
+        v.resize(len, x);
+    }
+    &mut v[..len]
+}
+
+/// # Safety
+/// As [`run`], for the rows and panels given.
+unsafe fn block(job: &Job, first: usize, count: usize, panels: Range<usize>) {
+    let mut scratch = SCRATCH.take();
+    let step = count + MOST_ROWS;
+    let pointers = grow(&mut scratch.pointers, job.taps * step, std::ptr::null());
+    let out = grow(&mut scratch.out, step, 0);
+    let spare = grow(&mut scratch.spare, job.rows.spare_len(count), 0.0);
+    job.rows.fill(first, count, Table { pointers, step, out, spare });
+    for tap in 0..job.taps {
+        let last = pointers[tap * step + count - 1];
+        pointers[tap * step + count..(tap + 1) * step].fill(last);
+    }
+    for index in panels {
+        // SAFETY: the caller's contract.
+        unsafe { panel(job, job.b.panels.get(index), pointers, out, count) };
+    }
+    SCRATCH.set(scratch);
+}
+
+/// # Safety
+/// As [`run`]; `pointers` and `out` describe `count` rows and repeat the last one [`MOST_ROWS`] times.
+unsafe fn panel(job: &Job, panel: Panel, pointers: &[*const f32], out: &[usize], count: usize) {
+    let width = panel.width * LANES;
+    let step = pointers.len() / job.taps;
+    let cols = width.min(job.b.panels.cols - panel.col);
+    let tiles = Tiles::of(job.tier);
+    let c = job.c.wrapping_add(panel.col);
+    cuts(job.taps, job.depth, width, |cut| {
+        let mut row = 0;
+        while row < count {
+            let (height, f) = tiles.pick(panel.width, count - row);
+            let tile = Tile {
+                rows: pointers[cut.taps.start * step + row..].as_ptr(),
+                tap_step: step,
+                taps: cut.taps.len(),
+                offset: cut.offset,
+                depth: cut.depth,
+                b: job.b.data.wrapping_add(panel.col * job.b.rows + cut.first * width),
+                b_step: width,
+                c,
+                c_step: job.c_step,
+                place: Place {
+                    out: out[row..].as_ptr(),
+                    live_rows: height.min(count - row),
+                    live_cols: cols,
+                    col: panel.col,
+                },
+                first: cut.first == 0,
+                last: cut.last,
+                finish: job.finish,
+            };
+            // SAFETY: the caller's contract; rows past the last repeat its pointers.
+            unsafe { f(&tile) };
+            row += height;
+        }
+    });
+    if job.finish.is_late() {
+        for &row in &out[..count] {
+            // SAFETY: a row of the result, which no other task writes.
+            unsafe {
+                let piece = std::slice::from_raw_parts_mut(c.add(row * job.c_step), cols);
+                job.finish.late(piece, row, panel.col);
+            }
+        }
+    }
+}
+
+/// A part of the sum.
+struct Cut {
+    taps: Range<usize>,
+    /// Where in each tap it starts and how long it is.
+    offset: usize,
+    depth: usize,
+    /// Products before it.
+    first: usize,
+    last: bool,
+}
+
+/// Cuts a sum of `taps · depth` so that its part of a panel stays in the first-level cache.
+fn cuts(taps: usize, depth: usize, width: usize, mut f: impl FnMut(Cut)) {
+    let most = PANEL_BYTES / (width * size_of::<f32>());
+    let total = taps * depth;
+    if total <= most + most / 2 {
+        return f(Cut { taps: 0..taps, offset: 0, depth, first: 0, last: true });
+    }
+    if depth <= most {
+        let share = taps.div_ceil(total.div_ceil(most));
+        for start in (0..taps).step_by(share) {
+            let end = taps.min(start + share);
+            f(Cut { taps: start..end, offset: 0, depth, first: start * depth, last: end == taps });
+        }
+        return;
+    }
+    let share = depth.div_ceil(depth.div_ceil(most)).next_multiple_of(4);
+    for tap in 0..taps {
+        for offset in (0..depth).step_by(share) {
+            let end = depth.min(offset + share);
+            let last = tap + 1 == taps && end == depth;
+            f(Cut { taps: tap..tap + 1, offset, depth: end - offset, first: tap * depth + offset, last });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cuts_cover_the_sum_in_order() {
+        for (taps, depth) in [(1, 0), (1, 7), (1, 5000), (9, 64), (9, 1000), (49, 3), (3, 159), (25, 161)] {
+            for width in [16, 32, 48, 64] {
+                let (mut next, mut done) = (0, false);
+                cuts(taps, depth, width, |cut| {
+                    assert!(!done);
+                    assert_eq!(cut.first, next);
+                    assert_eq!(cut.taps.start * depth + cut.offset, next);
+                    assert!(cut.taps.len() == 1 || cut.depth == depth);
+                    next += cut.taps.len() * cut.depth;
+                    done = cut.last;
+                });
+                assert!(done && next == taps * depth);
+            }
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! The packed right operand: panels of up to four vectors of columns, each stored row after row.
+//!
+//! A panel is what one register tile reads, from the first product to the last, in one stream. Columns past the
+//! last are zero. Panels follow each other, so the panel that starts at column `c` starts at element `c·K`.
+
+use crate::dispatch::Tier;
+use crate::error::{Error, product, same_length};
+use crate::simd::LANES;
+use crate::tile::Tiles;
+
+/// Memory aligned to cache lines.
+#[derive(Clone, Default)]
+pub(crate) struct Aligned {
+    lines: Vec<Line>,
+}
+
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([f32; LANES]);
+
+impl Aligned {
+    pub(crate) fn zeros(len: usize) -> Aligned {
+        Aligned { lines: vec![Line([0.0; LANES]); len.div_ceil(LANES)] }
+    }
+
+    pub(crate) fn as_ptr(&self) -> *const f32 {
+        self.lines.as_ptr().cast()
+    }
+
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [f32] {
+        let len = self.lines.len() * LANES;
+        // SAFETY: a line is 16 f32 without padding.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), len) }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.lines.len() * size_of::<Line>()
+    }
+}
+
+/// How the columns fall into panels: first those of 4 vectors, then of 3, 2 and 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Panels {
+    pub cols: usize,
+    /// Panels of 4, 3, 2 and 1 vectors.
+    counts: [usize; 4],
+}
+
+/// One panel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Panel {
+    /// Its first column.
+    pub col: usize,
+    /// Its columns in vectors.
+    pub width: usize,
+}
+
+impl Panels {
+    /// Every width fills the registers of a tile equally but a single vector, which loads a row operand for each
+    /// product, so a remainder of one is shared out over panels of three.
+    pub(crate) fn of(tier: Tier, cols: usize) -> Panels {
+        let vectors = cols.div_ceil(LANES);
+        if Tiles::of(tier).widest() == 1 {
+            return Panels { cols, counts: [0, 0, 0, vectors] };
+        }
+        let (fours, rest) = (vectors / 4, vectors % 4);
+        let counts = match (fours, rest) {
+            (_, 0) => [fours, 0, 0, 0],
+            (_, 3) => [fours, 1, 0, 0],
+            (0, 2) => [0, 0, 1, 0],
+            (_, 2) => [fours - 1, 2, 0, 0],
+            (0, _) => [0, 0, 0, 1],
+            (1, _) => [0, 1, 1, 0],
+            _ => [fours - 2, 3, 0, 0],
+        };
+        Panels { cols, counts }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.counts.iter().sum()
+    }
+
+    pub(crate) fn get(&self, mut index: usize) -> Panel {
+        let mut col = 0;
+        for (count, width) in self.counts.into_iter().zip([4, 3, 2, 1]) {
+            if index < count {
+                return Panel { col: col + index * width * LANES, width };
+            }
+            col += count * width * LANES;
+            index -= count;
+        }
+        Panel { col, width: 0 }
+    }
+
+    /// Elements of the packed form for `rows` products.
+    pub(crate) fn len(&self, rows: usize) -> usize {
+        self.cols.div_ceil(LANES) * LANES * rows
+    }
+}
+
+/// A packed operand by reference.
+#[derive(Clone, Copy)]
+pub(crate) struct PackedRef {
+    pub data: *const f32,
+    pub rows: usize,
+    pub panels: Panels,
+}
+
+// SAFETY: read-only memory that outlives the kernel call the reference is made for.
+unsafe impl Sync for PackedRef {}
+// SAFETY: as above.
+unsafe impl Send for PackedRef {}
+
+/// Where the elements of an unpacked operand of `rows × cols` are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Strides {
+    /// Elements between two rows (along K).
+    pub row: usize,
+    /// Elements between two columns (along N).
+    pub col: usize,
+}
+
+impl Strides {
+    /// `[K, N]`, columns adjacent.
+    pub fn kn(n: usize) -> Strides {
+        Strides { row: n, col: 1 }
+    }
+
+    /// `[N, K]`, rows adjacent: a transposed operand.
+    pub fn nk(k: usize) -> Strides {
+        Strides { row: 1, col: k }
+    }
+
+    /// Checks that a `rows × cols` operand lies inside `len` elements.
+    pub(crate) fn check(self, what: &'static str, len: usize, rows: usize, cols: usize) -> Result<(), Error> {
+        if rows == 0 || cols == 0 {
+            return Ok(());
+        }
+        let (r, c) = (product(what, &[rows - 1, self.row])?, product(what, &[cols - 1, self.col])?);
+        match r.checked_add(c) {
+            Some(last) if last < len => Ok(()),
+            last => Err(Error::Length {
+                what,
+                expected: last.unwrap_or(usize::MAX).saturating_add(1),
+                found: len,
+            }),
+        }
+    }
+}
+
+/// A right operand, packed once, for one tier.
+#[derive(Clone)]
+pub struct PackedB {
+    tier: Tier,
+    rows: usize,
+    panels: Panels,
+    data: Aligned,
+}
+
+impl PackedB {
+    /// Packs `b` of shape `[k, n]`.
+    pub fn from_kn(tier: Tier, b: &[f32], k: usize, n: usize) -> Result<PackedB, Error> {
+        same_length("B", product("K·N leaves the address space", &[k, n])?, b.len())?;
+        PackedB::from_strided(tier, b, Strides::kn(n), k, n)
+    }
+
+    /// Packs `b` of shape `[n, k]`, a transposed operand.
+    pub fn from_nk(tier: Tier, b: &[f32], n: usize, k: usize) -> Result<PackedB, Error> {
+        same_length("B", product("K·N leaves the address space", &[k, n])?, b.len())?;
+        PackedB::from_strided(tier, b, Strides::nk(k), k, n)
+    }
+
+    /// Packs an operand of `k × n` elements at `strides`.
+    pub fn from_strided(
+        tier: Tier,
+        b: &[f32],
+        strides: Strides,
+        k: usize,
+        n: usize,
+    ) -> Result<PackedB, Error> {
+        strides.check("B", b.len(), k, n)?;
+        PackedB::from_fn(tier, k, n, |row, col| b[row * strides.row + col * strides.col])
+    }
+
+    /// Packs the elements `f(row, col)`.
+    pub(crate) fn from_fn(
+        tier: Tier,
+        k: usize,
+        n: usize,
+        f: impl Fn(usize, usize) -> f32,
+    ) -> Result<PackedB, Error> {
+        let tier = tier.usable();
+        let panels = Panels::of(tier, n);
+        product(
+            "the packed operand leaves the address space",
+            &[n.saturating_add(LANES), k, size_of::<f32>()],
+        )?;
+        let mut data = Aligned::zeros(panels.len(k));
+        fill(data.as_mut_slice(), k, panels, f);
+        Ok(PackedB { tier, rows: k, panels, data })
+    }
+
+    /// Products summed for each element of the result.
+    pub fn k(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns of the result.
+    pub fn n(&self) -> usize {
+        self.panels.cols
+    }
+
+    /// The tier the layout is made for.
+    pub fn tier(&self) -> Tier {
+        self.tier
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.data.bytes()
+    }
+
+    pub(crate) fn view(&self) -> PackedRef {
+        PackedRef { data: self.data.as_ptr(), rows: self.rows, panels: self.panels }
+    }
+}
+
+fn fill(to: &mut [f32], k: usize, panels: Panels, f: impl Fn(usize, usize) -> f32) {
+    for index in 0..panels.count() {
+        let panel = panels.get(index);
+        let width = panel.width * LANES;
+        let live = width.min(panels.cols - panel.col);
+        for (row, to) in to[panel.col * k..][..width * k].chunks_exact_mut(width).enumerate() {
+            for (i, to) in to.iter_mut().enumerate() {
+                *to = if i < live { f(row, panel.col + i) } else { 0.0 };
+            }
+        }
+    }
+}
+
+/// `f32` of scratch that [`pack_into`] needs: the packed operand and room to align it.
+pub(crate) fn scratch_len(tier: Tier, k: usize, n: usize) -> Option<usize> {
+    let tier = tier.usable();
+    let padded = n.checked_next_multiple_of(LANES)?;
+    let _ = tier;
+    padded.checked_mul(k)?.checked_add(LANES)
+}
+
+/// The part of `scratch` that starts on a cache line.
+pub(crate) fn align(scratch: &mut [f32]) -> &mut [f32] {
+    let skip = scratch.as_ptr().align_offset(64).min(scratch.len());
+    &mut scratch[skip..]
+}
+
+/// Packs an operand into scratch. The reference lives as long as the scratch, which the caller keeps.
+pub(crate) fn pack_into(
+    tier: Tier,
+    scratch: &mut [f32],
+    b: &[f32],
+    strides: Strides,
+    k: usize,
+    n: usize,
+) -> PackedRef {
+    let panels = Panels::of(tier, n);
+    let to = &mut align(scratch)[..panels.len(k)];
+    if strides.col == 1 {
+        copy_rows(to, b, strides.row, k, panels);
+    } else {
+        transpose_rows(to, b, strides, k, panels);
+    }
+    PackedRef { data: to.as_ptr(), rows: k, panels }
+}
+
+fn copy_rows(to: &mut [f32], b: &[f32], step: usize, k: usize, panels: Panels) {
+    for index in 0..panels.count() {
+        let panel = panels.get(index);
+        let width = panel.width * LANES;
+        let live = width.min(panels.cols - panel.col);
+        let to = &mut to[panel.col * k..][..width * k];
+        for (row, to) in to.chunks_exact_mut(width).enumerate() {
+            to[..live].copy_from_slice(&b[row * step + panel.col..][..live]);
+            to[live..].fill(0.0);
+        }
+    }
+}
+
+/// Blocks of 16 × 16 keep reads and writes on few cache lines.
+fn transpose_rows(to: &mut [f32], b: &[f32], strides: Strides, k: usize, panels: Panels) {
+    for index in 0..panels.count() {
+        let panel = panels.get(index);
+        let width = panel.width * LANES;
+        let live = width.min(panels.cols - panel.col);
+        let to = &mut to[panel.col * k..][..width * k];
+        for v in (0..width).step_by(LANES) {
+            let cols = live.saturating_sub(v).min(LANES);
+            for k0 in (0..k).step_by(LANES) {
+                for row in k0..k.min(k0 + LANES) {
+                    let to = &mut to[row * width + v..][..LANES];
+                    let from = row * strides.row + (panel.col + v) * strides.col;
+                    for (i, to) in to.iter_mut().enumerate() {
+                        *to = if i < cols { b[from + i * strides.col] } else { 0.0 };
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn panels_cover_every_column_once() {
+        for &tier in Tier::available() {
+            for cols in 0..400 {
+                let panels = Panels::of(tier, cols);
+                let mut next = 0;
+                for i in 0..panels.count() {
+                    let p = panels.get(i);
+                    assert_eq!(p.col, next);
+                    assert!((1..=Tiles::of(tier).widest()).contains(&p.width));
+                    next += p.width * LANES;
+                }
+                assert_eq!(next, cols.next_multiple_of(LANES));
+            }
+        }
+    }
+
+    #[test]
+    fn both_ways_of_packing_agree() {
+        let (k, n) = (19, 87);
+        let b: Vec<f32> = (0..k * n).map(|i| i as f32).collect();
+        let t: Vec<f32> = (0..n * k).map(|i| b[(i % k) * n + i / k]).collect();
+        for &tier in Tier::available() {
+            let p = PackedB::from_kn(tier, &b, k, n).unwrap();
+            let q = PackedB::from_nk(tier, &t, n, k).unwrap();
+            let mut scratch = vec![f32::NAN; scratch_len(tier, k, n).unwrap()];
+            for (b, strides) in [(&b, Strides::kn(n)), (&t, Strides::nk(k))] {
+                let r = pack_into(tier, &mut scratch, b, strides, k, n);
+                for i in 0..r.panels.len(k) {
+                    // SAFETY: all three hold `len` elements.
+                    unsafe {
+                        assert_eq!(*p.view().data.add(i), *r.data.add(i));
+                        assert_eq!(*q.view().data.add(i), *r.data.add(i));
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What the tests of contractions share: data, a pool of two threads, the epilogue in f64.
+
+use crate::epilogue::{Activation, Epilogue};
+use crate::parallel::Pool;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Reproducible values in -1..1.
+pub(crate) fn random(len: usize, seed: u64) -> Vec<f32> {
+    let mut x = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    (0..len)
+        .map(|_| {
+            x ^= x << 13;
+            x ^= x >> 7;
+            x ^= x << 17;
+            (x >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+        })
+        .collect()
+}
+
+/// Two threads, each taking the next task.
+pub(crate) struct Two;
+
+impl Pool for Two {
+    fn threads(&self) -> usize {
+        2
+    }
+
+    fn run(&self, tasks: usize, f: &(dyn Fn(usize) + Sync)) {
+        let next = AtomicUsize::new(0);
+        let work = || {
+            loop {
+                let task = next.fetch_add(1, Ordering::Relaxed);
+                if task >= tasks {
+                    break;
+                }
+                f(task);
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(work);
+            work();
+        });
+    }
+}
+
+/// Equal within the rounding of a sum of `k` products of values below one.
+pub(crate) fn close(found: &[f32], wanted: &[f64], k: usize) {
+    assert_eq!(found.len(), wanted.len());
+    let tolerance = 4e-7 * (4.0 + k as f64);
+    for (i, (&f, &w)) in found.iter().zip(wanted).enumerate() {
+        assert!((f64::from(f) - w).abs() <= tolerance, "element {i}: {f} is not {w}, K = {k}");
+    }
+}
+
+/// The epilogue of the sum at `row`, `col`.
+pub(crate) fn finished(e: &Epilogue, sum: f64, row: usize, col: usize) -> f64 {
+    let mut x = sum + e.bias.map_or(0.0, |b| f64::from(b[col]));
+    let residual = e.residual.map(|r| (f64::from(r.data[row * r.row_stride + col]), r.after_activation));
+    if let Some((r, false)) = residual {
+        x += r;
+    }
+    if let Some(slope) = e.slope
+        && x < 0.0
+    {
+        x *= f64::from(slope[col]);
+    }
+    x = activated(e.act, x);
+    if let Some((r, true)) = residual {
+        x += r;
+    }
+    x
+}
+
+fn activated(act: Activation, x: f64) -> f64 {
+    let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+    match act {
+        Activation::None => x,
+        Activation::Relu => x.max(0.0),
+        Activation::Clip { lo, hi } => x.max(lo.into()).min(hi.into()),
+        Activation::LeakyRelu(a) => {
+            if x < 0.0 {
+                x * f64::from(a)
+            } else {
+                x
+            }
+        }
+        Activation::HardSwish => x * (x / 6.0 + 0.5).clamp(0.0, 1.0),
+        Activation::HardSigmoid { alpha, beta } => (f64::from(alpha) * x + f64::from(beta)).clamp(0.0, 1.0),
+        Activation::Sigmoid => sigmoid(x),
+        Activation::Silu => x * sigmoid(x),
+        Activation::Tanh => x.tanh(),
+        Activation::GeluErf => x * 0.5 * (1.0 + erf(x / 2f64.sqrt())),
+        Activation::GeluTanh => {
+            let t = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x);
+            0.5 * x * (1.0 + t.tanh())
+        }
+    }
+}
+
+/// The Maclaurin series, enough for the small arguments of the tests.
+fn erf(x: f64) -> f64 {
+    let (mut term, mut sum) = (x, x);
+    for n in 1..200 {
+        term *= -x * x / f64::from(n);
+        sum += term / f64::from(2 * n + 1);
+    }
+    sum * 2.0 / std::f64::consts::PI.sqrt()
+}

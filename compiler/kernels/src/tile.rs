@@ -1,0 +1,214 @@
+//! kernel: the register tile of a contraction: up to 12 rows × 4 vectors of sums, finished and stored.
+//!
+//! A row of the left operand is a list of pointers, one for each tap: a matrix has one tap, a convolution one for
+//! each position of its window, so both run through this loop without a copy of the input.
+
+use crate::dispatch::Tier;
+use crate::epilogue::Finish;
+use crate::simd::{LANES, Simd};
+
+/// One call of a register tile.
+pub(crate) struct Tile<'a> {
+    /// Row `r` of tap `t` starts at `rows[t · tap_step + r]`, plus `offset`.
+    pub rows: *const *const f32,
+    pub tap_step: usize,
+    pub taps: usize,
+    pub offset: usize,
+    /// Products summed for each tap.
+    pub depth: usize,
+    /// The right operand: `taps · depth` rows of vectors, `b_step` apart.
+    pub b: *const f32,
+    pub b_step: usize,
+    /// Row `r` is stored at `c + out[r] · c_step`.
+    pub c: *mut f32,
+    pub c_step: usize,
+    pub place: Place,
+    /// Sums start at zero instead of at what `c` holds.
+    pub first: bool,
+    /// Sums are complete: run the epilogue.
+    pub last: bool,
+    pub finish: &'a Finish,
+}
+
+/// Which part of the result a tile makes.
+pub(crate) struct Place {
+    /// The result's row for each row of the tile.
+    pub out: *const usize,
+    /// Rows stored; pointers of the others are read but their sums dropped.
+    pub live_rows: usize,
+    /// Columns stored.
+    pub live_cols: usize,
+    /// The first column, for the epilogue's operands.
+    pub col: usize,
+}
+
+/// A compiled tile.
+///
+/// # Safety
+/// Every pointer of the [`Tile`] is valid for the extents its sizes give; the CPU has the tier of the table.
+pub(crate) type TileFn = unsafe fn(&Tile);
+
+/// The shapes of one tier: `by_width[v - 1]` lists `(rows, kernel)` for tiles of `v` vectors, rows ascending.
+pub(crate) struct Tiles {
+    by_width: &'static [&'static [(usize, TileFn)]],
+}
+
+impl Tiles {
+    pub(crate) fn of(tier: Tier) -> &'static Tiles {
+        match tier {
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx512 => &crate::avx512::TILES,
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx2 => &crate::avx2::TILES,
+            _ => &crate::portable::TILES,
+        }
+    }
+
+    pub(crate) const fn new(by_width: &'static [&'static [(usize, TileFn)]]) -> Tiles {
+        Tiles { by_width }
+    }
+
+    /// Vectors of the widest tile.
+    pub(crate) fn widest(&self) -> usize {
+        self.by_width.len()
+    }
+
+    /// The tile of `width` vectors for the next of `rows` remaining rows: its height and kernel.
+    #[inline]
+    pub(crate) fn pick(&self, width: usize, rows: usize) -> (usize, TileFn) {
+        let list = self.by_width[width - 1];
+        for &(height, f) in list {
+            if height >= rows {
+                return (height, f);
+            }
+        }
+        list[list.len() - 1]
+    }
+}
+
+/// Rows that any tile may read past the last.
+pub(crate) const MOST_ROWS: usize = 16;
+
+/// The loop itself, compiled for each tier and shape by [`tiles!`].
+///
+/// # Safety
+/// As [`TileFn`].
+#[inline(always)]
+pub(crate) unsafe fn tile<S: Simd, const R: usize, const V: usize>(s: S, t: &Tile) {
+    let place = &t.place;
+    // SAFETY: the contract of `TileFn`; partial vectors are read by their live lanes.
+    unsafe {
+        let mut acc = [[s.splat(0.0); V]; R];
+        if !t.first {
+            for r in 0..R {
+                if r < place.live_rows {
+                    let c = t.c.add(*place.out.add(r) * t.c_step);
+                    for v in 0..V {
+                        acc[r][v] = load(s, c, v, place.live_cols);
+                    }
+                }
+            }
+        }
+        let mut b = t.b;
+        for tap in 0..t.taps {
+            let rows = t.rows.add(tap * t.tap_step);
+            let mut a = [std::ptr::null::<f32>(); R];
+            for r in 0..R {
+                a[r] = (*rows.add(r)).add(t.offset);
+            }
+            for k in 0..t.depth {
+                let mut bv = [s.splat(0.0); V];
+                for v in 0..V {
+                    bv[v] = s.load(b.add(v * LANES));
+                }
+                for r in 0..R {
+                    let x = s.splat(*a[r].add(k));
+                    for v in 0..V {
+                        acc[r][v] = s.fma(x, bv[v], acc[r][v]);
+                    }
+                }
+                b = b.add(t.b_step);
+            }
+        }
+        if t.last {
+            t.finish.sums(s, &mut acc, place);
+        }
+        store_rows(s, &acc, t.c, t.c_step, place);
+    }
+}
+
+/// Stores the live part of a tile.
+///
+/// # Safety
+/// `c + out[r] · c_step` is valid for writing `live_cols` elements for each live row.
+#[inline(always)]
+pub(crate) unsafe fn store_rows<S: Simd, const R: usize, const V: usize>(
+    s: S,
+    acc: &[[S::F; V]; R],
+    c: *mut f32,
+    c_step: usize,
+    place: &Place,
+) {
+    for r in 0..R {
+        if r < place.live_rows {
+            // SAFETY: the caller's contract.
+            unsafe {
+                let c = c.add(*place.out.add(r) * c_step);
+                for v in 0..V {
+                    store(s, c, v, acc[r][v], place.live_cols);
+                }
+            }
+        }
+    }
+}
+
+/// Vector `v` of a row of `live` columns; zero where the row has ended.
+#[inline(always)]
+pub(crate) unsafe fn load<S: Simd>(s: S, row: *const f32, v: usize, live: usize) -> S::F {
+    // SAFETY: the row holds `live` elements.
+    unsafe {
+        if live >= (v + 1) * LANES {
+            s.load(row.add(v * LANES))
+        } else if live > v * LANES {
+            s.load_head(row.add(v * LANES), live - v * LANES)
+        } else {
+            s.splat(0.0)
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn store<S: Simd>(s: S, row: *mut f32, v: usize, x: S::F, live: usize) {
+    // SAFETY: the row holds `live` elements.
+    unsafe {
+        if live >= (v + 1) * LANES {
+            s.store(row.add(v * LANES), x);
+        } else if live > v * LANES {
+            s.store_head(row.add(v * LANES), x, live - v * LANES);
+        }
+    }
+}
+
+/// The table of a tier: for each width in vectors, the heights in rows.
+macro_rules! tiles {
+    ($simd:expr, $feature:literal; $($v:literal: $($r:literal)*;)*) => {
+        $crate::tile::Tiles::new(&[$(&[$(($r, {
+            #[target_feature(enable = $feature)]
+            unsafe fn shape(t: &$crate::tile::Tile) {
+                // SAFETY: the contract of `TileFn`.
+                unsafe { $crate::tile::tile::<_, $r, $v>($simd, t) }
+            }
+            shape as $crate::tile::TileFn
+        }),)*],)*])
+    };
+    ($simd:expr; $($v:literal: $($r:literal)*;)*) => {
+        $crate::tile::Tiles::new(&[$(&[$(($r, {
+            unsafe fn shape(t: &$crate::tile::Tile) {
+                // SAFETY: the contract of `TileFn`.
+                unsafe { $crate::tile::tile::<_, $r, $v>($simd, t) }
+            }
+            shape as $crate::tile::TileFn
+        }),)*],)*])
+    };
+}
+pub(crate) use tiles;
