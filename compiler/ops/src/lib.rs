@@ -2,9 +2,10 @@
 #![deny(unsafe_code)]
 
 pub mod arith;
-mod attention;
+pub mod attention;
 mod binary;
 pub mod broadcast;
+mod cache;
 mod cast;
 mod concat;
 mod constant;
@@ -14,8 +15,11 @@ pub mod conv_transpose;
 mod cumulative;
 pub mod einsum;
 mod gather;
+mod glu;
 mod image;
+mod index;
 mod integer;
+mod linear_attention;
 mod logic;
 mod loss;
 pub mod matmul;
@@ -31,6 +35,7 @@ mod reduce;
 mod reshape;
 pub mod resize;
 pub mod rnn;
+mod rotary;
 mod scatter;
 #[allow(dead_code)] // one row per operator of the specification, including those without semantics here yet
 mod schema;
@@ -77,6 +82,10 @@ pub static FAMILIES: &[&[&dyn Operator]] = &[
     reduce::OPERATORS,
     cumulative::OPERATORS,
     attention::OPERATORS,
+    rotary::OPERATORS,
+    linear_attention::OPERATORS,
+    cache::OPERATORS,
+    glu::OPERATORS,
     rnn::OPERATORS,
     loss::OPERATORS,
     image::OPERATORS,
