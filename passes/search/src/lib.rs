@@ -1,1 +1,336 @@
-//! compress-search
+//! Chooses a method for every layer under one quality budget.
+//!
+//! The one-page search: layers → statistics → candidates → gains → knapsack → bisection on the true metric → a check
+//! on samples none of these saw. The decision is the report.
+#![deny(unsafe_code)]
+
+mod apply;
+mod bisect;
+mod calibrate;
+mod decision;
+mod goal;
+pub mod knapsack;
+mod metric;
+mod sensitivity;
+mod table;
+
+pub use decision::{Decision, LayerDecision, RunnerUp, Status, Trial};
+pub use goal::{Goal, Options, Override, Progress, Samples, Silent, Split, names, select};
+pub use metric::{Measured, Metric};
+
+use bisect::Bisection;
+use ir::{Evaluate, Graph, Result};
+use knapsack::{Item, Solution, least_bytes, least_error};
+use lossy::{Candidate, Layer};
+use metric::Reference;
+use std::collections::BTreeMap;
+use table::Row;
+
+/// Samples whose outputs give the gains.
+const PROBES: usize = 12;
+/// Share of the allowed drop that the selection samples may use; the rest is for what they cannot see.
+const MARGIN: f64 = 0.85;
+/// Relative weight error allowed per layer when there is no data to measure with.
+const BLIND: f64 = 1.5e-4;
+/// Bytes of outputs kept for comparison.
+const OUTPUTS: usize = 96 << 20;
+
+/// What the search gives back.
+pub struct Outcome {
+    /// The compressed model; the input graph when nothing was gained.
+    pub graph: Graph,
+    pub decision: Decision,
+}
+
+/// Compresses `graph` within `options.goal`. `size` tells the bytes of a graph as a file.
+pub fn compress(
+    graph: &Graph,
+    samples: Option<&dyn Samples>,
+    options: &Options,
+    evaluate: &dyn Evaluate,
+    size: &dyn Fn(&Graph) -> Result<u64>,
+    progress: &dyn Progress,
+) -> Result<Outcome> {
+    let layers = lossy::layers(graph);
+    match samples.filter(|s| !s.is_empty()) {
+        Some(s) => Search::prepare(graph, layers, s, options, evaluate, progress)?.run(size),
+        None => blind(graph, layers, options, size, progress),
+    }
+}
+
+struct Search<'a> {
+    graph: &'a Graph,
+    samples: &'a dyn Samples,
+    options: &'a Options,
+    evaluate: &'a dyn Evaluate,
+    progress: &'a dyn Progress,
+    split: Split,
+    rows: Vec<Row>,
+    items: Vec<Vec<Item>>,
+    selection: Reference,
+    trials: Vec<Trial>,
+    seen: BTreeMap<Vec<usize>, Measured>,
+}
+
+impl<'a> Search<'a> {
+    fn prepare(
+        graph: &'a Graph,
+        layers: Vec<Layer>,
+        samples: &'a dyn Samples,
+        options: &'a Options,
+        evaluate: &'a dyn Evaluate,
+        progress: &'a dyn Progress,
+    ) -> Result<Self> {
+        let mut split = Split::of(samples.len());
+        let stats = calibrate::calibrate(graph, &layers, samples, &split.calibration, evaluate, progress)?;
+        let mut rows = table::build(graph, layers, stats, &options.methods, &options.overrides, progress)?;
+        let selection = reference(graph, samples, &mut split.selection, evaluate, progress)?;
+        let mut probes: Vec<usize> = split.selection.iter().copied().take(PROBES).collect();
+        let probe = reference(graph, samples, &mut probes, evaluate, progress)?;
+        sensitivity::measure_gains(graph, &mut rows, &probe, samples, &probes, evaluate, progress)?;
+        let items = rows.iter().map(Row::items).collect();
+        let (trials, seen) = (Vec::new(), BTreeMap::new());
+        Ok(Search {
+            graph,
+            samples,
+            options,
+            evaluate,
+            progress,
+            split,
+            rows,
+            items,
+            selection,
+            trials,
+            seen,
+        })
+    }
+
+    fn run(mut self, size: &dyn Fn(&Graph) -> Result<u64>) -> Result<Outcome> {
+        match self.options.goal {
+            Goal::MaxDrop(drop) => self.within_drop(drop, size),
+            Goal::TargetBytes(bytes) => self.within_bytes(bytes, size),
+        }
+    }
+
+    /// Bisects the distortion budget on the selection samples, then makes sure on held-back ones.
+    fn within_drop(&mut self, drop: f64, size: &dyn Fn(&Graph) -> Result<u64>) -> Result<Outcome> {
+        self.progress.stage("search", bisect::TRIALS);
+        let ceiling: f64 = self.items.iter().map(|r| largest(r)).sum::<f64>().max(1e-12);
+        let mut b = Bisection::new(1e-2, 1e-9, ceiling);
+        while let Some(budget) = b.next() {
+            let Some(s) = least_bytes(&self.items, budget) else {
+                b.record(budget, false);
+                continue;
+            };
+            let m = self.measure(&s)?;
+            let passed = m.drop <= drop * MARGIN;
+            self.trials.push(Trial { budget, bytes: s.bytes, predicted: s.error, measured: m, passed });
+            self.progress.step();
+            b.record(budget, passed);
+        }
+        let mut held = self.split.held_back.clone();
+        let reference = reference(self.graph, self.samples, &mut held, self.evaluate, self.progress)?;
+        self.split.held_back = held;
+        let mut budget = b.passed.unwrap_or(1e-9);
+        let mut closest = None;
+        for _ in 0..5 {
+            let Some(s) = least_bytes(&self.items, budget) else { break };
+            let m = self.measure_on(&s, &reference, &self.split.held_back)?;
+            let met = m.drop <= drop && b.passed.is_some();
+            let gap = s.gap(s.bytes as f64);
+            closest = Some((s, m, gap));
+            if met {
+                break;
+            }
+            budget *= 0.6;
+        }
+        let Some((s, m, gap)) = closest else { return self.unreachable() };
+        let met = m.drop <= drop;
+        self.conclude(s, Some(m), gap, met, size)
+    }
+
+    /// Least error within the file size, checked on held-back samples for the report.
+    fn within_bytes(&mut self, bytes: u64, size: &dyn Fn(&Graph) -> Result<u64>) -> Result<Outcome> {
+        self.progress.stage("search", 3);
+        let fixed = size(self.graph)?.saturating_sub(self.rows.iter().map(|r| r.layer.bytes()).sum());
+        let mut room = bytes.saturating_sub(fixed);
+        let mut held = self.split.held_back.clone();
+        let reference = reference(self.graph, self.samples, &mut held, self.evaluate, self.progress)?;
+        self.split.held_back = held;
+        for _ in 0..4 {
+            let Some(s) = least_error(&self.items, room) else { return self.unreachable() };
+            let g = apply::compressed(self.graph, &self.chosen(&s))?;
+            let found = size(&g)?;
+            self.progress.step();
+            if found <= bytes {
+                let m = self.measure_on(&s, &reference, &self.split.held_back)?;
+                let gap = s.gap(s.error);
+                return self.conclude(s, Some(m), gap, true, size);
+            }
+            room = room.saturating_sub(found - bytes);
+        }
+        self.unreachable()
+    }
+
+    fn chosen<'s>(&'s self, s: &Solution) -> Vec<(&'s Layer, &'s Candidate)> {
+        chosen(&self.rows, s)
+    }
+
+    /// The metric of a selection on the selection samples, measured once per selection.
+    fn measure(&mut self, s: &Solution) -> Result<Measured> {
+        if let Some(m) = self.seen.get(&s.choice) {
+            return Ok(*m);
+        }
+        let m = self.measure_on(s, &self.selection, &self.split.selection)?;
+        self.seen.insert(s.choice.clone(), m);
+        Ok(m)
+    }
+
+    fn measure_on(&self, s: &Solution, reference: &Reference, which: &[usize]) -> Result<Measured> {
+        let g = apply::dense(self.graph, &self.chosen(s))?;
+        Ok(reference.measure(&sensitivity::outputs(&g, self.samples, which, self.evaluate, self.progress)?))
+    }
+
+    fn conclude(
+        &mut self,
+        s: Solution,
+        held_back: Option<Measured>,
+        gap: f64,
+        met: bool,
+        size: &dyn Fn(&Graph) -> Result<u64>,
+    ) -> Result<Outcome> {
+        let graph = apply::compressed(self.graph, &self.chosen(&s))?;
+        let status = if !met {
+            Status::NotReached
+        } else if size(&graph)? >= size(self.graph)? {
+            Status::NothingGained
+        } else {
+            Status::Met
+        };
+        let selection = Some(self.measure(&s)?);
+        let decision = Decision {
+            metric: Some(self.selection.metric),
+            selection,
+            held_back,
+            samples: [self.split.calibration.len(), self.split.selection.len(), self.split.held_back.len()],
+            gap,
+            trials: std::mem::take(&mut self.trials),
+            ..summary(&self.rows, &s, status)
+        };
+        Ok(Outcome { graph, decision })
+    }
+
+    /// No selection fits: the decision shows the smallest one.
+    fn unreachable(&mut self) -> Result<Outcome> {
+        let choice = self.items.iter().map(|r| smallest(r)).collect();
+        let s = Solution { choice, bytes: 0, error: 0.0, bound: 0.0 };
+        let m = self.measure(&s)?;
+        let decision = Decision {
+            metric: Some(self.selection.metric),
+            selection: Some(m),
+            trials: std::mem::take(&mut self.trials),
+            ..summary(&self.rows, &s, Status::NotReached)
+        };
+        Ok(Outcome { graph: self.graph.clone(), decision })
+    }
+}
+
+/// Without data: weights alone decide, every layer within the same relative error, or the least error in the size.
+fn blind(
+    graph: &Graph,
+    layers: Vec<Layer>,
+    options: &Options,
+    size: &dyn Fn(&Graph) -> Result<u64>,
+    progress: &dyn Progress,
+) -> Result<Outcome> {
+    let none = vec![None; layers.len()];
+    let mut rows = table::build(graph, layers, none, &options.methods, &options.overrides, progress)?;
+    sensitivity::assume_gains(&mut rows);
+    let items: Vec<Vec<Item>> = rows.iter().map(Row::items).collect();
+    let (solution, gap) = match options.goal {
+        Goal::MaxDrop(_) => {
+            let within: Vec<Vec<Item>> = items
+                .iter()
+                .map(|r| {
+                    r.iter()
+                        .map(|i| Item { error: if i.error <= BLIND { i.error } else { f64::INFINITY }, ..*i })
+                        .collect()
+                })
+                .collect();
+            (least_bytes(&within, f64::MAX), 0.0)
+        }
+        Goal::TargetBytes(bytes) => {
+            let fixed = size(graph)?.saturating_sub(rows.iter().map(|r| r.layer.bytes()).sum());
+            let s = least_error(&items, bytes.saturating_sub(fixed));
+            let gap = s.as_ref().map_or(0.0, |s| s.gap(s.error));
+            (s, gap)
+        }
+    };
+    let note = "no data: only weight errors were looked at, and the quality was not measured".to_string();
+    let Some(s) = solution else {
+        let choice = items.iter().map(|r| smallest(r)).collect();
+        let s = Solution { choice, bytes: 0, error: 0.0, bound: 0.0 };
+        let decision = Decision { notes: vec![note], ..summary(&rows, &s, Status::NotReached) };
+        return Ok(Outcome { graph: graph.clone(), decision });
+    };
+    let out = apply::compressed(graph, &chosen(&rows, &s))?;
+    let status = if size(&out)? >= size(graph)? { Status::NothingGained } else { Status::Unchecked };
+    let decision = Decision { gap, notes: vec![note], ..summary(&rows, &s, status) };
+    Ok(Outcome { graph: out, decision })
+}
+
+fn summary(rows: &[Row], s: &Solution, status: Status) -> Decision {
+    let layers = decision::layers(rows, s);
+    Decision {
+        status,
+        metric: None,
+        selection: None,
+        held_back: None,
+        samples: [0; 3],
+        predicted: layers.iter().map(|l| l.error).sum(),
+        bytes_before: layers.iter().map(|l| l.bytes_before).sum(),
+        bytes_after: layers.iter().map(|l| l.bytes_after).sum(),
+        gap: 0.0,
+        trials: Vec::new(),
+        layers,
+        notes: Vec::new(),
+    }
+}
+
+fn chosen<'s>(rows: &'s [Row], s: &Solution) -> Vec<(&'s Layer, &'s Candidate)> {
+    rows.iter().zip(&s.choice).filter_map(|(r, &c)| Some((&r.layer, r.candidate(c)?))).collect()
+}
+
+fn largest(row: &[Item]) -> f64 {
+    row.iter().map(|i| i.error).filter(|e| e.is_finite()).fold(0.0, f64::max)
+}
+
+fn smallest(row: &[Item]) -> usize {
+    (0..row.len()).min_by_key(|&i| row[i].bytes).unwrap_or(0)
+}
+
+/// The original's outputs on samples; takes fewer samples when outputs are large.
+fn reference(
+    graph: &Graph,
+    samples: &dyn Samples,
+    which: &mut Vec<usize>,
+    evaluate: &dyn Evaluate,
+    progress: &dyn Progress,
+) -> Result<Reference> {
+    progress.stage("original outputs", which.len());
+    let (mut outputs, mut labels, mut bytes) = (Vec::new(), Vec::new(), 0usize);
+    for &i in which.iter() {
+        goal::check(progress)?;
+        let run = evaluate.run(graph, &samples.feeds(i)?, &[])?;
+        bytes += run.outputs.iter().filter_map(|v| v.tensor().ok()).map(|t| t.stored_bytes()).sum::<usize>();
+        outputs.push(run.outputs);
+        labels.push(samples.label(i));
+        progress.step();
+        if bytes > OUTPUTS {
+            break;
+        }
+    }
+    which.truncate(outputs.len());
+    let names: Vec<String> = graph.outputs().iter().map(|o| o.name.clone()).collect();
+    Ok(Reference::new(outputs, &names, labels))
+}

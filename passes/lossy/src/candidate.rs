@@ -1,0 +1,63 @@
+//! Candidates: what a method offers for a layer, with its price and its error.
+
+use ir::{Error, Graph, Result, Tensor};
+
+/// What the fragment stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replaces {
+    /// The weight: a graph without inputs whose output is the tensor that every user reads.
+    Weight,
+    /// The user node: inputs are the node's inputs without the weight, outputs are the node's.
+    Node,
+}
+
+/// One way to store a layer.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// Name of the method.
+    pub method: &'static str,
+    /// The method with its parameters, as shown in reports: "int4 block 32".
+    pub recipe: String,
+    pub replaces: Replaces,
+    pub fragment: Graph,
+    /// Added to the layer's bias: the mean of the error, taken back.
+    pub bias: Option<Vec<f32>>,
+    /// Bytes of the fragment in a plain ONNX file.
+    pub bytes: u64,
+    /// E‖y − ŷ‖² of the layer's output vectors, after bias correction.
+    pub error: f64,
+}
+
+/// Bytes of a tensor in a file: its data, name and header.
+pub fn tensor_bytes(t: &Tensor) -> u64 {
+    t.stored_bytes() as u64 + 40
+}
+
+/// Bytes of a graph's constants and nodes in a file.
+pub fn graph_bytes(g: &Graph) -> u64 {
+    let nodes: usize = g
+        .nodes()
+        .map(|(_, n)| {
+            let names: usize = n
+                .reads()
+                .chain(n.outputs().iter().flatten().copied())
+                .map(|v| g.value_name(v).len() + 2)
+                .sum();
+            24 + n.name.len() + n.op.name().len() + names + n.attrs.len() * 24
+        })
+        .sum();
+    let constants: u64 = g.initializers().map(|(v, t)| tensor_bytes(t) + g.value_name(v).len() as u64).sum();
+    nodes as u64 + constants
+}
+
+impl Candidate {
+    /// The dense tensor that a weight fragment decodes to, by the reference semantics.
+    pub fn decode(&self) -> Result<Tensor> {
+        if self.replaces != Replaces::Weight {
+            return Err(Error::internal(format!("{} replaces a node, not a weight", self.recipe)));
+        }
+        let values = ir::run_subgraph(&self.fragment, Vec::new(), &[])?;
+        let first = values.first().ok_or_else(|| Error::internal("a fragment without output"))?;
+        Ok(first.tensor()?.clone())
+    }
+}

@@ -1,0 +1,226 @@
+//! Small graphs of standard operators that decode a stored form into a weight.
+
+use crate::gptq::Rounded;
+use crate::quant::Grid;
+use crate::view::View;
+use half::f16;
+use ir::{Attrs, DType, Error, Graph, Result, Tensor, ValueId};
+use ndarray::Array2;
+
+/// A graph under construction; names start with the weight's.
+pub struct Build {
+    pub graph: Graph,
+    name: String,
+}
+
+impl Build {
+    pub fn new(name: &str) -> Build {
+        Build { graph: Graph::new("fragment"), name: name.to_string() }
+    }
+
+    /// A constant called `<weight>.<what>`.
+    pub fn constant(&mut self, what: &str, t: Tensor) -> ValueId {
+        self.graph.add_initializer(&format!("{}.{what}", self.name), t)
+    }
+
+    /// A node of the standard domain; its output is called `<weight>.<what>`.
+    pub fn op(&mut self, op: &str, what: &str, attrs: Attrs, inputs: &[ValueId]) -> Result<ValueId> {
+        let op = ops::standard(op)?;
+        let name = format!("{}.{what}", self.name);
+        Ok(self.graph.apply(&name, op, attrs, inputs))
+    }
+
+    pub fn cast(&mut self, x: ValueId, to: DType, what: &str) -> Result<ValueId> {
+        self.op("Cast", what, Attrs::new().with("to", i64::from(to.onnx())), &[x])
+    }
+
+    pub fn reshape(&mut self, x: ValueId, shape: &[usize], what: &str) -> Result<ValueId> {
+        let dims = shape.iter().map(|&d| d as i64).collect();
+        let s = self.constant(&format!("{what}.shape"), Tensor::vector::<i64>(dims));
+        self.op("Reshape", what, Attrs::new(), &[x, s])
+    }
+
+    /// Ends the fragment with these outputs and infers types.
+    pub fn finish(mut self, outputs: &[ValueId]) -> Result<Graph> {
+        for (i, &v) in outputs.iter().enumerate() {
+            self.graph.add_output(&format!("out{i}"), v);
+        }
+        ir::infer(&mut self.graph)?;
+        Ok(self.graph)
+    }
+}
+
+fn float(shape: &[usize], data: Vec<f32>, half: bool) -> Result<Tensor> {
+    if half {
+        Tensor::new(shape, data.into_iter().map(f16::from_f32).collect())
+    } else {
+        Tensor::new(shape, data)
+    }
+}
+
+/// The weight as integer codes of `grid`: one DequantizeLinear for 4 and 8 bits, assembled parts for other widths.
+pub fn integers(name: &str, view: &View, rounded: &Rounded, grid: &Grid) -> Result<Graph> {
+    let mut b = Build::new(name);
+    let out = match grid.bits {
+        4 | 8 => dequantized(&mut b, view, &rounded.codes, grid)?,
+        _ => assembled(&mut b, view, &rounded.codes, grid)?,
+    };
+    b.finish(&[out])
+}
+
+fn dequantized(b: &mut Build, view: &View, codes: &Array2<u8>, grid: &Grid) -> Result<ValueId> {
+    let blocked = grid.scales.ncols() > 1;
+    let dtype = if grid.bits == 8 { DType::I8 } else { DType::I4 };
+    let signed: Vec<u8> =
+        view.stored(codes).into_iter().map(|c| (i32::from(c) - grid.offset()) as u8).collect();
+    // The operator wants its scales along an axis of the tensor: the weight's own, or that of the matrix.
+    let direct =
+        if blocked { (view.shape.len() == 2).then(|| view.row_axis()) } else { view.direct_row_axis() };
+    let stored = view.stored_shape();
+    let shape: &[usize] = if direct.is_some() { &view.shape } else { &stored };
+    let q = Tensor::from_unpacked(dtype, shape, &signed)?;
+    let (attrs, scale_shape) = if blocked {
+        let blocks = grid.scales.ncols();
+        let s = if view.transposed { vec![blocks, view.rows] } else { vec![view.rows, blocks] };
+        (Attrs::new().with("axis", view.col_axis()).with("block_size", grid.block as i64), s)
+    } else {
+        (Attrs::new().with("axis", direct.unwrap_or(view.row_axis())), vec![view.rows])
+    };
+    let scales: Vec<f32> = if view.transposed {
+        grid.scales.t().iter().copied().collect()
+    } else {
+        grid.scales.iter().copied().collect()
+    };
+    let q = b.constant("q", q);
+    let s = b.constant("s", float(&scale_shape, scales, grid.half)?);
+    let mut w = b.op("DequantizeLinear", "dq", attrs, &[q, s])?;
+    if grid.half {
+        w = b.cast(w, DType::F32, "f")?;
+    }
+    if direct.is_none() {
+        w = b.reshape(w, &view.shape, "r")?;
+    }
+    Ok(w)
+}
+
+/// Splits codes into a part of 4 or 2 bits and a part of 1 or 2 bits; narrow parts are read from tables that give
+/// several codes for one 4-bit index.
+fn assembled(b: &mut Build, view: &View, codes: &Array2<u8>, grid: &Grid) -> Result<ValueId> {
+    let (high, low) = parts(grid.bits)?;
+    let stored: Vec<u8> = view.stored(codes);
+    let shape = scaled_shape(view, grid);
+    let offset = grid.offset() as f32;
+    let highs: Vec<u8> = stored.iter().map(|c| c >> low).collect();
+    let unit = (1u32 << low) as f32;
+    let mut sum = part(b, "h", &shape, &highs, high, |v| v * unit - offset)?;
+    if low > 0 {
+        let lows: Vec<u8> = stored.iter().map(|c| c & ((1 << low) - 1)).collect();
+        let l = part(b, "l", &shape, &lows, low, |v| v)?;
+        sum = b.op("Add", "c", Attrs::new(), &[sum, l])?;
+    }
+    scaled(b, view, grid, sum)
+}
+
+fn parts(bits: u32) -> Result<(u32, u32)> {
+    match bits {
+        2 => Ok((2, 0)),
+        3 => Ok((2, 1)),
+        5 => Ok((4, 1)),
+        6 => Ok((4, 2)),
+        n => Err(Error::internal(format!("no packed form of {n} bits"))),
+    }
+}
+
+/// Elements must divide by this for a width to be stored.
+pub fn packing(bits: u32) -> usize {
+    match bits {
+        3 | 5 => 4,
+        2 | 6 => 2,
+        _ => 1,
+    }
+}
+
+/// Codes of `bits` bits as floats of `shape`, each mapped by `value`.
+fn part(
+    b: &mut Build,
+    what: &str,
+    shape: &[usize],
+    codes: &[u8],
+    bits: u32,
+    value: impl Fn(f32) -> f32,
+) -> Result<ValueId> {
+    let per = 4 / bits as usize;
+    let packed: Vec<u8> = codes
+        .chunks(per)
+        .map(|c| c.iter().enumerate().fold(0, |p, (i, &v)| p | v << (bits as usize * i)))
+        .collect();
+    let mask = (1u8 << bits) - 1;
+    let table: Vec<f32> = (0..16u8)
+        .flat_map(|p| (0..per).map(move |i| f32::from((p >> (bits as usize * i)) & mask)))
+        .map(value)
+        .collect();
+    looked_up(b, what, shape, &packed, Tensor::new(&[16, per], table)?)
+}
+
+/// Rows of `table` picked by 4-bit indices, as a tensor of `shape`.
+fn looked_up(b: &mut Build, what: &str, shape: &[usize], packed: &[u8], table: Tensor) -> Result<ValueId> {
+    let q = Tensor::from_unpacked(DType::U4, &[packed.len()], packed)?;
+    let q = b.constant(&format!("{what}q"), q);
+    let t = b.constant(&format!("{what}t"), table);
+    let i = b.cast(q, DType::I32, &format!("{what}i"))?;
+    let g = b.op("Gather", &format!("{what}g"), Attrs::new().with("axis", 0i64), &[t, i])?;
+    b.reshape(g, shape, &format!("{what}r"))
+}
+
+/// Storage-order shape in which one multiplication applies all scales.
+fn scaled_shape(view: &View, grid: &Grid) -> Vec<usize> {
+    match (grid.scales.ncols(), view.transposed) {
+        (1, _) => view.stored_shape().to_vec(),
+        (n, false) => vec![view.rows, n, view.cols / n],
+        (n, true) => vec![n, view.cols / n, view.rows],
+    }
+}
+
+fn scaled(b: &mut Build, view: &View, grid: &Grid, x: ValueId) -> Result<ValueId> {
+    let n = grid.scales.ncols();
+    let (shape, data): (Vec<usize>, Vec<f32>) = match (n, view.transposed) {
+        (1, false) => (vec![view.rows, 1], grid.scales.iter().copied().collect()),
+        (1, true) => (vec![view.rows], grid.scales.iter().copied().collect()),
+        (n, false) => (vec![view.rows, n, 1], grid.scales.iter().copied().collect()),
+        (n, true) => (vec![n, 1, view.rows], grid.scales.t().iter().copied().collect()),
+    };
+    let mut s = b.constant("s", float(&shape, data, grid.half)?);
+    if grid.half {
+        s = b.cast(s, DType::F32, "sf")?;
+    }
+    let w = b.op("Mul", "w", Attrs::new(), &[x, s])?;
+    if n == 1 && view.shape == view.stored_shape() { Ok(w) } else { b.reshape(w, &view.shape, "r") }
+}
+
+/// Entries of a table, picked per weight, times a scale per row: `levels` holds 4, 16 or 256 values.
+pub fn table(
+    name: &str,
+    view: &View,
+    codes: &Array2<u8>,
+    levels: &[f32],
+    scales: &Array2<f32>,
+) -> Result<Graph> {
+    let mut b = Build::new(name);
+    let grid = Grid { bits: 8, block: view.cols.max(1), scales: scales.clone(), half: false };
+    let stored = view.stored(codes);
+    let shape = view.stored_shape();
+    let level = |i: usize| levels.get(i).or(levels.last()).copied().unwrap_or(0.0);
+    let x = if levels.len() <= 4 && stored.len().is_multiple_of(2) {
+        let packed: Vec<u8> = stored.chunks(2).map(|c| c[0] | c[1] << 2).collect();
+        let pairs = (0..16).flat_map(|p| [level(p & 3), level(p >> 2)]).collect();
+        looked_up(&mut b, "t", &shape, &packed, Tensor::new(&[16, 2], pairs)?)?
+    } else {
+        let (dtype, size) = if levels.len() <= 16 { (DType::U4, 16) } else { (DType::U8, levels.len()) };
+        let q = b.constant("q", Tensor::from_unpacked(dtype, &shape, &stored)?);
+        let t = b.constant("t", Tensor::vector::<f32>((0..size).map(level).collect()));
+        let i = b.cast(q, DType::I32, "i")?;
+        b.op("Gather", "g", Attrs::new().with("axis", 0i64), &[t, i])?
+    };
+    let w = scaled(&mut b, view, &grid, x)?;
+    b.finish(&[w])
+}

@@ -1,0 +1,213 @@
+//! Gram matrices of layer inputs: streamed once, they give the exact output error of any weight change.
+//!
+//! For inputs x and a weight change Δ (rows × dim), `E‖Δx‖² = tr(Δ·H·Δᵀ)` with `H = E[x xᵀ]`. Memory does not grow
+//! with the number of samples. Columns far apart may be kept in separate diagonal blocks to bound it for wide layers.
+
+use ndarray::{Array1, Array2, ArrayView2, linalg::general_mat_mul, s};
+
+/// Rows pushed in one f32 product before the sum moves to f64.
+const PUSH_ROWS: usize = 512;
+
+/// One diagonal block of `Σ x xᵀ`.
+#[derive(Debug, Clone)]
+struct Block {
+    start: usize,
+    sum: Array2<f64>,
+}
+
+/// Second moments of a stream of vectors.
+#[derive(Debug, Clone)]
+pub struct Gram {
+    dim: usize,
+    count: u64,
+    blocks: Vec<Block>,
+    first: Array1<f64>,
+}
+
+impl Gram {
+    /// An empty statistic of `dim`-vectors; correlations are kept within blocks of at most `block` columns.
+    pub fn new(dim: usize, block: usize) -> Gram {
+        let count = dim.div_ceil(block.max(1)).max(1);
+        let width = dim.div_ceil(count).max(1);
+        Gram::with_blocks(dim, width)
+    }
+
+    /// As [`Gram::new`] with exactly `width` columns in each block but the last.
+    pub fn with_blocks(dim: usize, width: usize) -> Gram {
+        let blocks = (0..dim)
+            .step_by(width.max(1))
+            .map(|start| {
+                let n = width.max(1).min(dim - start);
+                Block { start, sum: Array2::zeros((n, n)) }
+            })
+            .collect();
+        Gram { dim, count: 0, blocks, first: Array1::zeros(dim) }
+    }
+
+    /// The statistic of white inputs: H is the identity, so errors are plain squared weight errors.
+    pub fn identity(dim: usize) -> Gram {
+        let mut g = Gram::with_blocks(dim, 1);
+        g.count = 1;
+        g.blocks.iter_mut().for_each(|b| b.sum.fill(1.0));
+        g
+    }
+
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+    /// Vectors seen.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Shrinks correlations towards zero by the share that so few samples cannot support; the diagonal stays.
+    pub fn shrink(&mut self) {
+        for b in &mut self.blocks {
+            let dim = b.sum.nrows() as f64;
+            let keep = 1.0 - dim / (dim + 10.0 * self.count.max(1) as f64);
+            for ((i, j), v) in b.sum.indexed_iter_mut() {
+                if i != j {
+                    *v *= keep;
+                }
+            }
+        }
+    }
+
+    /// Adds the rows of `x` (samples × dim).
+    pub fn push(&mut self, x: ArrayView2<f32>) {
+        if x.ncols() != self.dim {
+            return;
+        }
+        for rows in x.axis_chunks_iter(ndarray::Axis(0), PUSH_ROWS) {
+            for b in &mut self.blocks {
+                let n = b.sum.nrows();
+                let part = rows.slice(s![.., b.start..b.start + n]);
+                let mut product = Array2::<f32>::zeros((n, n));
+                general_mat_mul(1.0, &part.t(), &part, 0.0, &mut product);
+                b.sum.zip_mut_with(&product, |s, &p| *s += f64::from(p));
+            }
+            for row in rows.rows() {
+                self.first.zip_mut_with(&row, |s, &v| *s += f64::from(v));
+            }
+        }
+        self.count += x.nrows() as u64;
+    }
+
+    fn scale(&self) -> f64 {
+        1.0 / (self.count.max(1) as f64)
+    }
+
+    /// E\[x\].
+    pub fn mean(&self) -> Array1<f64> {
+        &self.first * self.scale()
+    }
+
+    /// E\[x_j²\] for each column.
+    pub fn diagonal(&self) -> Vec<f64> {
+        self.blocks.iter().flat_map(|b| b.sum.diag().to_vec()).map(|v| v * self.scale()).collect()
+    }
+
+    /// The blocks of H as (first column, matrix).
+    pub fn blocks(&self) -> impl Iterator<Item = (usize, Array2<f64>)> + '_ {
+        self.blocks.iter().map(|b| (b.start, &b.sum * self.scale()))
+    }
+
+    /// The covariance instead of the second moment: what is left of an error once its mean is corrected in the bias.
+    pub fn centered(&self) -> Gram {
+        let mean = self.mean();
+        let mut g = self.clone();
+        for b in &mut g.blocks {
+            for ((i, j), v) in b.sum.indexed_iter_mut() {
+                *v -= self.count as f64 * mean[b.start + i] * mean[b.start + j];
+                if i == j {
+                    *v = v.max(0.0);
+                }
+            }
+        }
+        g
+    }
+
+    /// `E‖Δx‖²` for Δ of rows × dim; zero when the widths differ.
+    pub fn error(&self, delta: ArrayView2<f32>) -> f64 {
+        if delta.ncols() != self.dim {
+            return 0.0;
+        }
+        self.blocks.iter().map(|b| b.error(delta)).sum::<f64>().max(0.0) * self.scale()
+    }
+
+    /// `M·H` for M of rows × dim.
+    pub fn apply(&self, m: ArrayView2<f32>) -> Array2<f32> {
+        let mut out = Array2::zeros(m.raw_dim());
+        for b in &self.blocks {
+            let n = b.sum.nrows();
+            let cols = s![.., b.start..b.start + n];
+            let h = b.sum.mapv(|v| (v * self.scale()) as f32);
+            general_mat_mul(1.0, &m.slice(cols), &h, 0.0, &mut out.slice_mut(cols));
+        }
+        out
+    }
+
+    /// `E‖(Wx)‖²`: the power of the layer's output, without bias.
+    pub fn power(&self, weight: ArrayView2<f32>) -> f64 {
+        self.error(weight)
+    }
+}
+
+impl Block {
+    fn error(&self, delta: ArrayView2<f32>) -> f64 {
+        let n = self.sum.nrows();
+        let d = delta.slice(s![.., self.start..self.start + n]);
+        if n == 1 {
+            return self.sum[[0, 0]] * d.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>();
+        }
+        let h = self.sum.mapv(|v| v as f32);
+        let mut total = 0.0;
+        for rows in d.axis_chunks_iter(ndarray::Axis(0), PUSH_ROWS) {
+            let mut product = Array2::<f32>::zeros(rows.raw_dim());
+            general_mat_mul(1.0, &rows, &h, 0.0, &mut product);
+            total += product.iter().zip(rows.iter()).map(|(&p, &v)| f64::from(p) * f64::from(v)).sum::<f64>();
+        }
+        total
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::matrix;
+
+    #[test]
+    fn error_equals_the_mean_output_error() {
+        let (x, d) = (matrix(200, 7, 1), matrix(5, 7, 2));
+        let mut g = Gram::new(7, 64);
+        g.push(x.slice(s![..90, ..]));
+        g.push(x.slice(s![90.., ..]));
+        let y = x.dot(&d.t());
+        let direct = y.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / 200.0;
+        assert!((g.error(d.view()) / direct - 1.0).abs() < 1e-4);
+    }
+
+    #[test]
+    fn centering_removes_what_a_bias_can_repair() {
+        let x = matrix(300, 4, 3).mapv(|v| v + 5.0);
+        let d = matrix(2, 4, 4);
+        let mut g = Gram::new(4, 64);
+        g.push(x.view());
+        let y = x.dot(&d.t());
+        let m = y.mean_axis(ndarray::Axis(0)).unwrap();
+        let direct = (&y - &m).iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / 300.0;
+        assert!((g.centered().error(d.view()) / direct - 1.0).abs() < 1e-2);
+        assert!(g.error(d.view()) > g.centered().error(d.view()));
+    }
+
+    #[test]
+    fn blocks_bound_memory_and_stay_exact_on_separable_changes() {
+        let x = matrix(100, 10, 5);
+        let (mut full, mut split) = (Gram::new(10, 16), Gram::new(10, 5));
+        full.push(x.view());
+        split.push(x.view());
+        let mut d = Array2::<f32>::zeros((3, 10));
+        d.slice_mut(s![.., ..5]).assign(&matrix(3, 5, 6));
+        assert!((full.error(d.view()) / split.error(d.view()) - 1.0).abs() < 1e-5);
+    }
+}

@@ -1,0 +1,123 @@
+//! Weights as integers of 8, 6, 5, 4, 3 or 2 bits with scales per output row or per block of inputs.
+//!
+//! 8 and 4 bits are one DequantizeLinear (blocked from opset 21 on). 6 = 4 + 2 bits, 5 = 4 + 1, 3 = 2 + 1: the parts
+//! are 4-bit tensors, narrow ones read through a table that gives several codes per index. Rounding is
+//! error-compensated when calibration data exist (GPTQ), else nearest with error-minimising scales.
+//! Bound: |w − ŵ| ≤ scale/2 inside the range when not compensated.
+
+use crate::candidate::Candidate;
+use crate::factor::Order;
+use crate::fragment::{integers, packing};
+use crate::gptq::Rounded;
+use crate::layer::{Layer, Role};
+use crate::method::{Context, Method, Refusal};
+use crate::quant::{Grid, fits_half, grid, refit, stored_scale};
+use crate::rounding::round;
+use ir::Result;
+use ndarray::Array2;
+
+/// Weight-only integers of one width.
+pub struct Integer {
+    name: &'static str,
+    bits: u32,
+    /// Columns per scale, tried beside one scale per row.
+    blocks: &'static [usize],
+}
+
+pub static INT8_WEIGHT: Integer = Integer { name: "int8-weight", bits: 8, blocks: &[] };
+pub static INT6: Integer = Integer { name: "int6", bits: 6, blocks: &[] };
+pub static INT5: Integer = Integer { name: "int5", bits: 5, blocks: &[64] };
+pub static INT4: Integer = Integer { name: "int4", bits: 4, blocks: &[128, 64, 32] };
+pub static INT3: Integer = Integer { name: "int3", bits: 3, blocks: &[64, 32] };
+pub static INT2: Integer = Integer { name: "int2", bits: 2, blocks: &[32, 16] };
+
+impl Method for Integer {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn applies(&self, layer: &Layer, _stats: bool) -> Result<(), Refusal> {
+        if !layer.view.len().is_multiple_of(packing(self.bits)) {
+            return Err(Refusal::new(format!(
+                "{} elements do not pack in {} bits",
+                layer.view.len(),
+                self.bits
+            )));
+        }
+        if layer.role == Role::Constant && self.bits < 8 && layer.view.rows == 1 {
+            return Err(Refusal::new("a vector has one range for all entries"));
+        }
+        Ok(())
+    }
+
+    fn candidates(&self, cx: &Context) -> Result<Vec<Candidate>> {
+        let view = &cx.layer.view;
+        let mut blocks = vec![view.cols];
+        blocks.extend(self.blocks.iter().copied().filter(|&b| self.fits(view.cols, b)));
+        blocks.into_iter().map(|block| self.candidate(cx, block)).collect()
+    }
+}
+
+impl Integer {
+    fn fits(&self, cols: usize, block: usize) -> bool {
+        cols >= 2 * block && (self.bits == 4 || cols.is_multiple_of(block))
+    }
+
+    fn candidate(&self, cx: &Context, block: usize) -> Result<Candidate> {
+        let view = &cx.layer.view;
+        let mut grid = grouped_grid(cx, self.bits, block);
+        let mut rounded = round(cx.matrix, cx.measure, Order::Activity, &grid);
+        if grid.scales.ncols() == 1 && cx.measure.is_some() {
+            rescale(cx, &mut grid, &mut rounded);
+        }
+        let fragment = integers(&cx.layer.weight, view, &rounded, &grid)?;
+        let recipe = match grid.scales.ncols() {
+            1 => self.name.to_string(),
+            _ => format!("{} block {block}", self.name),
+        };
+        Ok(cx.weight(self.name, recipe, fragment, &rounded.values))
+    }
+}
+
+/// Scales of least error under each group's input statistics; stored in half precision where they are many.
+fn grouped_grid(cx: &Context, bits: u32, block: usize) -> Grid {
+    let want_half = block < 64;
+    let make = |half: bool| {
+        let Some(diagonals) = cx.diagonals() else { return grid(cx.matrix.view(), bits, block, None, half) };
+        let per = cx.matrix.nrows() / diagonals.len().max(1);
+        let parts: Vec<Grid> = diagonals
+            .iter()
+            .enumerate()
+            .map(|(i, d)| {
+                grid(cx.matrix.slice(ndarray::s![i * per..(i + 1) * per, ..]), bits, block, Some(d), half)
+            })
+            .collect();
+        let cols = parts.first().map_or(1, |g| g.scales.ncols());
+        let scales = Array2::from_shape_fn((cx.matrix.nrows(), cols), |(r, b)| {
+            parts[r / per.max(1)].scales[[r % per.max(1), b]]
+        });
+        Grid { bits, block: block.clamp(1, cx.matrix.ncols().max(1)), scales, half }
+    };
+    let g = make(want_half);
+    if want_half && !fits_half(&g.scales) { make(false) } else { g }
+}
+
+/// Refits each row's scale to the codes and keeps it when the measured error falls.
+fn rescale(cx: &Context, grid: &mut Grid, rounded: &mut Rounded) {
+    let Some(stats) = cx.measure else { return };
+    let offset = grid.offset() as f32;
+    let codes = rounded.codes.mapv(|c| f32::from(c) - offset);
+    let old: Vec<f32> = grid.scales.iter().copied().collect();
+    let new: Vec<f32> = refit(cx.matrix.view(), &codes, &stats.apply(&codes), &old)
+        .into_iter()
+        .map(|s| stored_scale(s, grid.half))
+        .collect();
+    let decode = |s: &[f32]| {
+        Array2::from_shape_fn(codes.raw_dim(), |(r, c)| stored_scale(codes[[r, c]] * s[r], grid.half))
+    };
+    let values = decode(&new);
+    if stats.error(&(cx.matrix - &values)) < stats.error(&(cx.matrix - &rounded.values)) {
+        rounded.values = values;
+        grid.scales.column_mut(0).iter_mut().zip(&new).for_each(|(s, &n)| *s = n);
+    }
+}

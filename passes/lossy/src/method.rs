@@ -1,0 +1,87 @@
+//! The trait of all compression methods.
+
+use crate::candidate::{Candidate, Replaces, graph_bytes};
+use crate::layer::Layer;
+use crate::stats::Stats;
+use ir::{Graph, Result};
+use ndarray::Array2;
+use std::borrow::Cow;
+
+/// Why a method offers nothing for a layer; printed in reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal(pub String);
+
+impl Refusal {
+    pub fn new(why: impl Into<String>) -> Refusal {
+        Refusal(why.into())
+    }
+}
+
+/// What a method sees of a layer.
+pub struct Context<'a> {
+    /// The graph the layer is in (the body, for layers of subgraphs).
+    pub graph: &'a Graph,
+    pub layer: &'a Layer,
+    /// The weight, rows × columns.
+    pub matrix: &'a Array2<f32>,
+    pub stats: Option<&'a Stats>,
+    /// The statistics that errors are measured by: centered when the layer's bias can absorb the mean.
+    pub measure: Option<&'a Stats>,
+}
+
+/// A compression method: one file, one row in [`crate::methods::METHODS`].
+pub trait Method: Sync {
+    /// The word in `--methods` and `--layer`.
+    fn name(&self) -> &'static str;
+    /// Whether the method can offer anything here.
+    fn applies(&self, layer: &Layer, stats: bool) -> Result<(), Refusal>;
+    /// All parameter choices worth pricing.
+    fn candidates(&self, cx: &Context) -> Result<Vec<Candidate>>;
+}
+
+impl Context<'_> {
+    /// E‖(W − Ŵ)x‖² after bias correction; without data, the plain squared error of the weights.
+    pub fn error(&self, decoded: &Array2<f32>) -> f64 {
+        let delta = self.matrix - decoded;
+        match self.measure {
+            Some(s) => s.error(&delta),
+            None => delta.iter().map(|&d| f64::from(d).powi(2)).sum(),
+        }
+    }
+
+    /// What to add to the bias so that the mean output stays.
+    pub fn correction(&self, decoded: &Array2<f32>) -> Option<Vec<f32>> {
+        self.layer.bias?;
+        let shift = self.stats?.shift(&(self.matrix - decoded));
+        shift.iter().all(|x| x.is_finite()).then_some(shift)
+    }
+
+    /// Diagonals of H per group, when there are statistics.
+    pub fn diagonals(&self) -> Option<Cow<'_, [Vec<f64>]>> {
+        self.measure.map(|s| Cow::Owned(s.diagonals()))
+    }
+
+    /// A candidate that stores the weight as `fragment`, which decodes to `decoded`.
+    pub fn weight(
+        &self,
+        method: &'static str,
+        recipe: String,
+        fragment: Graph,
+        decoded: &Array2<f32>,
+    ) -> Candidate {
+        let bias = self.correction(decoded);
+        let extra = match (self.layer.bias, &bias) {
+            (Some(crate::layer::Bias::Absent(_)), Some(b)) => b.len() as u64 * 4 + 40,
+            _ => 0,
+        };
+        Candidate {
+            method,
+            recipe,
+            replaces: Replaces::Weight,
+            bytes: graph_bytes(&fragment) + extra,
+            error: self.error(decoded),
+            fragment,
+            bias,
+        }
+    }
+}

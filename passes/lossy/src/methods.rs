@@ -1,0 +1,14 @@
+//! The table of all compression methods.
+
+use crate::codebook::Codebook;
+use crate::float16::Float16;
+use crate::integer::{INT2, INT3, INT4, INT5, INT6, INT8_WEIGHT};
+use crate::method::Method;
+
+/// Every method, in the order reports list them.
+pub static METHODS: &[&dyn Method] = &[&Float16, &INT8_WEIGHT, &INT6, &INT5, &INT4, &INT3, &INT2, &Codebook];
+
+/// The method of this name.
+pub fn find(name: &str) -> Option<&'static dyn Method> {
+    METHODS.iter().copied().find(|m| m.name() == name)
+}

@@ -1,0 +1,47 @@
+//! Rounding a layer group by group, with compensation where calibration allows it.
+
+use crate::factor::Order;
+use crate::gptq::{Policy, Rounded, compensate, nearest};
+use crate::stats::Stats;
+use ndarray::{Array2, s};
+
+/// The policy of one group, whose rows start at `first`.
+struct Shifted<'a> {
+    first: usize,
+    inner: &'a dyn Policy,
+}
+
+impl Policy for Shifted<'_> {
+    fn round(&self, row: usize, col: usize, x: f32) -> (u8, f32) {
+        self.inner.round(self.first + row, col, x)
+    }
+    fn zeros(&self, row: usize, cols: &[usize], cost: &[f32], zero: &mut [bool]) {
+        self.inner.zeros(self.first + row, cols, cost, zero);
+    }
+}
+
+/// Rounds `w`; with statistics, the better of compensated and nearest by measured error.
+pub fn round(w: &Array2<f32>, stats: Option<&Stats>, order: Order, policy: &dyn Policy) -> Rounded {
+    let Some(stats) = stats else { return nearest(w.view(), policy) };
+    let compensated = swept(w, stats, order, policy);
+    let plain = nearest(w.view(), policy);
+    if stats.error(&(w - &compensated.values)) <= stats.error(&(w - &plain.values)) {
+        compensated
+    } else {
+        plain
+    }
+}
+
+/// Rounds `w` by the compensating sweep alone.
+pub fn swept(w: &Array2<f32>, stats: &Stats, order: Order, policy: &dyn Policy) -> Rounded {
+    let factors = stats.factors(order);
+    let per = w.nrows() / factors.len().max(1);
+    let (mut codes, mut values) = (Array2::zeros(w.raw_dim()), Array2::zeros(w.raw_dim()));
+    for (i, f) in factors.iter().enumerate() {
+        let rows = s![i * per..(i + 1) * per, ..];
+        let part = compensate(w.slice(rows), f, &Shifted { first: i * per, inner: policy });
+        codes.slice_mut(rows).assign(&part.codes);
+        values.slice_mut(rows).assign(&part.values);
+    }
+    Rounded { codes, values }
+}

@@ -1,0 +1,93 @@
+//! Putting chosen candidates into the graph.
+
+use ir::{Error, Graph, Result, Tensor, ValueId};
+use lossy::layer::subgraph_mut;
+use lossy::{Bias, Candidate, Layer, Replaces};
+
+/// The graph with each chosen candidate's fragment in place of its layer, compacted and with types inferred.
+pub fn compressed(graph: &Graph, chosen: &[(&Layer, &Candidate)]) -> Result<Graph> {
+    let mut g = graph.clone();
+    for (layer, c) in chosen {
+        let body = body(&mut g, layer)?;
+        match c.replaces {
+            Replaces::Weight => {
+                let out = c.fragment.inline_into(body, &[], &[])?;
+                body.replace_uses(layer.value, first(&out)?);
+                correct_bias(body, layer, c)?;
+            }
+            Replaces::Node => replace_node(body, layer, c)?,
+        }
+        body.prune();
+    }
+    finish(g)
+}
+
+/// The same model with dense weights: what the compressed one computes, in the original's form, so that every
+/// evaluation of the search runs at full speed.
+pub fn dense(graph: &Graph, chosen: &[(&Layer, &Candidate)]) -> Result<Graph> {
+    use rayon::prelude::*;
+    let decoded: Vec<Option<Tensor>> = chosen
+        .par_iter()
+        .map(|(_, c)| (c.replaces == Replaces::Weight).then(|| c.decode()).transpose())
+        .collect::<Result<_>>()?;
+    let mut g = graph.clone();
+    for ((layer, c), w) in chosen.iter().zip(decoded) {
+        let body = body(&mut g, layer)?;
+        match w {
+            Some(w) => {
+                body.set_constant(layer.value, w);
+                correct_bias(body, layer, c)?;
+            }
+            None => replace_node(body, layer, c)?,
+        }
+    }
+    if chosen.iter().any(|(_, c)| c.replaces == Replaces::Node) {
+        g.prune();
+        return finish(g);
+    }
+    Ok(g)
+}
+
+fn finish(g: Graph) -> Result<Graph> {
+    let mut g = g.compacted()?;
+    ir::infer(&mut g)?;
+    Ok(g)
+}
+
+fn body<'a>(g: &'a mut Graph, layer: &Layer) -> Result<&'a mut Graph> {
+    subgraph_mut(g, &layer.path)
+        .ok_or_else(|| Error::internal(format!("no subgraph for layer '{}'", layer.name)))
+}
+
+fn first(values: &[ValueId]) -> Result<ValueId> {
+    values.first().copied().ok_or_else(|| Error::internal("a fragment without output"))
+}
+
+fn correct_bias(g: &mut Graph, layer: &Layer, c: &Candidate) -> Result<()> {
+    let (Some(site), Some(add)) = (layer.bias, &c.bias) else { return Ok(()) };
+    match site {
+        Bias::Constant(v) => {
+            let old = g.constant(v).ok_or_else(|| Error::internal("the bias is not a constant"))?;
+            let sum = old.to_f32s()?.iter().zip(add).map(|(a, b)| a + b).collect();
+            let t = Tensor::new(old.shape(), sum)?;
+            g.set_constant(v, t);
+        }
+        Bias::Absent(i) => {
+            let b = g.add_initializer(&format!("{}.b", layer.weight), Tensor::vector::<f32>(add.clone()));
+            g.set_input(layer.node, i, Some(b));
+        }
+    }
+    Ok(())
+}
+
+fn replace_node(g: &mut Graph, layer: &Layer, c: &Candidate) -> Result<()> {
+    let node = g.node(layer.node)?;
+    let inputs: Vec<ValueId> =
+        node.inputs().iter().flatten().copied().filter(|&v| v != layer.value).collect();
+    let outputs: Vec<ValueId> = node.outputs().iter().flatten().copied().collect();
+    let new = c.fragment.inline_into(g, &inputs, &[])?;
+    for (old, new) in outputs.into_iter().zip(new) {
+        g.replace_uses(old, new);
+    }
+    Ok(())
+}

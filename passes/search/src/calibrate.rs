@@ -1,0 +1,125 @@
+//! Running the model on calibration samples and streaming every layer's inputs into statistics.
+
+use crate::goal::{Progress, Samples, check};
+use ir::{Evaluate, Feeds, Graph, Result, Value, ValueId, ValueType};
+use lossy::{Layer, Stats, patches::Extract, view::View};
+use rayon::prelude::*;
+use std::sync::Arc;
+
+/// Tapped values held at once, in bytes.
+const TAPPED: usize = 48 << 20;
+
+/// One statistic and what feeds it; layers that read the same values in the same way share it.
+struct Stream {
+    inputs: Vec<(ValueId, Extract)>,
+    width: usize,
+    stats: Option<Stats>,
+}
+
+/// Statistics of each layer's input, `None` where a layer's input cannot be seen.
+pub fn calibrate(
+    graph: &Graph,
+    layers: &[Layer],
+    samples: &dyn Samples,
+    which: &[usize],
+    evaluate: &dyn Evaluate,
+    progress: &dyn Progress,
+) -> Result<Vec<Option<Arc<Stats>>>> {
+    let (mut streams, of_layer) = plan(layers);
+    let Some(&first) = which.first() else { return Ok(vec![None; layers.len()]) };
+    let groups = tap_groups(graph, &streams, &samples.feeds(first)?);
+    progress.stage("calibrate", which.len() * groups.len());
+    for (phase, &i) in which.iter().enumerate() {
+        let feeds = samples.feeds(i)?;
+        for taps in &groups {
+            check(progress)?;
+            let run = evaluate.run(graph, &feeds, taps)?;
+            push(&mut streams, taps, &run.taps, phase);
+            progress.step();
+        }
+    }
+    let done: Vec<Option<Arc<Stats>>> = streams
+        .into_iter()
+        .map(|s| {
+            let mut stats = s.stats.filter(|s| s.count() > 0)?;
+            stats.finish();
+            Some(Arc::new(stats))
+        })
+        .collect();
+    Ok(of_layer.into_iter().map(|s| s.and_then(|s| done[s].clone())).collect())
+}
+
+fn plan(layers: &[Layer]) -> (Vec<Stream>, Vec<Option<usize>>) {
+    let mut keys: Vec<(&Layer, &View)> = Vec::new();
+    let mut streams = Vec::new();
+    let mut of_layer = Vec::new();
+    for l in layers {
+        if l.inputs.is_empty() {
+            of_layer.push(None);
+            continue;
+        }
+        let same = |k: &(&Layer, &View)| {
+            k.0.inputs == l.inputs
+                && k.1.cols == l.view.cols
+                && k.1.groups == l.view.groups
+                && k.1.run == l.view.run
+        };
+        let at = keys.iter().position(same).unwrap_or_else(|| {
+            keys.push((l, &l.view));
+            let stats = Stats::new(l.view.groups, l.view.cols, l.view.run);
+            streams.push(Stream { inputs: l.inputs.clone(), width: l.view.cols, stats: Some(stats) });
+            streams.len() - 1
+        });
+        of_layer.push(Some(at));
+    }
+    (streams, of_layer)
+}
+
+/// Taps in groups whose values fit in memory together.
+fn tap_groups(graph: &Graph, streams: &[Stream], feeds: &Feeds) -> Vec<Vec<ValueId>> {
+    let mut taps: Vec<ValueId> = streams.iter().flat_map(|s| s.inputs.iter().map(|i| i.0)).collect();
+    taps.sort();
+    taps.dedup();
+    let sized = concrete(graph, feeds);
+    let (mut groups, mut used) = (Vec::<Vec<ValueId>>::new(), usize::MAX);
+    for t in taps {
+        let shape = sized.as_ref().and_then(|g| g.ty(t).concrete());
+        let bytes = shape.map_or(TAPPED / 8, |s| s.iter().product::<usize>().saturating_mul(4));
+        if used.saturating_add(bytes) > TAPPED {
+            groups.push(Vec::new());
+            used = 0;
+        }
+        if let Some(g) = groups.last_mut() {
+            g.push(t);
+        }
+        used = used.saturating_add(bytes);
+    }
+    groups
+}
+
+/// The graph with shapes inferred for these inputs.
+fn concrete(graph: &Graph, feeds: &Feeds) -> Option<Graph> {
+    let mut g = graph.clone();
+    let types: Vec<ValueType> = g
+        .inputs()
+        .iter()
+        .map(|&v| feeds.get(g.value_name(v)).map_or(ValueType::Unknown, Value::value_type))
+        .collect();
+    ir::infer_with(&mut g, &types, &[]).ok()?;
+    Some(g)
+}
+
+/// Adds tapped values to every stream they feed. A stream whose input does not fit is given up, not the search.
+fn push(streams: &mut [Stream], taps: &[ValueId], values: &[Value], phase: usize) {
+    streams.par_iter_mut().for_each(|s| {
+        for (v, extract) in &s.inputs {
+            let Some(at) = taps.iter().position(|t| t == v) else { continue };
+            let Some(Value::Tensor(t)) = values.get(at) else { continue };
+            let Some(stats) = s.stats.as_mut() else { return };
+            if stats.push(t, extract, s.width, phase).is_err() {
+                s.stats = None;
+                return;
+            }
+        }
+    });
+}

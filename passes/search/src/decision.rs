@@ -1,0 +1,132 @@
+//! The decision of the search, ready to be stored: it is the report.
+
+use crate::knapsack::Solution;
+use crate::metric::{Measured, Metric};
+use crate::table::Row;
+use serde::{Deserialize, Serialize};
+
+/// How the search ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Status {
+    /// The goal is met on data the search did not use.
+    Met,
+    /// No selection met the goal; the decision is the closest one.
+    NotReached,
+    /// The goal is met only by leaving everything as it is.
+    NothingGained,
+    /// There was no data: errors are those of the weights alone.
+    Unchecked,
+}
+
+/// The alternative one step cheaper.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunnerUp {
+    pub recipe: String,
+    pub bytes: u64,
+    /// Distortion it would add to the prediction.
+    pub extra_error: f64,
+}
+
+/// What happened to one layer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LayerDecision {
+    pub layer: String,
+    pub weight: String,
+    pub op: String,
+    pub shape: Vec<usize>,
+    pub method: String,
+    pub recipe: String,
+    pub bytes_before: u64,
+    pub bytes_after: u64,
+    /// Predicted distortion of the model output from this layer.
+    pub error: f64,
+    /// Its share of the predicted distortion.
+    pub share: f64,
+    /// Output distortion per unit of layer error.
+    pub gain: f64,
+    /// Layer error relative to the power of the layer's output.
+    pub relative_error: f64,
+    /// Input vectors seen in calibration.
+    pub vectors: u64,
+    pub runner_up: Option<RunnerUp>,
+    /// Every undominated candidate as (recipe, bytes, predicted distortion).
+    pub candidates: Vec<(String, u64, f64)>,
+    /// Methods that offered nothing, with the reason.
+    pub refusals: Vec<(String, String)>,
+    /// The argument of `--layer` that fixes this choice.
+    pub pin: String,
+}
+
+/// One evaluation of the true metric during the search.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Trial {
+    /// Budget of predicted distortion.
+    pub budget: f64,
+    pub bytes: u64,
+    pub predicted: f64,
+    pub measured: Measured,
+    pub passed: bool,
+}
+
+/// The whole decision.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    pub status: Status,
+    pub metric: Option<Metric>,
+    /// Measured on the samples that chose.
+    pub selection: Option<Measured>,
+    /// Measured on samples the search did not use.
+    pub held_back: Option<Measured>,
+    /// Numbers of samples: calibration, selection, held back.
+    pub samples: [usize; 3],
+    /// Predicted relative output distortion: the sum over layers.
+    pub predicted: f64,
+    /// Bytes of all layers before and after.
+    pub bytes_before: u64,
+    pub bytes_after: u64,
+    /// No selection within the same budget is smaller (or better) by more than this share.
+    pub gap: f64,
+    pub trials: Vec<Trial>,
+    pub layers: Vec<LayerDecision>,
+    pub notes: Vec<String>,
+}
+
+/// One line per layer for a solved knapsack.
+pub fn layers(rows: &[Row], solution: &Solution) -> Vec<LayerDecision> {
+    let total = solution.error.max(f64::MIN_POSITIVE);
+    rows.iter().zip(&solution.choice).map(|(r, &c)| layer(r, c, total)).collect()
+}
+
+fn layer(row: &Row, column: usize, total: f64) -> LayerDecision {
+    let l = &row.layer;
+    let chosen = row.candidate(column);
+    let bytes = chosen.map_or(l.bytes(), |c| c.bytes);
+    let own = chosen.map_or(0.0, |c| c.error);
+    let error = own * row.gain;
+    let cheaper = row.candidates.iter().filter(|c| c.bytes < bytes).max_by_key(|c| c.bytes);
+    let recipe = chosen.map_or("keep", |c| &c.recipe);
+    LayerDecision {
+        layer: l.name.clone(),
+        weight: l.weight.clone(),
+        op: l.op.clone(),
+        shape: l.tensor.shape().to_vec(),
+        method: chosen.map_or("keep", |c| c.method).to_string(),
+        recipe: recipe.to_string(),
+        bytes_before: l.bytes(),
+        bytes_after: bytes,
+        error,
+        share: error / total,
+        gain: row.gain,
+        relative_error: if row.power > 0.0 { own / row.power } else { 0.0 },
+        vectors: row.vectors,
+        runner_up: cheaper.map(|c| RunnerUp {
+            recipe: c.recipe.clone(),
+            bytes: c.bytes,
+            extra_error: c.error * row.gain - error,
+        }),
+        candidates: row.candidates.iter().map(|c| (c.recipe.clone(), c.bytes, c.error * row.gain)).collect(),
+        refusals: row.refusals.clone(),
+        pin: format!("^{}$={recipe}", regex::escape(&l.name)),
+    }
+}

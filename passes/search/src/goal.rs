@@ -1,0 +1,164 @@
+//! What the user asks for.
+
+use ir::{Error, Feeds, Result};
+use lossy::{METHODS, Method, methods};
+use regex::Regex;
+
+/// What ends the search.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Goal {
+    /// Fewest bytes whose metric falls by at most this much (0.01 is one point).
+    MaxDrop(f64),
+    /// Best quality within this many bytes of file.
+    TargetBytes(u64),
+}
+
+/// A layer whose method the user chose.
+#[derive(Debug, Clone)]
+pub struct Override {
+    pub layer: Regex,
+    /// A method's name, a whole recipe ("int4 block 32"), or "keep".
+    pub recipe: String,
+}
+
+impl Override {
+    /// From `REGEX=METHOD`.
+    pub fn parse(text: &str) -> Result<Override> {
+        let (pattern, recipe) = text
+            .rsplit_once('=')
+            .ok_or_else(|| Error::data(format!("layer override '{text}' must be REGEX=METHOD")))?;
+        let layer = Regex::new(pattern).map_err(|e| {
+            Error::data(format!("layer override '{text}': {}", e.to_string().replace('\n', " ")))
+        })?;
+        let recipe = recipe.trim().to_string();
+        let known = recipe == "keep" || METHODS.iter().any(|m| recipe.split(' ').next() == Some(m.name()));
+        if !known {
+            return Err(Error::data(format!(
+                "unknown method '{recipe}'; methods are keep, {}",
+                names().join(", ")
+            )));
+        }
+        Ok(Override { layer, recipe })
+    }
+}
+
+/// Names of all methods.
+pub fn names() -> Vec<&'static str> {
+    METHODS.iter().map(|m| m.name()).collect()
+}
+
+/// Methods by comma-separated names; a leading `-` excludes from all.
+pub fn select(list: &str) -> Result<Vec<&'static dyn Method>> {
+    let words: Vec<&str> = list.split(',').map(str::trim).filter(|w| !w.is_empty()).collect();
+    for w in &words {
+        let name = w.trim_start_matches('-');
+        if methods::find(name).is_none() {
+            return Err(Error::data(format!("unknown method '{name}'; methods are {}", names().join(", "))));
+        }
+    }
+    let excludes = words.iter().all(|w| w.starts_with('-'));
+    let keep = |m: &&&'static dyn Method| {
+        if excludes {
+            !words.iter().any(|w| w.trim_start_matches('-') == m.name())
+        } else {
+            words.contains(&m.name())
+        }
+    };
+    Ok(METHODS.iter().filter(keep).copied().collect())
+}
+
+/// Everything the search needs to know besides graph and data.
+pub struct Options {
+    pub goal: Goal,
+    pub methods: Vec<&'static dyn Method>,
+    pub overrides: Vec<Override>,
+}
+
+impl Options {
+    pub fn new(goal: Goal) -> Options {
+        Options { goal, methods: METHODS.to_vec(), overrides: Vec::new() }
+    }
+}
+
+/// Samples of model inputs, made one at a time.
+pub trait Samples: Sync {
+    fn len(&self) -> usize;
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// The model's inputs for sample `i`.
+    fn feeds(&self, i: usize) -> Result<Feeds>;
+    /// The class of sample `i`, when the data say.
+    fn label(&self, _i: usize) -> Option<i64> {
+        None
+    }
+}
+
+/// Told how far the search is; may ask it to stop.
+pub trait Progress: Sync {
+    fn stage(&self, _name: &str, _steps: usize) {}
+    fn step(&self) {}
+    /// True when the user interrupted.
+    fn stopped(&self) -> bool {
+        false
+    }
+}
+
+/// No progress shown.
+pub struct Silent;
+impl Progress for Silent {}
+
+/// An error when the user interrupted.
+pub(crate) fn check(progress: &dyn Progress) -> Result<()> {
+    if progress.stopped() { Err(Error::data("interrupted")) } else { Ok(()) }
+}
+
+/// Sample numbers by purpose; disjoint and spread over the whole data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Split {
+    pub calibration: Vec<usize>,
+    pub selection: Vec<usize>,
+    pub held_back: Vec<usize>,
+}
+
+impl Split {
+    /// Of every eight samples three calibrate, three select, two are held back; tiny data serve every purpose.
+    pub fn of(samples: usize) -> Split {
+        let by = |wanted: &[usize]| (0..samples).filter(|i| wanted.contains(&(i % 8))).collect::<Vec<_>>();
+        let mut s = Split { calibration: by(&[0, 3, 5]), selection: by(&[1, 4, 6]), held_back: by(&[2, 7]) };
+        for part in [&mut s.calibration, &mut s.selection, &mut s.held_back] {
+            if part.is_empty() {
+                *part = (0..samples).collect();
+            }
+        }
+        s
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn splits_are_disjoint_and_complete() {
+        let s = Split::of(128);
+        let mut all = [s.calibration, s.selection, s.held_back].concat();
+        all.sort();
+        assert_eq!(all, (0..128).collect::<Vec<_>>());
+        assert_eq!(Split::of(1).held_back, [0]);
+    }
+
+    #[test]
+    fn method_lists_and_overrides() {
+        assert_eq!(select("int4,float16").unwrap().len(), 2);
+        assert_eq!(select("-int4").unwrap().len(), METHODS.len() - 1);
+        assert_eq!(select("").unwrap().len(), METHODS.len());
+        assert!(select("magic").is_err());
+        assert!(Override::parse("^conv=int4 block 32").is_ok());
+        assert!(
+            Override::parse("(=int4").is_err()
+                && Override::parse("x=y").is_err()
+                && Override::parse("x").is_err()
+        );
+    }
+}

@@ -1,0 +1,82 @@
+//! How much each layer's error shows in the model's output: one perturbed run per layer.
+//!
+//! With e the layer error of a candidate (from the Gram matrix) and d the output distortion it causes when only this
+//! layer changes, the gain d/e prices every other candidate of the layer; distortions of different layers add up.
+
+use crate::apply::dense;
+use crate::goal::{Progress, Samples, check};
+use crate::metric::Reference;
+use crate::table::Row;
+use ir::{Evaluate, Graph, Result, Value};
+
+/// Relative layer error of the probe: large against float rounding, small enough to stay linear.
+const PROBE: f64 = 3e-3;
+
+/// Model outputs on some samples.
+pub fn outputs(
+    graph: &Graph,
+    samples: &dyn Samples,
+    which: &[usize],
+    evaluate: &dyn Evaluate,
+    progress: &dyn Progress,
+) -> Result<Vec<Vec<Value>>> {
+    which
+        .iter()
+        .map(|&i| {
+            check(progress)?;
+            Ok(evaluate.run(graph, &samples.feeds(i)?, &[])?.outputs)
+        })
+        .collect()
+}
+
+/// Sets every row's gain from a run of the model with only that layer changed.
+pub fn measure_gains(
+    graph: &Graph,
+    rows: &mut [Row],
+    reference: &Reference,
+    samples: &dyn Samples,
+    which: &[usize],
+    evaluate: &dyn Evaluate,
+    progress: &dyn Progress,
+) -> Result<()> {
+    progress.stage("sensitivity", rows.len());
+    for row in rows.iter_mut() {
+        if let Some(probe) = probe(row) {
+            let c = &row.candidates[probe];
+            let changed = dense(graph, &[(&row.layer, c)])?;
+            let d = reference.distance(&outputs(&changed, samples, which, evaluate, progress)?);
+            row.gain = if c.error > 0.0 { d / c.error } else { 0.0 };
+        }
+        progress.step();
+    }
+    floor_gains(rows);
+    Ok(())
+}
+
+/// The candidate whose relative error is nearest to the probe's.
+fn probe(row: &Row) -> Option<usize> {
+    let off = |e: f64| ((e / row.power.max(1e-300)).max(1e-300).ln() - PROBE.ln()).abs();
+    (0..row.candidates.len())
+        .filter(|&i| row.candidates[i].error > 0.0)
+        .min_by(|&a, &b| off(row.candidates[a].error).total_cmp(&off(row.candidates[b].error)))
+}
+
+/// A layer whose change did not show on these samples may show on others: no relative gain below a thousandth of the
+/// median.
+fn floor_gains(rows: &mut [Row]) {
+    let mut relative: Vec<f64> = rows.iter().filter(|r| r.gain > 0.0).map(|r| r.gain * r.power).collect();
+    relative.sort_by(f64::total_cmp);
+    let Some(&median) = relative.get(relative.len() / 2) else { return };
+    for r in rows {
+        if r.power > 0.0 {
+            r.gain = r.gain.max(1e-3 * median / r.power);
+        }
+    }
+}
+
+/// Without data: errors relative to each layer's own size, all layers alike.
+pub fn assume_gains(rows: &mut [Row]) {
+    for r in rows {
+        r.gain = if r.power > 0.0 { 1.0 / r.power } else { 0.0 };
+    }
+}
