@@ -6,7 +6,7 @@ pub mod attention;
 mod binary;
 pub mod broadcast;
 mod cache;
-mod cast;
+pub mod cast;
 mod concat;
 mod constant;
 mod control;
@@ -14,6 +14,7 @@ pub mod conv;
 pub mod conv_transpose;
 mod cumulative;
 pub mod einsum;
+pub mod expr;
 mod gather;
 mod glu;
 mod image;
@@ -61,6 +62,7 @@ use std::sync::LazyLock;
 
 /// All operators, by family.
 pub static FAMILIES: &[&[&dyn Operator]] = &[
+    unary::PLAIN,
     unary::OPERATORS,
     binary::OPERATORS,
     logic::OPERATORS,
