@@ -24,6 +24,7 @@ mod partition;
 pub mod pool_f32;
 mod portable;
 pub mod reduce;
+pub mod rnn;
 mod scratch;
 mod simd;
 pub mod softmax;

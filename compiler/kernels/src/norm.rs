@@ -249,7 +249,7 @@ tiered! {
     ///
     /// # Safety
     /// `x` and `y` hold `n` elements.
-    unsafe fn affine(s: S; x: *const f32, y: *mut f32, n: usize, a: f32, b: f32) {
+    pub(crate) unsafe fn affine(s: S; x: *const f32, y: *mut f32, n: usize, a: f32, b: f32) {
         let mut i = 0;
         while i < n {
             let v = s.fma(s.load_up_to(x.add(i), n - i), s.splat(a), s.splat(b));

@@ -11,9 +11,12 @@ mod log;
 mod pow;
 mod trig;
 
-pub(crate) use erf::{erf, gelu};
-pub(crate) use exp::{exp, gelu_tanh, mish, sigmoid, silu, tanh};
-pub(crate) use log::{log, softplus};
+pub(crate) use exp::{exp, tanh};
+pub(crate) use log::log;
+
+use erf::{erf, gelu};
+use exp::{gelu_tanh, mish, sigmoid, silu};
+use log::softplus;
 
 use crate::dispatch::Tier;
 use crate::epilogue::Activation;
@@ -61,7 +64,7 @@ macro_rules! functions {
 
             /// # Safety
             /// As [`run`].
-            unsafe fn run(self, tier: Tier, x: *const f32, y: *mut f32, n: usize) {
+            pub(crate) unsafe fn run(self, tier: Tier, x: *const f32, y: *mut f32, n: usize) {
                 match self {
                     $(Function::$name $({ $($p),* })? => {
                         #[derive(Clone, Copy)]
@@ -169,7 +172,7 @@ fn celu<S: Simd>(s: S, x: S::F, alpha: f32) -> S::F {
 }
 
 #[inline(always)]
-pub(crate) fn hard_sigmoid<S: Simd>(s: S, x: S::F, alpha: f32, beta: f32) -> S::F {
+fn hard_sigmoid<S: Simd>(s: S, x: S::F, alpha: f32, beta: f32) -> S::F {
     let y = s.fma(s.splat(alpha), x, s.splat(beta));
     s.max(s.zero(), s.min(s.splat(1.0), y))
 }

@@ -1,0 +1,416 @@
+//! The recurrent half of LSTM, GRU and RNN: `h·R` for packed `R`, gates and activations fused, step after step.
+//!
+//! The input half, `x·Wᵀ` with all biases added, is a plain matrix product over the whole sequence and is the
+//! caller's. Gate orders, equations and options are those of the ONNX operators.
+
+mod cell;
+#[cfg(test)]
+mod tests;
+
+pub use cell::Gate;
+
+use crate::dispatch::Tier;
+use crate::error::{Error, product, same_length};
+use crate::parallel::Pool;
+use crate::partition::{Parts, ranges};
+use crate::scratch;
+use crate::simd::LANES;
+use cell::Rows;
+
+/// Which recurrence, and so how many gates in which order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Gates i, o, f, c.
+    Lstm,
+    /// Gates z, r, h.
+    Gru { linear_before_reset: bool },
+    /// One gate.
+    Rnn,
+}
+
+impl Kind {
+    /// Rows of `R` and of the input projection, in units of the hidden size.
+    pub fn gates(self) -> usize {
+        match self {
+            Kind::Lstm => 4,
+            Kind::Gru { .. } => 3,
+            Kind::Rnn => 1,
+        }
+    }
+
+    /// Gates that are computed together, by their first and count.
+    fn passes(self) -> &'static [(usize, usize)] {
+        match self {
+            Kind::Lstm => &[(0, 4)],
+            Kind::Gru { linear_before_reset: true } => &[(0, 3)],
+            Kind::Gru { linear_before_reset: false } => &[(0, 2), (2, 1)],
+            Kind::Rnn => &[(0, 1)],
+        }
+    }
+}
+
+/// Recurrence weights in the order they are read: for each pass, block of 16 units, input unit and gate, 16 lanes.
+#[derive(Clone, Debug)]
+pub struct PackedRecurrence {
+    kind: Kind,
+    hidden: usize,
+    data: Vec<f32>,
+}
+
+impl PackedRecurrence {
+    /// Packs `R`, `[gates·hidden × hidden]`.
+    pub fn pack(kind: Kind, r: &[f32], hidden: usize) -> Result<Self, Error> {
+        same_length(
+            "recurrence weights",
+            product("recurrence weights overflow", &[kind.gates(), hidden, hidden])?,
+            r.len(),
+        )?;
+        let blocks = hidden.div_ceil(LANES);
+        let mut data = Vec::with_capacity(kind.gates() * blocks * LANES * hidden);
+        for &(first, gates) in kind.passes() {
+            for block in 0..blocks {
+                for k in 0..hidden {
+                    for g in first..first + gates {
+                        let unit = |lane| {
+                            let u = block * LANES + lane;
+                            if u < hidden { r[(g * hidden + u) * hidden + k] } else { 0.0 }
+                        };
+                        data.extend((0..LANES).map(unit));
+                    }
+                }
+            }
+        }
+        Ok(PackedRecurrence { kind, hidden, data })
+    }
+
+    /// The recurrence it was packed for.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Units of the state.
+    pub fn hidden(&self) -> usize {
+        self.hidden
+    }
+}
+
+/// Activations and options. Fields a kind has no use for are ignored.
+#[derive(Clone, Copy, Debug)]
+pub struct RecurrenceArgs<'a> {
+    /// Of the gates i, o, f; z, r; or the only one.
+    pub f: Gate,
+    /// Of the gate c or h.
+    pub g: Gate,
+    /// Of the LSTM's cell.
+    pub h: Gate,
+    /// Inputs of activations are limited to `[-clip, clip]`; infinity for none.
+    pub clip: f32,
+    /// LSTM: `f = 1 - i`.
+    pub input_forget: bool,
+    /// LSTM: weights of the cell in the gates i, o, f, `[3 × hidden]`.
+    pub peephole: Option<&'a [f32]>,
+    /// GRU with `linear_before_reset`: the recurrent bias of gate h, `[hidden]`, not part of the projection.
+    pub hidden_bias: Option<&'a [f32]>,
+}
+
+impl Default for RecurrenceArgs<'_> {
+    /// The LSTM's defaults.
+    fn default() -> Self {
+        RecurrenceArgs {
+            f: Gate::Sigmoid,
+            g: Gate::Tanh,
+            h: Gate::Tanh,
+            clip: f32::INFINITY,
+            input_forget: false,
+            peephole: None,
+            hidden_bias: None,
+        }
+    }
+}
+
+/// The input projections: `[steps, batch, gates·hidden]` in some order of the first two.
+#[derive(Clone, Copy, Debug)]
+pub struct Projected<'a> {
+    pub data: &'a [f32],
+    pub steps: usize,
+    pub batch: usize,
+    /// Elements from a step to the next.
+    pub step: usize,
+    /// Elements from a sequence to the next.
+    pub row: usize,
+    /// Steps of each sequence, at most `steps`; all of them if left out.
+    pub lengths: Option<&'a [usize]>,
+    /// From the last step of each sequence to its first.
+    pub reverse: bool,
+}
+
+/// Where the state after each step goes: `[steps, batch, hidden]` in some order of the first two. Steps past a
+/// sequence's length become zero.
+pub struct States<'a> {
+    pub data: &'a mut [f32],
+    pub step: usize,
+    pub row: usize,
+}
+
+/// Runs the recurrence. `h` and, for an LSTM, `c`, `[batch × hidden]`, hold the initial state and receive the final.
+pub fn recur(
+    pool: &dyn Pool,
+    weights: &PackedRecurrence,
+    args: &RecurrenceArgs<'_>,
+    x: &Projected<'_>,
+    h: &mut [f32],
+    c: &mut [f32],
+    y: Option<States<'_>>,
+) -> Result<(), Error> {
+    recur_on(Tier::best(), pool, weights, args, x, h, c, y)
+}
+
+/// [`recur`] on a chosen tier.
+pub fn recur_on(
+    tier: Tier,
+    pool: &dyn Pool,
+    weights: &PackedRecurrence,
+    args: &RecurrenceArgs<'_>,
+    x: &Projected<'_>,
+    h: &mut [f32],
+    c: &mut [f32],
+    mut y: Option<States<'_>>,
+) -> Result<(), Error> {
+    check(weights, args, x, h, c, y.as_ref())?;
+    if x.batch == 0 || weights.hidden == 0 {
+        return Ok(());
+    }
+    let (y_step, y_row) = y.as_ref().map_or((0, 0), |y| (y.step, y.row));
+    let y = y.as_mut().map(|y| Parts::of(y.data));
+    let (h, c) = (Parts::of(h), Parts::of(c));
+    let work = weights.data.len() * x.steps.max(1);
+    ranges(pool, x.batch, (1 << 20) / work.max(1) + 1, &|range| {
+        let wide = weights.hidden.next_multiple_of(LANES);
+        scratch::with((ROWS.0 * range.len() + ROWS.1) * wide, |buffer| {
+            buffer.fill(0.0);
+            let batch = Batch {
+                tier,
+                weights,
+                args,
+                x,
+                h: h.as_mut_ptr(),
+                c: c.as_mut_ptr(),
+                y: y.as_ref().map_or(std::ptr::null_mut(), |y| y.as_mut_ptr()),
+                y_step,
+                y_row,
+                first: range.start,
+                count: range.len(),
+                buffer: buffer.as_mut_ptr(),
+                wide,
+            };
+            // SAFETY: lengths were checked; tasks have disjoint sequences.
+            unsafe { batch.run() }
+        });
+    });
+    Ok(())
+}
+
+fn check(
+    w: &PackedRecurrence,
+    args: &RecurrenceArgs<'_>,
+    x: &Projected<'_>,
+    h: &[f32],
+    c: &[f32],
+    y: Option<&States<'_>>,
+) -> Result<(), Error> {
+    let state = product("state sizes overflow", &[x.batch, w.hidden])?;
+    same_length("hidden state", state, h.len())?;
+    if w.kind == Kind::Lstm {
+        same_length("cell state", state, c.len())?;
+    }
+    if let Some(p) = args.peephole {
+        same_length("peepholes", 3 * w.hidden, p.len())?;
+    }
+    if let Some(b) = args.hidden_bias {
+        same_length("hidden bias", w.hidden, b.len())?;
+    }
+    if let Some(l) = x.lengths {
+        same_length("sequence lengths", x.batch, l.len())?;
+        if l.iter().any(|&l| l > x.steps) {
+            return Err(Error::Shape { what: "a sequence is longer than the tensor" });
+        }
+    }
+    let reach = |what, len: usize, step, row, width| {
+        if x.steps == 0 || x.batch == 0 {
+            return Ok(());
+        }
+        let (a, b) = (product(what, &[x.steps - 1, step])?, product(what, &[x.batch - 1, row])?);
+        let end = a.checked_add(b).and_then(|e| e.checked_add(width)).ok_or(Error::Shape { what })?;
+        if end > len { Err(Error::Length { what, expected: end, found: len }) } else { Ok(()) }
+    };
+    reach("input projections", x.data.len(), x.step, x.row, w.kind.gates() * w.hidden)?;
+    let Some(y) = y else { return Ok(()) };
+    reach("states", y.data.len(), y.step, y.row, w.hidden)?;
+    let (near, far, n) = if y.step < y.row { (y.step, y.row, x.steps) } else { (y.row, y.step, x.batch) };
+    let apart = near >= w.hidden && far >= near.saturating_mul(n);
+    if !apart && x.steps > 1 && x.batch > 1 {
+        return Err(Error::Shape { what: "states of different steps or sequences overlap" });
+    }
+    if x.batch > 1 && y.row < w.hidden {
+        return Err(Error::Shape { what: "states of different sequences overlap" });
+    }
+    Ok(())
+}
+
+/// The sequences of one task, and its working rows of `wide`: for each sequence the state before and after a step
+/// and the cell, then the gates of a group.
+struct Batch<'a> {
+    tier: Tier,
+    weights: &'a PackedRecurrence,
+    args: &'a RecurrenceArgs<'a>,
+    x: &'a Projected<'a>,
+    h: *mut f32,
+    c: *mut f32,
+    y: *mut f32,
+    y_step: usize,
+    y_row: usize,
+    first: usize,
+    count: usize,
+    buffer: *mut f32,
+    wide: usize,
+}
+
+/// Sequences stepped together.
+const GROUP: usize = 4;
+/// Rows of working memory for each sequence, and for a group.
+const ROWS: (usize, usize) = (3, 4 * GROUP);
+
+impl Batch<'_> {
+    fn row(&self, part: usize, r: usize) -> *mut f32 {
+        self.buffer.wrapping_add((part * self.count + r) * self.wide)
+    }
+
+    fn gates(&self, j: usize) -> *mut f32 {
+        self.row(ROWS.0, 0).wrapping_add(4 * j * self.wide)
+    }
+
+    fn length(&self, r: usize) -> usize {
+        self.x.lengths.map_or(self.x.steps, |l| l[self.first + r])
+    }
+
+    /// The position of sequence `r` that step `i` reads and writes.
+    fn position(&self, i: usize, r: usize) -> usize {
+        if self.x.reverse && i < self.length(r) { self.length(r) - 1 - i } else { i }
+    }
+
+    /// # Safety
+    /// The pointers hold what was checked; `buffer` holds its rows, zeroed.
+    unsafe fn run(&self) {
+        let (n, lstm) = (self.weights.hidden, self.weights.kind == Kind::Lstm);
+        let swap = |part: usize, outside: *mut f32, out: bool| {
+            for r in 0..self.count {
+                let (a, b) = (outside.wrapping_add((self.first + r) * n), self.row(part, r));
+                let (from, to) = if out { (b, a) } else { (a, b) };
+                // SAFETY: state and working rows hold `n` elements.
+                unsafe { std::ptr::copy_nonoverlapping(from, to, n) };
+            }
+        };
+        swap(0, self.h, false);
+        if lstm {
+            swap(2, self.c, false);
+        }
+        for i in 0..self.x.steps {
+            let mut r = 0;
+            while r < self.count {
+                // A full group of running sequences, or one.
+                let full = r + GROUP <= self.count && (r..r + GROUP).all(|r| i < self.length(r));
+                let group = if full { GROUP } else { 1 };
+                // SAFETY: passed on.
+                unsafe {
+                    if i < self.length(r) {
+                        self.step(i, r, group);
+                    } else {
+                        // The state stays where the next step looks for it.
+                        std::ptr::copy_nonoverlapping(self.row(i % 2, r), self.row(1 - i % 2, r), n);
+                    }
+                    (r..r + group).for_each(|r| self.keep(i, r));
+                }
+                r += group;
+            }
+        }
+        swap(self.x.steps % 2, self.h, true);
+        if lstm {
+            swap(2, self.c, true);
+        }
+    }
+
+    /// Stores the state after step `i` of sequence `r`, or zeros past its end.
+    unsafe fn keep(&self, i: usize, r: usize) {
+        if self.y.is_null() {
+            return;
+        }
+        let n = self.weights.hidden;
+        // SAFETY: every position and sequence was checked against the output.
+        unsafe {
+            let to = self.y.add(self.position(i, r) * self.y_step + (self.first + r) * self.y_row);
+            if i < self.length(r) {
+                std::ptr::copy_nonoverlapping(self.row(1 - i % 2, r), to, n);
+            } else {
+                to.write_bytes(0, n);
+            }
+        }
+    }
+
+    /// Step `i` of the `group` sequences from `r`.
+    unsafe fn step(&self, i: usize, r: usize, group: usize) {
+        let (w, a, tier, wide, n) = (self.weights, self.args, self.tier, self.wide, self.weights.hidden);
+        let p = w.data.as_ptr();
+        let x = |j: usize, g: usize| {
+            let at = self.position(i, r + j) * self.x.step + (self.first + r + j) * self.x.row + g * n;
+            self.x.data.as_ptr().wrapping_add(at)
+        };
+        let old = |j: usize| self.row(i % 2, r + j);
+        let new = |j: usize| self.row(1 - i % 2, r + j);
+        let states = self.lanes(group, |j| old(j).cast_const());
+        let sums = self.lanes(group, |j| self.gates(j));
+        // SAFETY: rows and packed weights have the sizes stated above and checked before.
+        unsafe {
+            match w.kind {
+                Kind::Lstm => {
+                    let start = self.lanes(group, |j| [0, 1, 2, 3].map(|g| x(j, g)));
+                    cell::multiply_lstm(tier, p, &Rows { start, input: states, sums }, group, n, wide);
+                    for j in 0..group {
+                        cell::lstm(tier, a, sums[j], wide, n, self.row(2, r + j), new(j));
+                    }
+                }
+                Kind::Gru { linear_before_reset: true } => {
+                    let bias = a.hidden_bias.map_or(std::ptr::null(), <[f32]>::as_ptr);
+                    let start = self.lanes(group, |j| [x(j, 0), x(j, 1), bias]);
+                    cell::multiply_three(tier, p, &Rows { start, input: states, sums }, group, n, wide);
+                    for j in 0..group {
+                        cell::gru_linear(tier, a, sums[j], wide, n, x(j, 2), old(j), new(j));
+                    }
+                }
+                Kind::Gru { linear_before_reset: false } => {
+                    let start = self.lanes(group, |j| [x(j, 0), x(j, 1)]);
+                    cell::multiply_two(tier, p, &Rows { start, input: states, sums }, group, n, wide);
+                    for j in 0..group {
+                        cell::gru_reset(tier, a, sums[j], wide, n, old(j));
+                    }
+                    let input = sums.map(|s| s.wrapping_add(2 * wide).cast_const());
+                    let start = self.lanes(group, |j| [x(j, 2)]);
+                    let third = Rows { start, input, sums: sums.map(|s| s.wrapping_add(3 * wide)) };
+                    cell::multiply_one(tier, p.add(2 * wide * n), &third, group, n, wide);
+                    for j in 0..group {
+                        cell::gru_mix(tier, a, sums[j], third.sums[j], n, old(j), new(j));
+                    }
+                }
+                Kind::Rnn => {
+                    let start = self.lanes(group, |j| [x(j, 0)]);
+                    cell::multiply_one(tier, p, &Rows { start, input: states, sums }, group, n, wide);
+                    (0..group).for_each(|j| cell::plain(tier, a, sums[j], n, new(j)));
+                }
+            }
+        }
+    }
+
+    /// One value for each sequence of a group; the first one's where there is no other.
+    fn lanes<T>(&self, group: usize, f: impl Fn(usize) -> T) -> [T; GROUP] {
+        std::array::from_fn(|j| f(if j < group { j } else { 0 }))
+    }
+}
