@@ -13,10 +13,13 @@ mod control;
 pub mod conv;
 pub mod conv_transpose;
 mod cumulative;
+mod deform_conv;
+mod det;
 pub mod einsum;
 pub mod expr;
 mod gather;
 mod glu;
+mod grid;
 mod image;
 mod index;
 mod integer;
@@ -36,6 +39,7 @@ mod reduce;
 mod reshape;
 pub mod resize;
 pub mod rnn;
+mod roi;
 mod rotary;
 mod scatter;
 #[allow(dead_code)] // one row per operator of the specification, including those without semantics here yet
@@ -51,6 +55,7 @@ mod strings;
 mod transpose;
 mod typing;
 mod unary;
+mod unpool;
 mod variadic;
 pub mod window;
 
@@ -78,7 +83,9 @@ pub static FAMILIES: &[&[&dyn Operator]] = &[
     einsum::OPERATORS,
     conv::OPERATORS,
     conv_transpose::OPERATORS,
+    deform_conv::OPERATORS,
     pool::OPERATORS,
+    unpool::OPERATORS,
     normalize::OPERATORS,
     softmax::OPERATORS,
     reduce::OPERATORS,
@@ -91,6 +98,9 @@ pub static FAMILIES: &[&[&dyn Operator]] = &[
     rnn::OPERATORS,
     loss::OPERATORS,
     image::OPERATORS,
+    grid::OPERATORS,
+    roi::OPERATORS,
+    det::OPERATORS,
     resize::OPERATORS,
     packed::OPERATORS,
     shape::OPERATORS,

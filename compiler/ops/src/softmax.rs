@@ -62,7 +62,8 @@ pub fn softmax(line: &mut [f64]) {
     line.iter_mut().for_each(|x| *x /= sum);
 }
 
-fn log_softmax(line: &mut [f64]) {
+/// Logarithm of the softmax of one line.
+pub fn log_softmax(line: &mut [f64]) {
     let m = max(line);
     let log = line.iter().map(|x| (x - m).exp()).sum::<f64>().ln();
     line.iter_mut().for_each(|x| *x = *x - m - log);
