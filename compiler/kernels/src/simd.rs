@@ -95,6 +95,17 @@ pub(crate) trait Simd: Copy {
     /// Nearest, ties to even; out of range gives some integer.
     fn to_i(self, a: Self::F) -> Self::I;
 
+    /// Widens 16 half-precision numbers.
+    ///
+    /// # Safety
+    /// `p` is valid for reading 16 `u16`.
+    unsafe fn load_half(self, p: *const u16) -> Self::F;
+    /// Rounds to half precision, ties to even.
+    ///
+    /// # Safety
+    /// `p` is valid for writing 16 `u16`.
+    unsafe fn store_half(self, p: *mut u16, x: Self::F);
+
     fn array(self, a: Self::F) -> [f32; LANES];
 
     /// Sum of the lanes by halving: (0+8, 1+9, …), then (0+4, …), down to one.

@@ -44,15 +44,7 @@ fn gate(g: Gate, x: f64, clip: f32) -> f64 {
 }
 
 /// One step of one sequence by the ONNX equations.
-fn exact(
-    kind: Kind,
-    a: &RecurrenceArgs<'_>,
-    r: &[f32],
-    n: usize,
-    x: &[f32],
-    h: &mut [f64],
-    c: &mut [f64],
-) {
+fn exact(kind: Kind, a: &RecurrenceArgs<'_>, r: &[f32], n: usize, x: &[f32], h: &mut [f64], c: &mut [f64]) {
     let dot =
         |g: usize, u: usize, h: &[f64]| (0..n).map(|k| f64::from(r[(g * n + u) * n + k]) * h[k]).sum::<f64>();
     let pre = |g: usize, u: usize, h: &[f64]| f64::from(x[g * n + u]) + dot(g, u, h);

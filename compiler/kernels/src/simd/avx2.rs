@@ -3,13 +3,13 @@
 use super::{LANES, Simd};
 use std::arch::x86_64::*;
 
-/// Proof of AVX2 and FMA.
+/// Proof of AVX2, FMA and F16C.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2(());
 
 impl Avx2 {
     /// # Safety
-    /// The CPU has AVX2 and FMA.
+    /// The CPU has AVX2, FMA and F16C.
     #[inline(always)]
     pub(crate) unsafe fn new() -> Self {
         Avx2(())
@@ -112,6 +112,21 @@ impl Simd for Avx2 {
         unsafe {
             _mm256_maskstore_ps(p, m.0, x.0);
             _mm256_maskstore_ps(p.wrapping_add(8), m.1, x.1);
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_half(self, p: *const u16) -> F {
+        // SAFETY: the caller's contract; `self` proves the instruction.
+        unsafe {
+            F(_mm256_cvtph_ps(_mm_loadu_si128(p.cast())), _mm256_cvtph_ps(_mm_loadu_si128(p.add(8).cast())))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_half(self, p: *mut u16, x: F) {
+        // SAFETY: the caller's contract; `self` proves the instruction.
+        unsafe {
+            _mm_storeu_si128(p.cast(), _mm256_cvtps_ph::<0>(x.0));
+            _mm_storeu_si128(p.add(8).cast(), _mm256_cvtps_ph::<0>(x.1));
         }
     }
     #[inline(always)]

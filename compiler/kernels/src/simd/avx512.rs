@@ -59,6 +59,16 @@ impl Simd for Avx512 {
         unsafe { _mm512_mask_storeu_ps(p, low(n), x) }
     }
     #[inline(always)]
+    unsafe fn load_half(self, p: *const u16) -> __m512 {
+        // SAFETY: the caller's contract; `self` proves the instruction.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(p.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn store_half(self, p: *mut u16, x: __m512) {
+        // SAFETY: the caller's contract; `self` proves the instruction.
+        unsafe { _mm256_storeu_si256(p.cast(), _mm512_cvtps_ph::<0>(x)) }
+    }
+    #[inline(always)]
     fn head(self, n: usize) -> __mmask16 {
         low(n)
     }

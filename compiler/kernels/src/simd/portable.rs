@@ -98,6 +98,18 @@ impl Simd for Portable {
         }
     }
     #[inline(always)]
+    unsafe fn load_half(self, p: *const u16) -> F {
+        // SAFETY: the caller's contract.
+        let bits = unsafe { p.cast::<[u16; LANES]>().read_unaligned() };
+        bits.map(|b| half::f16::from_bits(b).to_f32_const())
+    }
+    #[inline(always)]
+    unsafe fn store_half(self, p: *mut u16, x: F) {
+        let bits = x.map(|x| half::f16::from_f32_const(x).to_bits());
+        // SAFETY: the caller's contract.
+        unsafe { p.cast::<[u16; LANES]>().write_unaligned(bits) }
+    }
+    #[inline(always)]
     fn head(self, n: usize) -> M {
         std::array::from_fn(|i| i < n)
     }

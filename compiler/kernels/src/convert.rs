@@ -1,0 +1,504 @@
+//! Changing element types: half precision, integers, booleans; quantization and back.
+//!
+//! Loops are plain Rust, compiled for each tier: the compiler vectorises them and every tier gives the same bits.
+
+use crate::dispatch::Tier;
+use crate::error::{Error, product, same_length};
+use crate::parallel::Pool;
+use crate::partition::{GRAIN, Parts, ranges};
+use crate::simd::{LANES, tiered};
+use half::{bf16, f16};
+
+/// Conversion of one element by the rules of ONNX `Cast`: to an integer towards zero, saturated where the value is
+/// out of range and zero for NaN; between integers modulo the width; to `bool` whether not zero.
+pub trait CastTo<B>: Copy + Send + Sync {
+    fn cast(self) -> B;
+}
+
+macro_rules! casts {
+    ($($a:ty => $($b:ty)*;)*) => {$($(
+        impl CastTo<$b> for $a {
+            #[inline(always)]
+            fn cast(self) -> $b {
+                self as $b
+            }
+        }
+    )*)*};
+}
+macro_rules! all_casts {
+    ($($a:ty)*) => {
+        $(casts! { $a => u8 i8 u16 i16 u32 i32 u64 i64 f32 f64; }
+        impl CastTo<bool> for $a {
+            #[inline(always)]
+            fn cast(self) -> bool {
+                self != 0 as $a
+            }
+        }
+        impl CastTo<$a> for bool {
+            #[inline(always)]
+            fn cast(self) -> $a {
+                u8::from(self) as $a
+            }
+        }
+        impl CastTo<f16> for $a {
+            #[inline(always)]
+            fn cast(self) -> f16 {
+                f16::from_f64_const(self as f64)
+            }
+        }
+        impl CastTo<bf16> for $a {
+            #[inline(always)]
+            fn cast(self) -> bf16 {
+                bf16::from_f64_const(self as f64)
+            }
+        }
+        impl CastTo<$a> for f16 {
+            #[inline(always)]
+            fn cast(self) -> $a {
+                self.to_f32_const() as $a
+            }
+        }
+        impl CastTo<$a> for bf16 {
+            #[inline(always)]
+            fn cast(self) -> $a {
+                self.to_f32_const() as $a
+            }
+        })*
+    };
+}
+all_casts!(u8 i8 u16 i16 u32 i32 u64 i64 f32 f64);
+
+tiered! {
+    /// # Safety
+    /// None beyond the tier's.
+    unsafe fn cast_slice<A: CastTo<B>, B: Copy>(s: S; x: &[A], y: &mut [B]) {
+        let _ = s;
+        for (y, x) in y.iter_mut().zip(x) {
+            *y = x.cast();
+        }
+    }
+}
+
+/// `y[i] = x[i]` in another type. For half precision and `f32` see [`widen_f16`] and its neighbours, which are faster.
+pub fn cast<A: CastTo<B>, B: Copy + Send>(pool: &dyn Pool, x: &[A], y: &mut [B]) -> Result<(), Error> {
+    same_length("cast output", x.len(), y.len())?;
+    let parts = Parts::of(y);
+    ranges(pool, x.len(), GRAIN, &|r| {
+        // SAFETY: ranges are disjoint.
+        unsafe { cast_slice(Tier::best(), &x[r.clone()], parts.part(r)) }
+    });
+    Ok(())
+}
+
+tiered! {
+    /// # Safety
+    /// Both hold `n` elements.
+    unsafe fn widen_half(s: S; x: *const u16, y: *mut f32, n: usize) {
+        let mut i = 0;
+        while i + LANES <= n {
+            s.store(y.add(i), s.load_half(x.add(i)));
+            i += LANES;
+        }
+        if i < n {
+            let mut tail = [0u16; LANES];
+            std::ptr::copy_nonoverlapping(x.add(i), tail.as_mut_ptr(), n - i);
+            s.store_up_to(y.add(i), s.load_half(tail.as_ptr()), n - i);
+        }
+    }
+}
+
+tiered! {
+    /// # Safety
+    /// Both hold `n` elements.
+    unsafe fn narrow_half(s: S; x: *const f32, y: *mut u16, n: usize) {
+        let mut i = 0;
+        while i + LANES <= n {
+            s.store_half(y.add(i), s.load(x.add(i)));
+            i += LANES;
+        }
+        if i < n {
+            let mut tail = [0u16; LANES];
+            s.store_half(tail.as_mut_ptr(), s.load_up_to(x.add(i), n - i));
+            std::ptr::copy_nonoverlapping(tail.as_ptr(), y.add(i), n - i);
+        }
+    }
+}
+
+/// Exact.
+pub fn widen_f16(x: &[f16], y: &mut [f32]) -> Result<(), Error> {
+    widen_f16_on(Tier::best(), x, y)
+}
+
+/// [`widen_f16`] on a chosen tier.
+pub fn widen_f16_on(tier: Tier, x: &[f16], y: &mut [f32]) -> Result<(), Error> {
+    same_length("widened output", x.len(), y.len())?;
+    // SAFETY: both hold `x.len()` elements; `f16` is a transparent `u16`.
+    unsafe { widen_half(tier, x.as_ptr().cast(), y.as_mut_ptr(), x.len()) };
+    Ok(())
+}
+
+/// To nearest, ties to even; overflow gives infinity.
+pub fn narrow_f16(x: &[f32], y: &mut [f16]) -> Result<(), Error> {
+    narrow_f16_on(Tier::best(), x, y)
+}
+
+/// [`narrow_f16`] on a chosen tier.
+pub fn narrow_f16_on(tier: Tier, x: &[f32], y: &mut [f16]) -> Result<(), Error> {
+    same_length("narrowed output", x.len(), y.len())?;
+    // SAFETY: both hold `x.len()` elements; `f16` is a transparent `u16`.
+    unsafe { narrow_half(tier, x.as_ptr(), y.as_mut_ptr().cast(), x.len()) };
+    Ok(())
+}
+
+/// Exact.
+pub fn widen_bf16(x: &[bf16], y: &mut [f32]) -> Result<(), Error> {
+    same_length("widened output", x.len(), y.len())?;
+    x.iter().zip(y).for_each(|(x, y)| *y = f32::from_bits(u32::from(x.to_bits()) << 16));
+    Ok(())
+}
+
+/// To nearest, ties to even; NaN stays NaN.
+pub fn narrow_bf16(x: &[f32], y: &mut [bf16]) -> Result<(), Error> {
+    same_length("narrowed output", x.len(), y.len())?;
+    for (x, y) in x.iter().zip(y) {
+        let bits = x.to_bits();
+        let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
+        let quiet = bits | 0x0040_0000;
+        *y = bf16::from_bits((if x.is_nan() { quiet } else { rounded } >> 16) as u16);
+    }
+    Ok(())
+}
+
+/// An integer type of quantized tensors.
+pub trait Quantized: Copy + Default + Send + Sync + Into<i32> {
+    const LOW: i32;
+    const HIGH: i32;
+    /// Of a value in range.
+    fn of(v: i32) -> Self;
+}
+
+macro_rules! quantized {
+    ($($t:ty)*) => {$(
+        impl Quantized for $t {
+            const LOW: i32 = <$t>::MIN as i32;
+            const HIGH: i32 = <$t>::MAX as i32;
+            #[inline(always)]
+            fn of(v: i32) -> Self {
+                v as $t
+            }
+        }
+    )*};
+}
+quantized!(u8 i8 u16 i16);
+
+/// `saturate(round_half_even(x / scale) + zero)`; NaN gives the lowest value.
+#[inline(always)]
+fn quantize_one<Q: Quantized>(x: f32, scale: f32, zero: i32) -> Q {
+    const MAGIC: f32 = 12_582_912.0; // 1.5·2^23: adding it rounds to an integer, ties to even
+    let (low, high) = ((Q::LOW - zero) as f32, (Q::HIGH - zero) as f32);
+    let v = x / scale;
+    let v = if v > low { v } else { low };
+    let v = if v < high { v } else { high };
+    let rounded = (v + MAGIC).to_bits() as i32 - MAGIC.to_bits() as i32;
+    Q::of(rounded + zero)
+}
+
+tiered! {
+    /// # Safety
+    /// None beyond the tier's.
+    unsafe fn quantize_run<Q: Quantized>(s: S; x: &[f32], y: &mut [Q], scale: f32, zero: i32) {
+        let _ = s;
+        for (y, x) in y.iter_mut().zip(x) {
+            *y = quantize_one(*x, scale, zero);
+        }
+    }
+}
+
+tiered! {
+    /// # Safety
+    /// None beyond the tier's.
+    unsafe fn quantize_each<Q: Quantized>(s: S; x: &[f32], y: &mut [Q], scale: &[f32], zero: &[Q]) {
+        let _ = s;
+        for (((y, x), scale), zero) in y.iter_mut().zip(x).zip(scale).zip(zero) {
+            *y = quantize_one(*x, *scale, (*zero).into());
+        }
+    }
+}
+
+tiered! {
+    /// # Safety
+    /// None beyond the tier's.
+    unsafe fn dequantize_run<Q: Quantized>(s: S; x: &[Q], y: &mut [f32], scale: f32, zero: i32) {
+        let _ = s;
+        for (y, x) in y.iter_mut().zip(x) {
+            *y = ((*x).into() - zero) as f32 * scale;
+        }
+    }
+}
+
+tiered! {
+    /// # Safety
+    /// None beyond the tier's.
+    unsafe fn dequantize_each<Q: Quantized>(s: S; x: &[Q], y: &mut [f32], scale: &[f32], zero: &[Q]) {
+        let _ = s;
+        for (((y, x), scale), zero) in y.iter_mut().zip(x).zip(scale).zip(zero) {
+            *y = ((*x).into() - (*zero).into()) as f32 * scale;
+        }
+    }
+}
+
+/// Scale and zero point of a tensor of `[outer × scale.len() × inner]`: one pair for each step of the middle axis. For
+/// a whole tensor the axis has one step.
+#[derive(Clone, Copy, Debug)]
+pub struct Scales<'a, Q> {
+    pub scale: &'a [f32],
+    /// As many as scales, or none for zeros.
+    pub zero: &'a [Q],
+    pub inner: usize,
+}
+
+impl<Q: Quantized> Scales<'_, Q> {
+    /// Rows of the axis, or the error that the lengths do not fit.
+    fn check(&self, x: usize, y: usize) -> Result<usize, Error> {
+        same_length("quantized tensor", x, y)?;
+        if !self.zero.is_empty() {
+            same_length("zero points", self.scale.len(), self.zero.len())?;
+        }
+        let slab = product("quantized sizes overflow", &[self.scale.len(), self.inner])?;
+        if x > 0 && (slab == 0 || !x.is_multiple_of(slab)) {
+            return Err(Error::Shape { what: "scales and inner size do not divide the tensor" });
+        }
+        Ok(slab)
+    }
+
+    fn zero(&self, c: usize) -> i32 {
+        self.zero.get(c).map_or(0, |&z| z.into())
+    }
+}
+
+/// `y = saturate(round_half_even(x / scale) + zero)`, ONNX `QuantizeLinear`.
+pub fn quantize<Q: Quantized>(
+    pool: &dyn Pool,
+    x: &[f32],
+    by: Scales<'_, Q>,
+    y: &mut [Q],
+) -> Result<(), Error> {
+    quantize_on(Tier::best(), pool, x, by, y)
+}
+
+/// [`quantize`] on a chosen tier.
+pub fn quantize_on<Q: Quantized>(
+    tier: Tier,
+    pool: &dyn Pool,
+    x: &[f32],
+    by: Scales<'_, Q>,
+    y: &mut [Q],
+) -> Result<(), Error> {
+    by.check(x.len(), y.len())?;
+    let zeros = if by.zero.is_empty() { vec![Q::default(); by.scale.len()] } else { by.zero.to_vec() };
+    let parts = Parts::of(y);
+    runs(pool, x.len(), by.scale.len(), by.inner, &|at, c| {
+        // SAFETY: runs are disjoint.
+        unsafe {
+            let (x, y) = (&x[at.clone()], parts.part(at));
+            match c {
+                Some(c) => quantize_run(tier, x, y, by.scale[c], by.zero(c)),
+                None => quantize_each(tier, x, y, by.scale, &zeros),
+            }
+        }
+    });
+    Ok(())
+}
+
+/// `y = (x - zero) · scale`, ONNX `DequantizeLinear`.
+pub fn dequantize<Q: Quantized>(
+    pool: &dyn Pool,
+    x: &[Q],
+    by: Scales<'_, Q>,
+    y: &mut [f32],
+) -> Result<(), Error> {
+    dequantize_on(Tier::best(), pool, x, by, y)
+}
+
+/// [`dequantize`] on a chosen tier.
+pub fn dequantize_on<Q: Quantized>(
+    tier: Tier,
+    pool: &dyn Pool,
+    x: &[Q],
+    by: Scales<'_, Q>,
+    y: &mut [f32],
+) -> Result<(), Error> {
+    by.check(x.len(), y.len())?;
+    let zeros = if by.zero.is_empty() { vec![Q::default(); by.scale.len()] } else { by.zero.to_vec() };
+    let parts = Parts::of(y);
+    runs(pool, x.len(), by.scale.len(), by.inner, &|at, c| {
+        // SAFETY: runs are disjoint.
+        unsafe {
+            let (x, y) = (&x[at.clone()], parts.part(at));
+            match c {
+                Some(c) => dequantize_run(tier, x, y, by.scale[c], by.zero(c)),
+                None => dequantize_each(tier, x, y, by.scale, &zeros),
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Calls `f` with runs of one scale and its index, or, where the axis is the last, with whole rows and none.
+fn runs(
+    pool: &dyn Pool,
+    len: usize,
+    axis: usize,
+    inner: usize,
+    f: &(dyn Fn(std::ops::Range<usize>, Option<usize>) + Sync),
+) {
+    if axis == 1 {
+        return ranges(pool, len, GRAIN, &|r| f(r, Some(0)));
+    }
+    let (width, rows) = if inner == 1 { (axis, len / axis.max(1)) } else { (inner, len / inner.max(1)) };
+    ranges(pool, rows, GRAIN.div_ceil(width.max(1)), &|range| {
+        for r in range {
+            f(r * width..(r + 1) * width, if inner == 1 { None } else { Some(r % axis) });
+        }
+    });
+}
+
+/// ONNX `DynamicQuantizeLinear`: quantizes to the full range of `u8` over the values and zero, and returns the scale
+/// and zero point found.
+pub fn quantize_dynamic(pool: &dyn Pool, x: &[f32], y: &mut [u8]) -> Result<(f32, u8), Error> {
+    use crate::reduce::{Reduction, reduce};
+    let (mut low, mut high) = ([0f32], [0f32]);
+    reduce(pool, Reduction::Min, x, &mut low, 1, x.len(), 1)?;
+    reduce(pool, Reduction::Max, x, &mut high, 1, x.len(), 1)?;
+    let (low, high) = (low[0].min(0.0), high[0].max(0.0));
+    let scale = (high - low) / 255.0;
+    // All zero: any scale will do, and dividing by none will not.
+    let scale = if scale > 0.0 { scale } else { 1.0 };
+    let zero = (-low / scale).round_ties_even().clamp(0.0, 255.0) as u8;
+    quantize(pool, x, Scales { scale: &[scale], zero: &[zero], inner: 1 }, y)?;
+    Ok((scale, zero))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parallel::Serial;
+
+    #[test]
+    fn every_half_widens_exactly_and_narrows_back() {
+        let step = if cfg!(miri) { 997 } else { 1 };
+        let x: Vec<f16> = (0..=u16::MAX).step_by(step).map(f16::from_bits).collect();
+        for &tier in Tier::available() {
+            let mut y = vec![0.0; x.len()];
+            widen_f16_on(tier, &x, &mut y).unwrap();
+            let mut back = x.clone();
+            back.fill(f16::ZERO);
+            narrow_f16_on(tier, &y, &mut back).unwrap();
+            for ((x, y), b) in x.iter().zip(&y).zip(&back) {
+                assert!(x.to_f32_const() == *y || (x.is_nan() && y.is_nan()));
+                assert!(x.to_bits() == b.to_bits() || (x.is_nan() && b.is_nan()));
+            }
+        }
+        let b: Vec<bf16> = (0..=u16::MAX).step_by(step).map(bf16::from_bits).collect();
+        let (mut y, mut back) = (vec![0.0; b.len()], vec![bf16::ZERO; b.len()]);
+        widen_bf16(&b, &mut y).unwrap();
+        narrow_bf16(&y, &mut back).unwrap();
+        assert!(b.iter().zip(&back).all(|(x, y)| x == y || (x.is_nan() && y.is_nan())));
+    }
+
+    #[test]
+    fn narrowing_rounds_to_even_and_overflows_to_infinity() {
+        let x = [1.0 + 1.0 / 2048.0, 1.0 + 3.0 / 2048.0, 65519.0, 65520.0, -1e9, 1e-9, f32::NAN];
+        for &tier in Tier::available() {
+            let mut y = [f16::ZERO; 7];
+            narrow_f16_on(tier, &x, &mut y).unwrap();
+            let bits = y.map(f16::to_bits);
+            assert_eq!(bits[..6], [0x3c00, 0x3c02, 0x7bff, 0x7c00, 0xfc00, 0]);
+            assert!(y[6].is_nan());
+        }
+        let mut y = [bf16::ZERO; 3];
+        narrow_bf16(&[1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0, f32::MAX], &mut y).unwrap();
+        assert_eq!(y.map(bf16::to_bits), [0x3f80, 0x3f82, 0x7f80]);
+    }
+
+    #[test]
+    fn casts_saturate_truncate_and_wrap() {
+        let x = [1.9, -1.9, 300.0, -300.0, f32::NAN, f32::INFINITY];
+        let mut y = [0u8; 6];
+        cast(&Serial, &x, &mut y).unwrap();
+        assert_eq!(y, [1, 0, 255, 0, 0, 255]);
+        let mut y = [0i64; 6];
+        cast(&Serial, &x, &mut y).unwrap();
+        assert_eq!(y, [1, -1, 300, -300, 0, i64::MAX]);
+        let mut y = [0i8; 2];
+        cast(&Serial, &[300i32, -129], &mut y).unwrap();
+        assert_eq!(y, [44, 127]);
+        let mut y = [false; 3];
+        cast(&Serial, &[0.0f32, -0.5, f32::NAN], &mut y).unwrap();
+        assert_eq!(y, [false, true, true]);
+        let mut y = [0.0f32; 2];
+        cast(&Serial, &[true, false], &mut y).unwrap();
+        assert_eq!(y, [1.0, 0.0]);
+        let mut y = [f16::ZERO; 1];
+        cast(&Serial, &[70000i32], &mut y).unwrap();
+        assert_eq!(y[0], f16::INFINITY);
+        assert!(cast(&Serial, &[1u8], &mut [0i32; 2]).is_err());
+    }
+
+    fn check<Q: Quantized + PartialEq + std::fmt::Debug>(zeros: [i32; 3]) {
+        let x: Vec<f32> = (0..3 * 5 * 7).map(|i| (i as f32 - 50.0) * 0.5 * 0.25).collect();
+        let scale = [0.25, 0.5, 0.003];
+        let zero = zeros.map(Q::of);
+        for inner in [7, 1, 5] {
+            for &tier in Tier::available() {
+                let mut q = vec![Q::default(); x.len()];
+                quantize_on(tier, &Serial, &x, Scales { scale: &scale, zero: &zero, inner }, &mut q).unwrap();
+                let mut y = vec![0.0; x.len()];
+                dequantize_on(tier, &Serial, &q, Scales { scale: &scale, zero: &zero, inner }, &mut y)
+                    .unwrap();
+                for i in 0..x.len() {
+                    let c = i / inner % 3;
+                    let want = (x[i] / scale[c]).round_ties_even() as i32 + zeros[c];
+                    assert_eq!(q[i].into(), want.clamp(Q::LOW, Q::HIGH), "{} {inner}", x[i]);
+                    assert_eq!(y[i], (q[i].into() - zeros[c]) as f32 * scale[c]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn quantization_rounds_half_to_even_and_saturates() {
+        check::<u8>([128, 0, 255]);
+        check::<i8>([0, -128, 127]);
+        check::<u16>([32768, 0, 9]);
+        check::<i16>([0, -32768, 5]);
+        let mut q = [9i8; 5];
+        let x = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 2.5, -2.5];
+        quantize(&Serial, &x, Scales { scale: &[1.0], zero: &[], inner: 1 }, &mut q).unwrap();
+        assert_eq!(q, [-128, 127, -128, 2, -2]);
+    }
+
+    #[test]
+    fn dynamic_quantization_covers_zero() {
+        let mut q = [0; 4];
+        let (scale, zero) = quantize_dynamic(&Serial, &[1.0, 2.0, 3.0, 5.1], &mut q).unwrap();
+        assert_eq!((scale, zero, q), (0.02, 0, [50, 100, 150, 255]));
+        let (_, zero) = quantize_dynamic(&Serial, &[-1.0, 0.0, -2.0, -0.5], &mut q).unwrap();
+        assert_eq!((zero, q[1]), (255, 255));
+        assert_eq!(quantize_dynamic(&Serial, &[0.0; 4], &mut q).unwrap(), (1.0, 0));
+    }
+
+    #[test]
+    fn scales_that_do_not_divide_the_tensor_are_refused() {
+        let mut q = [0u8; 6];
+        let go = |scale: &[f32], zero: &[u8], inner, q: &mut [u8]| {
+            quantize(&Serial, &[0.0; 6], Scales { scale, zero, inner }, q)
+        };
+        assert!(go(&[1.0; 3], &[0; 3], 2, &mut q).is_ok());
+        assert!(go(&[1.0; 4], &[], 1, &mut q).is_err());
+        assert!(go(&[1.0; 3], &[0; 2], 2, &mut q).is_err());
+        assert!(go(&[1.0; 3], &[], usize::MAX, &mut q).is_err());
+        assert!(go(&[], &[], 1, &mut q).is_err());
+        assert!(go(&[1.0], &[], 1, &mut q[..5]).is_err());
+    }
+}

@@ -1,0 +1,74 @@
+//! Rows picked by index: embeddings, ONNX `Gather`.
+
+use crate::error::{Error, product, same_length};
+use crate::parallel::Pool;
+use crate::partition::{GRAIN, Parts, ranges};
+use crate::transpose::Element;
+
+/// `y[o, i, :] = table[o, indices[i], :]` for a table of `[outer × rows × width]`. Negative indices count from the
+/// end. The first index outside the axis is the error, and nothing is written.
+pub fn gather<T: Element, I: Copy + Into<i64>>(
+    pool: &dyn Pool,
+    table: &[T],
+    outer: usize,
+    rows: usize,
+    width: usize,
+    indices: &[I],
+    y: &mut [T],
+) -> Result<(), Error> {
+    same_length("gather table", product("gather sizes overflow", &[outer, rows, width])?, table.len())?;
+    same_length("gather output", product("gather sizes overflow", &[outer, indices.len(), width])?, y.len())?;
+    let resolved = resolve(indices, rows)?;
+    if y.is_empty() {
+        return Ok(());
+    }
+    let (n, parts) = (resolved.len(), Parts::of(y));
+    ranges(pool, outer * n, GRAIN.div_ceil(width), &|range| {
+        // SAFETY: tasks have disjoint rows.
+        let out = unsafe { parts.part(range.start * width..range.end * width) };
+        for (to, r) in out.chunks_exact_mut(width).zip(range) {
+            let from = (r / n * rows + resolved[r % n]) * width;
+            to.copy_from_slice(&table[from..from + width]);
+        }
+    });
+    Ok(())
+}
+
+/// Indices in `0..bound`, negative ones counted from the end.
+pub fn resolve<I: Copy + Into<i64>>(indices: &[I], bound: usize) -> Result<Vec<usize>, Error> {
+    let one = |(position, &index): (usize, &I)| {
+        let index: i64 = index.into();
+        let from_start = if index < 0 { i128::from(index) + bound as i128 } else { i128::from(index) };
+        match usize::try_from(from_start) {
+            Ok(i) if i < bound => Ok(i),
+            _ => Err(Error::Index { position, index, bound }),
+        }
+    };
+    indices.iter().enumerate().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parallel::Serial;
+
+    #[test]
+    fn rows_follow_their_indices() {
+        let table: Vec<u16> = (0..24).collect();
+        let mut y = [0; 12];
+        gather(&Serial, &table, 2, 4, 3, &[3i32, -4], &mut y).unwrap();
+        assert_eq!(y, [9, 10, 11, 0, 1, 2, 21, 22, 23, 12, 13, 14]);
+    }
+
+    #[test]
+    fn an_index_outside_the_axis_is_named() {
+        let mut y = [7.0f32; 2];
+        for (index, position) in [(2i64, 1), (-3, 1), (i64::MIN, 1), (i64::MAX, 1)] {
+            let got = gather(&Serial, &[1.0, 2.0], 1, 2, 1, &[0, index], &mut y);
+            assert_eq!(got, Err(Error::Index { position, index, bound: 2 }));
+        }
+        assert_eq!(y, [7.0; 2]);
+        assert!(gather(&Serial, &[1.0f32], 1, 2, 1, &[0i64], &mut y[..1]).is_err());
+        assert!(gather::<f32, i64>(&Serial, &[], usize::MAX, 2, 1, &[], &mut []).is_err());
+    }
+}
