@@ -11,6 +11,7 @@ mod avx512;
 pub mod conv_f32;
 pub mod conv_shape;
 pub mod convert;
+pub mod conv_transpose_f32;
 mod depthwise_f32;
 pub mod dispatch;
 pub mod epilogue;
@@ -39,6 +40,7 @@ pub mod vecmath;
 
 pub use conv_f32::{PackedConv, conv_f32};
 pub use conv_shape::{ConvShape, Window};
+pub use conv_transpose_f32::{ConvTransposeShape, PackedConvTranspose, conv_transpose_f32};
 pub use dispatch::Tier;
 pub use epilogue::{Activation, Epilogue, Residual};
 pub use error::Error;
