@@ -1,3 +1,278 @@
-use ir::Operator;
+//! If, Loop and Scan: operators that run subgraphs.
 
-pub static OPERATORS: &[&dyn Operator] = &[];
+use crate::concat::concat;
+use crate::slice::clamp;
+use crate::{Op, schema};
+use ir::{
+    DType, Dim, Error, EvalCx, Graph, InferCx, Kind, Operator, Result, Tensor, TensorType, Value, ValueType,
+    budget,
+};
+
+/// Most iterations of one Loop or Scan.
+const MAX_TRIPS: i64 = 100_000_000;
+
+pub static OPERATORS: &[&dyn Operator] = &[
+    &Op::new("If", &schema::IF, infer_if, eval_if).kind(|_| Kind::Control),
+    &Op::new("Loop", &schema::LOOP, infer_loop, eval_loop).kind(|_| Kind::Control),
+    &Op::new("Scan", &schema::SCAN, infer_scan, eval_scan).kind(|_| Kind::Control),
+];
+
+fn infer_if(cx: &InferCx) -> Result<Vec<ValueType>> {
+    let branch = |name: &str| (cx.subgraph)(cx.attrs.require_graph(name)?, &[]);
+    let (a, b) = (branch("then_branch")?, branch("else_branch")?);
+    if a.len() != b.len() {
+        return Err(Error::model(format!("branches give {} and {} results", a.len(), b.len())));
+    }
+    Ok(match cx.ints(0) {
+        Some(v) if v == [0] => b,
+        Some(_) => a,
+        None => a.iter().zip(&b).map(|(x, y)| x.join(y)).collect(),
+    })
+}
+
+fn truth(v: &Value) -> Result<bool> {
+    let t = v.tensor()?;
+    match t.to_i64s()?.as_slice() {
+        [x] => Ok(*x != 0),
+        _ => Err(Error::model(format!("a condition must have one element, got shape {:?}", t.shape()))),
+    }
+}
+
+fn eval_if(cx: &EvalCx) -> Result<Vec<Value>> {
+    let taken = if truth(cx.value(0)?)? { "then_branch" } else { "else_branch" };
+    (cx.subgraph)(cx.attrs.require_graph(taken)?, Vec::new())
+}
+
+/// A type with one more leading dim.
+fn stacked(t: &ValueType, n: Dim) -> ValueType {
+    match t {
+        ValueType::Tensor(t) => ValueType::Tensor(TensorType {
+            dtype: t.dtype,
+            shape: t.shape.as_ref().map(|s| [&[n], s.as_slice()].concat()),
+        }),
+        _ => ValueType::Unknown,
+    }
+}
+
+fn body<'a>(attrs: &'a ir::Attrs, inputs: usize, what: &str) -> Result<&'a Graph> {
+    let g = attrs.require_graph("body")?;
+    if g.inputs().len() != inputs {
+        return Err(Error::model(format!(
+            "the body takes {} inputs, {what} gives {inputs}",
+            g.inputs().len()
+        )));
+    }
+    Ok(g)
+}
+
+fn infer_loop(cx: &InferCx) -> Result<Vec<ValueType>> {
+    let carried = cx.inputs.len().saturating_sub(2);
+    let g = body(cx.attrs, carried + 2, "Loop")?;
+    let initial: Vec<ValueType> =
+        (2..cx.inputs.len()).map(|i| cx.input(i).cloned()).collect::<Result<_>>()?;
+    let run = |state: &[ValueType]| {
+        let mut ins = vec![ValueType::known(DType::I64, &[]), ValueType::known(DType::Bool, &[])];
+        ins.extend_from_slice(state);
+        (cx.subgraph)(g, &ins)
+    };
+    // A carried value may change shape from one iteration to the next; what is stable is known.
+    let loose = |t: &ValueType| match t {
+        ValueType::Tensor(t) => ValueType::unranked(t.dtype),
+        t => t.clone(),
+    };
+    let mut state = initial.clone();
+    let mut results = run(&state).or_else(|_| run(&initial.iter().map(loose).collect::<Vec<_>>()))?;
+    for _ in 0..3 {
+        let next: Vec<ValueType> = state.iter().zip(results.iter().skip(1)).map(|(a, b)| a.join(b)).collect();
+        if next == state {
+            break;
+        }
+        state = next;
+        results = run(&state).or_else(|_| run(&initial.iter().map(loose).collect::<Vec<_>>()))?;
+    }
+    let out: Vec<ValueType> = state
+        .iter()
+        .zip(results.iter().skip(1))
+        .map(|(a, b)| a.join(b))
+        .chain(results.iter().skip(1 + carried).map(|t| stacked(t, Dim::Unknown)))
+        .collect();
+    Ok(out)
+}
+
+fn eval_loop(cx: &EvalCx) -> Result<Vec<Value>> {
+    let carried = cx.inputs.len().saturating_sub(2);
+    let g = body(cx.attrs, carried + 2, "Loop")?;
+    let trips = cx.optional_ints(0)?.and_then(|v| v.first().copied()).unwrap_or(i64::MAX);
+    let mut go = if cx.has(1) { truth(cx.value(1)?)? } else { true };
+    let mut state: Vec<Value> = (2..cx.inputs.len()).map(|i| cx.value(i).cloned()).collect::<Result<_>>()?;
+    let scans = g
+        .outputs()
+        .len()
+        .checked_sub(1 + carried)
+        .ok_or_else(|| Error::model("the body gives too few results"))?;
+    let mut collected: Vec<Vec<Tensor>> = vec![Vec::new(); scans];
+    let mut i = 0;
+    while go && i < trips {
+        if i >= MAX_TRIPS {
+            return Err(Error::limit(format!("more than {MAX_TRIPS} iterations")));
+        }
+        let mut ins = vec![Tensor::scalar(i).into(), Tensor::scalar(go).into()];
+        ins.append(&mut state);
+        let mut results = (cx.subgraph)(g, ins)?.into_iter();
+        go = truth(&results.next().ok_or_else(|| Error::model("the body gives no condition"))?)?;
+        state = results.by_ref().take(carried).collect();
+        for (c, v) in collected.iter_mut().zip(results) {
+            c.push(v.tensor()?.clone());
+        }
+        i += 1;
+    }
+    for (k, c) in collected.into_iter().enumerate() {
+        state.push(stack(c, g, 1 + carried + k, 0, false)?.into());
+    }
+    Ok(state)
+}
+
+/// Tensors of one shape joined along a new axis; none at all give an empty tensor of the body's declared type.
+fn stack(parts: Vec<Tensor>, g: &Graph, output: usize, axis: i64, reverse: bool) -> Result<Tensor> {
+    let Some(first) = parts.first() else {
+        let ty = g.outputs().get(output).map(|o| g.ty(o.value).clone()).unwrap_or(ValueType::Unknown);
+        let dtype = ty.dtype().unwrap_or(DType::F32);
+        let shape: Vec<usize> =
+            ty.shape().unwrap_or_default().iter().map(|d| d.known().unwrap_or(0)).collect();
+        return Tensor::zeros(dtype, &[&[0], shape.as_slice()].concat());
+    };
+    budget::check(first.stored_bytes().saturating_mul(parts.len()))?;
+    let at = crate::broadcast::axis(axis, first.rank() + 1)?;
+    let mut parts: Vec<Tensor> = parts
+        .iter()
+        .map(|t| {
+            let mut s = t.shape().to_vec();
+            s.insert(at.min(s.len()), 1);
+            t.reshaped(&s)
+        })
+        .collect::<Result<_>>()?;
+    if reverse {
+        parts.reverse();
+    }
+    concat(&parts.iter().collect::<Vec<_>>(), at as i64)
+}
+
+/// How a Scan splits its inputs and outputs.
+struct Layout {
+    states: usize,
+    scans: usize,
+    input_axes: Vec<i64>,
+    output_axes: Vec<i64>,
+    input_reversed: Vec<bool>,
+    output_reversed: Vec<bool>,
+}
+
+fn layout(attrs: &ir::Attrs, inputs: usize, g: &Graph) -> Result<Layout> {
+    let scans = usize::try_from(attrs.require_int("num_scan_inputs")?).ok().filter(|&m| m > 0 && m <= inputs);
+    let scans = scans.ok_or_else(|| Error::model("num_scan_inputs does not fit the inputs"))?;
+    let states = inputs - scans;
+    let outs = g
+        .outputs()
+        .len()
+        .checked_sub(states)
+        .ok_or_else(|| Error::model("the body gives too few results"))?;
+    let ints = |name: &str, n: usize| -> Result<Vec<i64>> {
+        match attrs.ints(name)? {
+            Some(v) if v.len() == n => Ok(v.to_vec()),
+            Some(v) => Err(Error::model(format!("{name} has {} entries for {n}", v.len()))),
+            None => Ok(vec![0; n]),
+        }
+    };
+    let flags = |name: &str, n: usize| Ok::<_, Error>(ints(name, n)?.into_iter().map(|x| x != 0).collect());
+    Ok(Layout {
+        states,
+        scans,
+        input_axes: ints("scan_input_axes", scans)?,
+        output_axes: ints("scan_output_axes", outs)?,
+        input_reversed: flags("scan_input_directions", scans)?,
+        output_reversed: flags("scan_output_directions", outs)?,
+    })
+}
+
+fn infer_scan(cx: &InferCx) -> Result<Vec<ValueType>> {
+    let g = body(cx.attrs, cx.inputs.len(), "Scan")?;
+    let l = layout(cx.attrs, cx.inputs.len(), g)?;
+    let mut length = Dim::Unknown;
+    let mut ins = Vec::new();
+    for i in 0..cx.inputs.len() {
+        let t = cx.input(i)?;
+        ins.push(match (i.checked_sub(l.states), t.dtype(), t.shape()) {
+            (Some(k), Some(d), Some(s)) => {
+                let a = crate::broadcast::axis(l.input_axes[k], s.len())?;
+                length = length.merge(&s[a])?;
+                let mut s = s.to_vec();
+                s.remove(a);
+                ValueType::tensor(d, s)
+            }
+            (Some(_), Some(d), None) => ValueType::unranked(d),
+            _ => t.clone(),
+        });
+    }
+    let results = (cx.subgraph)(g, &ins)?;
+    results
+        .iter()
+        .enumerate()
+        .map(|(i, t)| {
+            let Some(k) = i.checked_sub(l.states) else { return Ok(t.join(&ins[i])) };
+            Ok(match (t.dtype(), t.shape()) {
+                (Some(d), Some(s)) => {
+                    let mut s = s.to_vec();
+                    let a = crate::broadcast::axis(l.output_axes[k], s.len() + 1)?;
+                    s.insert(a, length.clone());
+                    ValueType::tensor(d, s)
+                }
+                (Some(d), None) => ValueType::unranked(d),
+                _ => ValueType::Unknown,
+            })
+        })
+        .collect()
+}
+
+fn eval_scan(cx: &EvalCx) -> Result<Vec<Value>> {
+    let g = body(cx.attrs, cx.inputs.len(), "Scan")?;
+    let l = layout(cx.attrs, cx.inputs.len(), g)?;
+    let mut state: Vec<Value> = (0..l.states).map(|i| cx.value(i).cloned()).collect::<Result<_>>()?;
+    let scanned: Vec<&Tensor> = (0..l.scans).map(|k| cx.tensor(l.states + k)).collect::<Result<_>>()?;
+    let axes: Vec<usize> = scanned
+        .iter()
+        .zip(&l.input_axes)
+        .map(|(t, &a)| crate::broadcast::axis(a, t.rank()))
+        .collect::<Result<_>>()?;
+    let length = scanned[0].shape()[axes[0]];
+    if scanned.iter().zip(&axes).any(|(t, &a)| t.shape()[a] != length) {
+        return Err(Error::model("scanned inputs differ in length"));
+    }
+    let mut collected: Vec<Vec<Tensor>> = vec![Vec::new(); l.output_axes.len()];
+    for step in 0..length {
+        let mut ins = state;
+        for (k, t) in scanned.iter().enumerate() {
+            let i = if l.input_reversed[k] { length - 1 - step } else { step };
+            ins.push(entry(t, axes[k], i)?.into());
+        }
+        let mut results = (cx.subgraph)(g, ins)?.into_iter();
+        state = results.by_ref().take(l.states).collect();
+        for (c, v) in collected.iter_mut().zip(results) {
+            c.push(v.tensor()?.clone());
+        }
+    }
+    for (k, c) in collected.into_iter().enumerate() {
+        state.push(stack(c, g, l.states + k, l.output_axes[k], l.output_reversed[k])?.into());
+    }
+    Ok(state)
+}
+
+/// Entry `i` along an axis, without that axis.
+fn entry(t: &Tensor, axis: usize, i: usize) -> Result<Tensor> {
+    let own = crate::movement::strides(t.shape());
+    let (start, _, _) = clamp(t.shape()[axis], i as i64, i as i64 + 1, 1)?;
+    let mut shape = t.shape().to_vec();
+    shape.remove(axis);
+    let mut steps: Vec<isize> = own.iter().map(|&s| s as isize).collect();
+    steps.remove(axis);
+    crate::movement::strided(t, &shape, start * own[axis], &steps)
+}

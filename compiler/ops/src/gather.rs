@@ -1,3 +1,163 @@
-use ir::Operator;
+//! Gather, GatherElements, GatherND and Compress.
 
-pub static OPERATORS: &[&dyn Operator] = &[];
+use crate::broadcast::axis;
+use crate::movement::{for_each, gather, gather_runs, strides};
+use crate::typing::{one, tensor_type};
+use crate::{Op, schema};
+use ir::{Accuracy, Dim, Error, EvalCx, InferCx, Kind, Operator, Result, Tensor, Value, ValueType, budget};
+
+macro_rules! row {
+    ($name:literal, $sig:ident, $infer:ident, $eval:ident) => {
+        Op::new($name, &schema::$sig, $infer, $eval).kind(|_| Kind::Movement).accuracy(Accuracy::Exact)
+    };
+}
+
+pub static OPERATORS: &[&dyn Operator] = &[
+    &row!("Gather", GATHER, infer_gather, eval_gather).shape_value(gather_dims),
+    &row!("GatherElements", GATHER_ELEMENTS, infer_elements, eval_elements),
+    &row!("GatherND", GATHER_ND, infer_nd, eval_nd),
+    &row!("Compress", COMPRESS, infer_compress, eval_compress),
+];
+
+/// A possibly negative index into a dimension of size `n`.
+pub fn wrap_index(i: i64, n: usize) -> Result<usize> {
+    let j = if i < 0 { i.checked_add_unsigned(n as u64) } else { Some(i) };
+    j.and_then(|j| usize::try_from(j).ok())
+        .filter(|&j| j < n)
+        .ok_or_else(|| Error::data(format!("index {i} is outside a dimension of size {n}")))
+}
+
+fn infer_gather(cx: &InferCx) -> Result<Vec<ValueType>> {
+    let dtype = cx.dtype(0)?;
+    let (Some(x), Some(i)) = (cx.shape(0), cx.shape(1)) else { return Ok(vec![tensor_type(dtype, None)]) };
+    let a = axis(cx.attrs.int_or("axis", 0)?, x.len())?;
+    let shape = [&x[..a], i, &x[a + 1..]].concat();
+    Ok(vec![tensor_type(dtype, Some(shape))])
+}
+
+fn gather_dims(cx: &InferCx) -> Option<Vec<Dim>> {
+    let (d, i) = (cx.dims(0)?, cx.ints(1)?);
+    if cx.rank(0)? != 1 {
+        return None;
+    }
+    i.into_iter().map(|i| Some(d[wrap_index(i, d.len()).ok()?].clone())).collect()
+}
+
+fn eval_gather(cx: &EvalCx) -> Result<Vec<Value>> {
+    let (x, indices) = (cx.tensor(0)?, cx.tensor(1)?);
+    let a = axis(cx.attrs.int_or("axis", 0)?, x.rank())?;
+    let n = x.shape()[a];
+    let at: Vec<usize> = indices.to_i64s()?.into_iter().map(|i| wrap_index(i, n)).collect::<Result<_>>()?;
+    let outer: usize = x.shape()[..a].iter().product();
+    let inner: usize = x.shape()[a + 1..].iter().product();
+    let shape = [&x.shape()[..a], indices.shape(), &x.shape()[a + 1..]].concat();
+    budget::bytes(x.dtype(), &shape)?;
+    let starts = (0..outer).flat_map(|o| at.iter().map(move |&i| (o * n + i) * inner));
+    Ok(one(gather_runs(x, &shape, inner, starts)?))
+}
+
+fn infer_elements(cx: &InferCx) -> Result<Vec<ValueType>> {
+    Ok(vec![tensor_type(cx.dtype(0)?, cx.shape(1).map(<[Dim]>::to_vec))])
+}
+
+fn eval_elements(cx: &EvalCx) -> Result<Vec<Value>> {
+    let (x, indices) = (cx.tensor(0)?, cx.tensor(1)?);
+    let a = axis(cx.attrs.int_or("axis", 0)?, x.rank())?;
+    if indices.rank() != x.rank() || (0..x.rank()).any(|d| d != a && indices.shape()[d] > x.shape()[d]) {
+        return Err(Error::model(format!("indices {:?} do not fit data {:?}", indices.shape(), x.shape())));
+    }
+    let (own, values) = (strides(x.shape()), indices.to_i64s()?);
+    let mut at = budget::vec(values.len())?;
+    let (mut k, mut bad) = (0, None);
+    for_each(indices.shape(), |i| {
+        match wrap_index(values[k], x.shape()[a]) {
+            Ok(j) => at.push(i.iter().enumerate().map(|(d, &i)| own[d] * if d == a { j } else { i }).sum()),
+            Err(e) => bad = Some(e),
+        }
+        k += 1;
+    });
+    match bad {
+        Some(e) => Err(e),
+        None => Ok(one(gather(x, indices.shape(), at.into_iter())?)),
+    }
+}
+
+fn infer_nd(cx: &InferCx) -> Result<Vec<ValueType>> {
+    let dtype = cx.dtype(0)?;
+    let unknown = Ok(vec![tensor_type(dtype, None)]);
+    let (Some(x), Some(i)) = (cx.shape(0), cx.shape(1)) else { return unknown };
+    let Some((Dim::Known(k), lead)) = i.split_last() else { return unknown };
+    let b = batch_dims(cx.attrs.int_or("batch_dims", 0)?, x.len(), i.len())?;
+    let rest =
+        x.get(b + k..).ok_or_else(|| Error::model(format!("index tuples of {k} for {} dims", x.len())))?;
+    Ok(vec![tensor_type(dtype, Some([lead, rest].concat()))])
+}
+
+fn batch_dims(b: i64, x: usize, i: usize) -> Result<usize> {
+    usize::try_from(b)
+        .ok()
+        .filter(|&b| b < x.min(i))
+        .ok_or_else(|| Error::model(format!("batch_dims {b} is out of range")))
+}
+
+/// First element of each indexed slice: index tuples of the last dim, after `batch` shared leading dims.
+pub(crate) fn nd_offsets(x: &[usize], indices: &Tensor, batch: usize) -> Result<(Vec<usize>, usize, usize)> {
+    let shape = indices.shape();
+    let k = *shape.last().ok_or_else(|| Error::model("indices must have at least one dim"))?;
+    if batch + k > x.len() || batch >= shape.len() || shape[..batch] != x[..batch] {
+        return Err(Error::model(format!("indices {shape:?} do not fit data {x:?}")));
+    }
+    let (own, values) = (strides(x), indices.to_i64s()?);
+    let tuples: usize = shape[..shape.len() - 1].iter().product();
+    let batches: usize = shape[..batch].iter().product();
+    let per_batch = tuples.checked_div(batches).unwrap_or(0);
+    let batch_step: usize = x[batch..].iter().product();
+    let mut at = budget::vec(tuples)?;
+    for t in 0..tuples {
+        let mut offset = t.checked_div(per_batch).unwrap_or(0) * batch_step;
+        for j in 0..k {
+            offset += wrap_index(values[t * k + j], x[batch + j])? * own[batch + j];
+        }
+        at.push(offset);
+    }
+    Ok((at, k, x[batch + k..].iter().product()))
+}
+
+fn eval_nd(cx: &EvalCx) -> Result<Vec<Value>> {
+    let (x, indices) = (cx.tensor(0)?, cx.tensor(1)?);
+    let b = batch_dims(cx.attrs.int_or("batch_dims", 0)?, x.rank(), indices.rank())?;
+    let (at, k, run) = nd_offsets(x.shape(), indices, b)?;
+    let shape = [&indices.shape()[..indices.rank() - 1], &x.shape()[b + k..]].concat();
+    Ok(one(gather_runs(x, &shape, run, at.into_iter())?))
+}
+
+fn infer_compress(cx: &InferCx) -> Result<Vec<ValueType>> {
+    let shape = match (cx.attrs.int("axis")?, cx.shape(0)) {
+        (None, _) => Some(vec![Dim::Unknown]),
+        (Some(a), Some(s)) => {
+            let mut s = s.to_vec();
+            let a = axis(a, s.len())?;
+            s[a] = Dim::Unknown;
+            Some(s)
+        }
+        _ => None,
+    };
+    Ok(vec![tensor_type(cx.dtype(0)?, shape)])
+}
+
+fn eval_compress(cx: &EvalCx) -> Result<Vec<Value>> {
+    let x = cx.tensor(0)?;
+    let mask = cx.tensor(1)?.data::<bool>()?;
+    let (shape, a) = match cx.attrs.int("axis")? {
+        Some(a) => (x.shape().to_vec(), axis(a, x.rank())?),
+        None => (vec![x.len()], 0),
+    };
+    let n = shape[a];
+    let kept: Vec<usize> = (0..n).filter(|&i| mask.get(i).copied().unwrap_or(false)).collect();
+    let outer: usize = shape[..a].iter().product();
+    let inner: usize = shape[a + 1..].iter().product();
+    let mut out = shape.clone();
+    out[a] = kept.len();
+    let starts = (0..outer).flat_map(|o| kept.iter().map(|&i| (o * n + i) * inner).collect::<Vec<_>>());
+    Ok(one(gather_runs(x, &out, inner, starts)?))
+}

@@ -1,3 +1,164 @@
-use ir::Operator;
+//! Permutations of dims, blocks and sequences; triangles.
 
-pub static OPERATORS: &[&dyn Operator] = &[];
+use crate::broadcast::axis;
+use crate::movement::{for_each, gather, gather_runs, strided, strides};
+use crate::typing::{like_first, one, tensor_type};
+use crate::{Op, schema};
+use ir::{
+    Accuracy, Attrs, Dim, Error, EvalCx, InferCx, Kind, Operator, Result, Tensor, Value, ValueType, budget,
+};
+
+macro_rules! row {
+    ($name:literal, $sig:ident, $infer:ident, $eval:ident) => {
+        Op::new($name, &schema::$sig, $infer, $eval).kind(|_| Kind::Movement).accuracy(Accuracy::Exact)
+    };
+}
+
+pub static OPERATORS: &[&dyn Operator] = &[
+    &row!("Transpose", TRANSPOSE, infer_transpose, eval_transpose),
+    &row!("DepthToSpace", DEPTH_TO_SPACE, infer_depth_to_space, eval_depth_to_space),
+    &row!("SpaceToDepth", SPACE_TO_DEPTH, infer_space_to_depth, eval_space_to_depth),
+    &row!("ReverseSequence", REVERSE_SEQUENCE, like_first, eval_reverse),
+    &row!("Trilu", TRILU, like_first, eval_trilu),
+];
+
+/// The permutation of a Transpose; the default reverses.
+pub fn perm(attrs: &Attrs, rank: usize) -> Result<Vec<usize>> {
+    let Some(p) = attrs.ints("perm")? else { return Ok((0..rank).rev().collect()) };
+    let mut seen = vec![false; rank];
+    let ok = p.len() == rank
+        && p.iter()
+            .all(|&d| usize::try_from(d).is_ok_and(|d| d < rank && !std::mem::replace(&mut seen[d], true)));
+    if !ok {
+        return Err(Error::model(format!("perm {p:?} is not a permutation of {rank} dims")));
+    }
+    Ok(p.iter().map(|&d| d as usize).collect())
+}
+
+fn infer_transpose(cx: &InferCx) -> Result<Vec<ValueType>> {
+    let shape = match cx.shape(0) {
+        Some(s) => Some(perm(cx.attrs, s.len())?.into_iter().map(|d| s[d].clone()).collect()),
+        None => None,
+    };
+    Ok(vec![tensor_type(cx.dtype(0)?, shape)])
+}
+
+/// `x` with its dims in the order of `p`.
+pub fn transpose(x: &Tensor, p: &[usize]) -> Result<Tensor> {
+    let own = strides(x.shape());
+    let shape: Vec<usize> = p.iter().map(|&d| x.shape()[d]).collect();
+    let steps: Vec<isize> = p.iter().map(|&d| own[d] as isize).collect();
+    strided(x, &shape, 0, &steps)
+}
+
+fn eval_transpose(cx: &EvalCx) -> Result<Vec<Value>> {
+    let x = cx.tensor(0)?;
+    Ok(one(transpose(x, &perm(cx.attrs, x.rank())?)?))
+}
+
+fn block(attrs: &Attrs) -> Result<usize> {
+    let b = attrs.require_int("blocksize")?;
+    usize::try_from(b)
+        .ok()
+        .filter(|&b| b > 0 && b < 1 << 16)
+        .ok_or_else(|| Error::model(format!("bad blocksize {b}")))
+}
+
+fn infer_depth_to_space(cx: &InferCx) -> Result<Vec<ValueType>> {
+    let b = block(cx.attrs)?;
+    let shape = cx.shape(0).map(|s| blocks(s, |c| c / (b * b), |d| d * b));
+    Ok(vec![tensor_type(cx.dtype(0)?, shape.transpose()?)])
+}
+
+fn infer_space_to_depth(cx: &InferCx) -> Result<Vec<ValueType>> {
+    let b = block(cx.attrs)?;
+    let shape = cx.shape(0).map(|s| blocks(s, |c| c * b * b, |d| d / b));
+    Ok(vec![tensor_type(cx.dtype(0)?, shape.transpose()?)])
+}
+
+fn blocks(s: &[Dim], channels: impl Fn(usize) -> usize, side: impl Fn(usize) -> usize) -> Result<Vec<Dim>> {
+    let [n, c, h, w] = s else { return Err(Error::model("input must have 4 dims")) };
+    let map = |d: &Dim, f: &dyn Fn(usize) -> usize| d.known().map_or(Dim::Unknown, |n| Dim::Known(f(n)));
+    Ok(vec![n.clone(), map(c, &channels), map(h, &side), map(w, &side)])
+}
+
+fn four(x: &Tensor) -> Result<[usize; 4]> {
+    <[usize; 4]>::try_from(x.shape())
+        .map_err(|_| Error::model(format!("input must have 4 dims, got {:?}", x.shape())))
+}
+
+fn eval_depth_to_space(cx: &EvalCx) -> Result<Vec<Value>> {
+    let (x, b) = (cx.tensor(0)?, block(cx.attrs)?);
+    let [n, c, h, w] = four(x)?;
+    if c % (b * b) != 0 {
+        return Err(Error::model(format!("{c} channels do not divide into {b}×{b} blocks")));
+    }
+    let d = c / (b * b);
+    let out = [n, d, h * b, w * b];
+    let y = if cx.attrs.str_or("mode", "DCR")? == "CRD" {
+        transpose(&x.reshaped(&[n, d, b, b, h, w])?, &[0, 1, 4, 2, 5, 3])?
+    } else {
+        transpose(&x.reshaped(&[n, b, b, d, h, w])?, &[0, 3, 4, 1, 5, 2])?
+    };
+    Ok(one(y.reshaped(&out)?))
+}
+
+fn eval_space_to_depth(cx: &EvalCx) -> Result<Vec<Value>> {
+    let (x, b) = (cx.tensor(0)?, block(cx.attrs)?);
+    let [n, c, h, w] = four(x)?;
+    if h % b != 0 || w % b != 0 {
+        return Err(Error::model(format!("{h}×{w} does not divide into {b}×{b} blocks")));
+    }
+    let y = transpose(&x.reshaped(&[n, c, h / b, b, w / b, b])?, &[0, 3, 5, 1, 2, 4])?;
+    Ok(one(y.reshaped(&[n, c * b * b, h / b, w / b])?))
+}
+
+fn eval_reverse(cx: &EvalCx) -> Result<Vec<Value>> {
+    let (x, lens) = (cx.tensor(0)?, cx.ints(1)?);
+    let batch = axis(cx.attrs.int_or("batch_axis", 1)?, x.rank())?;
+    let time = axis(cx.attrs.int_or("time_axis", 0)?, x.rank())?;
+    if batch == time || lens.len() != x.shape()[batch] {
+        return Err(Error::model("one sequence length per batch entry, on another axis than time"));
+    }
+    let steps = x.shape()[time];
+    let lens: Vec<usize> = lens
+        .iter()
+        .map(|&l| {
+            usize::try_from(l)
+                .ok()
+                .filter(|&l| l <= steps)
+                .ok_or_else(|| Error::data(format!("sequence length {l} of {steps}")))
+        })
+        .collect::<Result<_>>()?;
+    let own = strides(x.shape());
+    let mut at = budget::vec(x.len())?;
+    for_each(x.shape(), |i| {
+        let len = lens[i[batch]];
+        let t = if i[time] < len { len - 1 - i[time] } else { i[time] };
+        at.push(i.iter().enumerate().map(|(d, &v)| own[d] * if d == time { t } else { v }).sum());
+    });
+    Ok(one(gather(x, x.shape(), at.into_iter())?))
+}
+
+fn eval_trilu(cx: &EvalCx) -> Result<Vec<Value>> {
+    let x = cx.tensor(0)?;
+    let k = cx.optional_ints(1)?.and_then(|v| v.first().copied()).unwrap_or(0);
+    let upper = cx.attrs.int_or("upper", 1)? != 0;
+    let [.., rows, columns] = *x.shape() else { return Err(Error::model("input must have at least 2 dims")) };
+    let zero = Tensor::zeros(x.dtype(), &[1])?;
+    let keep = |i: usize| {
+        let (r, c) = ((i / columns) as i64 % rows as i64, (i % columns) as i64);
+        let d = c - r;
+        if upper { d >= k } else { d <= k }
+    };
+    let runs = (0..x.len()).map(|i| if keep(i) { (0, i, 1) } else { (1, 0, 1) });
+    Ok(one(crate::movement::assemble(&[x, &zero], x.shape(), runs)?))
+}
+
+/// Rows of `x` (all dims but the first) in a given order.
+pub fn rows(x: &Tensor, order: &[usize]) -> Result<Tensor> {
+    let inner = x.shape().get(1..).unwrap_or_default();
+    let run: usize = inner.iter().product();
+    let shape = [&[order.len()], inner].concat();
+    gather_runs(x, &shape, run, order.iter().map(|&i| i * run))
+}

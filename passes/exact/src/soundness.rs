@@ -199,7 +199,8 @@ fn instances() -> Vec<(&'static [&'static str], Instance)> {
             let (p, q) = (b.dim(), b.dim());
             let x = b.transposed(&[p, q, 3], &[2, 0, 1]);
             let y = b.op("Transpose", Attrs::new().with("perm", vec![1, 2, 0]), &[x]);
-            let z = b.op("Transpose", Attrs::new().with("perm", vec![0, 1, 2]), &[y]);
+            b.out(y);
+            let z = b.transposed(&[p, 2], &[0, 1]);
             b.out(z);
         }),
         (&["unit-transpose-to-reshape"], |b| {
