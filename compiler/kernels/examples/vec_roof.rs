@@ -3,8 +3,11 @@
 //! `cargo run --release -p compress-kernels --example vec_roof [name…]`
 
 use compress_kernels::attention::{Attention, HeadStrides, Heads, attention_on};
+use compress_kernels::convert::{Scales, dequantize_on, narrow_f16_on, quantize_on, widen_f16_on};
 use compress_kernels::norm::{Norm, NormArgs, normalize_rows_on};
 use compress_kernels::reduce::{Reduction, reduce_on};
+use compress_kernels::resize::{Image, Taps, resize_linear_on};
+use compress_kernels::rnn::{Kind, PackedRecurrence, Projected, RecurrenceArgs, recur_on};
 use compress_kernels::softmax::{Softmax, softmax_rows_on};
 use compress_kernels::transpose::permute;
 use compress_kernels::vecmath::{ENTRIES, map_on, pow_on};
@@ -43,6 +46,8 @@ fn main() {
     functions();
     rows();
     heads();
+    recurrences();
+    conversions();
     moves();
 }
 
@@ -117,6 +122,59 @@ fn heads() {
             attention_on(t, &Serial, &a, &mut y, strides).unwrap_or_default()
         });
     }
+}
+
+fn recurrences() {
+    for (name, kind) in [
+        ("lstm", Kind::Lstm),
+        ("gru", Kind::Gru { linear_before_reset: true }),
+        ("gru, reset first", Kind::Gru { linear_before_reset: false }),
+        ("rnn", Kind::Rnn),
+    ] {
+        for batch in [1, 4] {
+            let (n, steps) = (128, 16);
+            let width = kind.gates() * n;
+            let Ok(packed) = PackedRecurrence::pack(kind, &values(width * n), n) else { continue };
+            let x = values(steps * batch * width);
+            let x = Projected {
+                data: &x,
+                steps,
+                batch,
+                step: batch * width,
+                row: width,
+                lengths: None,
+                reverse: false,
+            };
+            let (mut h, mut c) = (vec![0.0; batch * n], vec![0.0; batch * n]);
+            let flop = 2 * steps * batch * width * n;
+            line(&format!("{name}, hidden {n}, batch {batch}"), "Gflop/s", flop as f64, |t| {
+                recur_on(t, &Serial, &packed, &RecurrenceArgs::default(), &x, &mut h, &mut c, None)
+                    .unwrap_or_default()
+            });
+        }
+    }
+}
+
+fn conversions() {
+    let n = 16384;
+    let (x, mut y, mut q) = (values(n), vec![0.0; n], vec![0u8; n]);
+    let mut half = vec![half::f16::ZERO; n];
+    let by = Scales { scale: &[0.04], zero: &[128u8], inner: 1 };
+    line("quantize u8", "Gelem/s", n as f64, |t| quantize_on(t, &Serial, &x, by, &mut q).unwrap_or_default());
+    line("dequantize u8", "Gelem/s", n as f64, |t| {
+        dequantize_on(t, &Serial, &q, by, &mut y).unwrap_or_default()
+    });
+    line("narrow to f16", "Gelem/s", n as f64, |t| narrow_f16_on(t, &x, &mut half).unwrap_or_default());
+    line("widen from f16", "Gelem/s", n as f64, |t| widen_f16_on(t, &half, &mut y).unwrap_or_default());
+    let image = Image { batch: 1, height: 32, width: 32, channels: 64 };
+    let x = values(32 * 32 * 64);
+    let mut y = vec![0.0; 4 * x.len()];
+    let low: Vec<usize> = (0..64).map(|i| i / 2).collect();
+    let high: Vec<usize> = (0..64).map(|i| (i / 2 + 1).min(31)).collect();
+    let taps = Taps { low: &low, high: &high, weight: &[0.5; 64] };
+    line("resize linear 32x32x64 to 64x64", "Gelem/s", y.len() as f64, |t| {
+        resize_linear_on(t, &Serial, image, &x, taps, taps, &mut y).unwrap_or_default()
+    });
 }
 
 /// Read plus written, on the best tier whatever the column says.
