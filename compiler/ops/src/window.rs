@@ -39,6 +39,15 @@ impl Window {
         };
         first..past.max(first)
     }
+    /// Taps that fall inside the input for some window: far fewer than `kernel` where most of it is over padding.
+    pub fn live_taps(&self) -> Range<usize> {
+        if self.input == 0 || self.output == 0 {
+            return 0..0;
+        }
+        let first = self.pad_begin.saturating_sub((self.output - 1) * self.stride).div_ceil(self.dilation);
+        let past = (self.pad_begin + self.input - 1) / self.dilation + 1;
+        first..past.min(self.kernel).max(first)
+    }
     /// True when window `i` reads element `i` and nothing else.
     pub fn is_identity(&self) -> bool {
         self.kernel == 1 && self.stride == 1 && self.pad_begin == 0 && self.output == self.input
@@ -207,12 +216,16 @@ pub struct Run {
 /// Calls `f` for every tap (row-major) and every run of windows whose reads fall inside the input, limited to windows of
 /// the first axis in `first`. Padding is never visited.
 pub fn for_each_run(axes: &[Window], first: Range<usize>, mut f: impl FnMut(Run)) {
-    let taps = axes.iter().map(|w| w.kernel).product();
+    let live: SmallVec<[Range<usize>; 4]> = axes.iter().map(Window::live_taps).collect();
+    let count = live.iter().map(Range::len).product();
     let mut index = SmallVec::<[usize; 4]>::from_elem(0, axes.len());
-    for tap in 0..taps {
-        let mut rest = tap;
-        for (i, w) in axes.iter().enumerate().rev() {
-            (index[i], rest) = (rest % w.kernel, rest / w.kernel);
+    for i in 0..count {
+        let (mut rest, mut tap, mut step) = (i, 0, 1);
+        for (a, (w, live)) in axes.iter().zip(&live).enumerate().rev() {
+            index[a] = live.start + rest % live.len();
+            rest /= live.len();
+            tap += index[a] * step;
+            step *= w.kernel;
         }
         let at = Run { tap, output: 0, input: 0, len: 0, stride: 1 };
         descend(axes, &index, first.clone(), at, &mut f);
