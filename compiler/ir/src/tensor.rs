@@ -182,7 +182,8 @@ impl Tensor {
     }
     /// Number of elements.
     pub fn len(&self) -> usize {
-        self.shape.iter().product()
+        // Other dims of an empty tensor may be too large to multiply.
+        if self.is_empty() { 0 } else { self.shape.iter().product() }
     }
     pub fn is_empty(&self) -> bool {
         self.shape.contains(&0)
@@ -444,6 +445,12 @@ mod tests {
         let t = Tensor::from_i64s(DType::I4, &[3], vec![-8, 7, -1]).unwrap();
         assert_eq!(t.bytes(), [0x78, 0x0f]);
         assert_eq!(t.to_i64s().unwrap(), [-8, 7, -1]);
+    }
+
+    #[test]
+    fn empty_tensors_of_huge_shape_have_no_elements() {
+        let t = Tensor::new::<f32>(&[1 << 40, 1 << 40, 0], vec![]).unwrap();
+        assert_eq!((t.len(), t.is_empty()), (0, true));
     }
 
     #[test]
