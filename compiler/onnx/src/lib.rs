@@ -1,12 +1,21 @@
 //! ONNX files to IR and back. Hostile bytes meet one door: the wire pre-scan in `wire.rs`.
+#![deny(unsafe_code)]
 
+mod export;
 mod external;
 mod functions;
 mod import;
 mod mmap;
 mod opset;
+mod prepare;
 mod proto;
+mod rope;
+mod scope;
 mod tensor;
+#[cfg(test)]
+mod testing;
+mod versions;
 pub mod wire;
 
+pub use export::{MAX_MESSAGE, Written, save, save_split, to_bytes, write};
 pub use import::{Imported, OPSETS, from_bytes, open, survey};

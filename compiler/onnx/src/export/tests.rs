@@ -1,0 +1,69 @@
+use super::*;
+use crate::import;
+use crate::testing::Any;
+use ir::{Attrs, Lookup};
+
+fn op(name: &str) -> &'static dyn ir::Operator {
+    Any.require("", name).unwrap()
+}
+
+/// x → Relu → MatMul(w) → y, with a second, equal weight.
+fn small() -> Graph {
+    let mut g = Graph::new("small");
+    g.meta.opset = 13;
+    g.meta.properties.insert("recipe".into(), "none".into());
+    let x = g.add_input("x", ValueType::tensor(DType::F32, vec![Dim::symbol("N"), Dim::Known(64)]));
+    let w = Tensor::new(&[64, 64], (0..4096).map(|i| i as f32).collect()).unwrap();
+    let (a, b) = (g.add_initializer("a", w.clone()), g.add_initializer("b", w));
+    let h = g.apply("h", op("Relu"), Attrs::new(), &[x]);
+    let h = g.apply("m", op("MatMul"), Attrs::new(), &[h, a]);
+    let y = g.apply("n", op("MatMul"), Attrs::new(), &[h, b]);
+    g.add_output("y", y);
+    g
+}
+
+#[test]
+fn equal_weights_are_stored_once_and_bytes_repeat() {
+    let bytes = to_bytes(&small(), &Any).unwrap();
+    assert!(bytes.len() < 4096 * 4 + 512, "{}", bytes.len());
+    assert_eq!(bytes, to_bytes(&small(), &Any).unwrap());
+    let m = import::from_bytes(bytes.clone(), &Any).unwrap();
+    assert_eq!(m.graph.meta.properties["recipe"], "none");
+    assert_eq!(to_bytes(&m.graph, &Any).unwrap(), bytes);
+}
+
+#[test]
+fn shared_outputs_and_passed_inputs_get_values_of_their_own() {
+    let mut g = small();
+    let (x, y) = (g.inputs()[0], g.outputs()[0].value);
+    g.add_output("again", y);
+    g.add_output("passed", x);
+    let m = import::from_bytes(to_bytes(&g, &Any).unwrap(), &Any).unwrap().graph;
+    let names: Vec<&str> = m.outputs().iter().map(|o| m.value_name(o.value)).collect();
+    assert_eq!(names, ["y", "again", "passed"]);
+}
+
+#[test]
+fn opset_rises_only_as_far_as_a_node_needs() {
+    let mut g = small();
+    let written = write(&g, &Any, &mut Vec::new()).unwrap();
+    assert_eq!((written.opset, written.ir_version), (13, 7));
+    let y = g.outputs()[0].value;
+    let q = g.apply("q", op("DequantizeLinear"), Attrs::new().with("block_size", 32), &[y]);
+    g.add_output("q", q);
+    let written = write(&g, &Any, &mut Vec::new()).unwrap();
+    assert_eq!((written.opset, written.ir_version), (21, 10));
+}
+
+#[test]
+fn external_weights_come_back() {
+    let dir = std::env::temp_dir().join(format!("compress-onnx-{}", std::process::id()));
+    fs::create_dir_all(&dir).unwrap();
+    let path = dir.join("m.onnx");
+    let written = save_split(&small(), &Any, &path, 1000).unwrap();
+    assert_eq!(written.external_bytes, 4096 * 4);
+    let back = import::open(&path, &Any).unwrap().graph;
+    assert_eq!(to_bytes(&back, &Any).unwrap(), to_bytes(&small(), &Any).unwrap());
+    assert_eq!(fs::read_dir(&dir).unwrap().count(), 2, "no temporary files stay");
+    fs::remove_dir_all(&dir).unwrap();
+}
