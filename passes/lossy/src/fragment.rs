@@ -15,7 +15,12 @@ pub struct Build {
 
 impl Build {
     pub fn new(name: &str) -> Build {
-        Build { graph: Graph::new("fragment"), name: name.to_string() }
+        Build::around(name, Graph::new("fragment"))
+    }
+
+    /// Continues a graph that has inputs already.
+    pub fn around(name: &str, graph: Graph) -> Build {
+        Build { graph, name: name.to_string() }
     }
 
     /// A constant called `<weight>.<what>`.
@@ -61,11 +66,30 @@ fn float(shape: &[usize], data: Vec<f32>, half: bool) -> Result<Tensor> {
 /// The weight as integer codes of `grid`: one DequantizeLinear for 4 and 8 bits, assembled parts for other widths.
 pub fn integers(name: &str, view: &View, rounded: &Rounded, grid: &Grid) -> Result<Graph> {
     let mut b = Build::new(name);
-    let out = match grid.bits {
-        4 | 8 => dequantized(&mut b, view, &rounded.codes, grid)?,
-        _ => assembled(&mut b, view, &rounded.codes, grid)?,
-    };
+    let out = integers_of(&mut b, view, &rounded.codes, grid)?;
     b.finish(&[out])
+}
+
+/// As [`integers`], as part of a larger fragment; `what` tells several weights of one fragment apart.
+pub fn integers_into(
+    b: &mut Build,
+    what: &str,
+    view: &View,
+    rounded: &Rounded,
+    grid: &Grid,
+) -> Result<ValueId> {
+    let outer = std::mem::take(&mut b.name);
+    b.name = format!("{outer}.{what}");
+    let out = integers_of(b, view, &rounded.codes, grid);
+    b.name = outer;
+    out
+}
+
+fn integers_of(b: &mut Build, view: &View, codes: &Array2<u8>, grid: &Grid) -> Result<ValueId> {
+    match grid.bits {
+        4 | 8 => dequantized(b, view, codes, grid),
+        _ => assembled(b, view, codes, grid),
+    }
 }
 
 fn dequantized(b: &mut Build, view: &View, codes: &Array2<u8>, grid: &Grid) -> Result<ValueId> {
@@ -163,7 +187,13 @@ fn part(
 }
 
 /// Rows of `table` picked by 4-bit indices, as a tensor of `shape`.
-fn looked_up(b: &mut Build, what: &str, shape: &[usize], packed: &[u8], table: Tensor) -> Result<ValueId> {
+pub fn looked_up(
+    b: &mut Build,
+    what: &str,
+    shape: &[usize],
+    packed: &[u8],
+    table: Tensor,
+) -> Result<ValueId> {
     let q = Tensor::from_unpacked(DType::U4, &[packed.len()], packed)?;
     let q = b.constant(&format!("{what}q"), q);
     let t = b.constant(&format!("{what}t"), table);
@@ -181,7 +211,8 @@ fn scaled_shape(view: &View, grid: &Grid) -> Vec<usize> {
     }
 }
 
-fn scaled(b: &mut Build, view: &View, grid: &Grid, x: ValueId) -> Result<ValueId> {
+/// Applies the grid's scales to codes in storage order and gives them the weight's shape.
+pub fn scaled(b: &mut Build, view: &View, grid: &Grid, x: ValueId) -> Result<ValueId> {
     let n = grid.scales.ncols();
     let (shape, data): (Vec<usize>, Vec<f32>) = match (n, view.transposed) {
         (1, false) => (vec![view.rows, 1], grid.scales.iter().copied().collect()),

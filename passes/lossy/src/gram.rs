@@ -60,14 +60,16 @@ impl Gram {
         self.count
     }
 
-    /// Shrinks correlations towards zero by the share that so few samples cannot support; the diagonal stays.
+    /// Shrinks covariances towards zero by the share that so few samples cannot support; mean and variances stay.
     pub fn shrink(&mut self) {
+        let (mean, n) = (self.mean(), self.count.max(1) as f64);
         for b in &mut self.blocks {
             let dim = b.sum.nrows() as f64;
-            let keep = 1.0 - dim / (dim + 10.0 * self.count.max(1) as f64);
+            let keep = 1.0 - dim / (dim + 10.0 * n);
             for ((i, j), v) in b.sum.indexed_iter_mut() {
                 if i != j {
-                    *v *= keep;
+                    let common = n * mean[b.start + i] * mean[b.start + j];
+                    *v = keep * (*v - common) + common;
                 }
             }
         }
@@ -198,6 +200,17 @@ mod tests {
         let direct = (&y - &m).iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / 300.0;
         assert!((g.centered().error(d.view()) / direct - 1.0).abs() < 1e-2);
         assert!(g.error(d.view()) > g.centered().error(d.view()));
+    }
+
+    #[test]
+    fn shrinking_keeps_the_covariance_positive() {
+        let x = matrix(10, 40, 3).mapv(|v| v + 3.0);
+        let mut g = Gram::new(40, 64);
+        g.push(x.view());
+        g.shrink();
+        for seed in 0..20 {
+            assert!(g.centered().error(matrix(1, 40, 100 + seed).view()) > 0.0);
+        }
     }
 
     #[test]

@@ -8,19 +8,27 @@ mod float16;
 mod fragment;
 pub mod gptq;
 pub mod gram;
+mod int8;
 mod integer;
 pub mod kmeans;
 pub mod layer;
+mod low_rank;
 pub mod method;
 pub mod methods;
+mod nm;
 pub mod obs;
 pub mod patches;
+mod prune;
 pub mod quant;
 pub mod range;
+mod replace;
 mod rounding;
+mod sparse_form;
+pub mod spectrum;
 pub mod stats;
 #[cfg(test)]
 mod testing;
+pub mod tucker;
 pub mod view;
 
 pub use candidate::{Candidate, Replaces};

@@ -2,11 +2,30 @@
 
 use crate::codebook::Codebook;
 use crate::float16::Float16;
+use crate::int8::Int8;
 use crate::integer::{INT2, INT3, INT4, INT5, INT6, INT8_WEIGHT};
+use crate::low_rank::LowRank;
 use crate::method::Method;
+use crate::nm::TwoOfFour;
+use crate::prune::Prune;
+use crate::tucker::Tucker;
 
 /// Every method, in the order reports list them.
-pub static METHODS: &[&dyn Method] = &[&Float16, &INT8_WEIGHT, &INT6, &INT5, &INT4, &INT3, &INT2, &Codebook];
+pub static METHODS: &[&dyn Method] = &[
+    &Int8,
+    &Float16,
+    &INT8_WEIGHT,
+    &INT6,
+    &INT5,
+    &INT4,
+    &INT3,
+    &INT2,
+    &Codebook,
+    &LowRank,
+    &Tucker,
+    &Prune,
+    &TwoOfFour,
+];
 
 /// The method of this name.
 pub fn find(name: &str) -> Option<&'static dyn Method> {

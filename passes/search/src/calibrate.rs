@@ -9,6 +9,9 @@ use std::sync::Arc;
 /// Tapped values held at once, in bytes.
 const TAPPED: usize = 48 << 20;
 
+/// Calibration samples looked at; more change the statistics little.
+const SAMPLES: usize = 256;
+
 /// One statistic and what feeds it; layers that read the same values in the same way share it.
 struct Stream {
     inputs: Vec<(ValueId, Extract)>,
@@ -27,6 +30,7 @@ pub fn calibrate(
 ) -> Result<Vec<Option<Arc<Stats>>>> {
     let (mut streams, of_layer) = plan(layers);
     let Some(&first) = which.first() else { return Ok(vec![None; layers.len()]) };
+    let which = spread(which, SAMPLES);
     let groups = tap_groups(graph, &streams, &samples.feeds(first)?);
     progress.stage("calibrate", which.len() * groups.len());
     for (phase, &i) in which.iter().enumerate() {
@@ -47,6 +51,12 @@ pub fn calibrate(
         })
         .collect();
     Ok(of_layer.into_iter().map(|s| s.and_then(|s| done[s].clone())).collect())
+}
+
+/// At most `most` of the samples, evenly spread.
+fn spread(which: &[usize], most: usize) -> Vec<usize> {
+    let n = which.len().min(most);
+    (0..n).map(|i| which[i * which.len() / n]).collect()
 }
 
 fn plan(layers: &[Layer]) -> (Vec<Stream>, Vec<Option<usize>>) {

@@ -123,7 +123,7 @@ impl<'a> Search<'a> {
                 continue;
             };
             let m = self.measure(&s)?;
-            let passed = m.drop <= drop * MARGIN;
+            let passed = m.within(drop * MARGIN, self.split.selection.len());
             self.trials.push(Trial { budget, bytes: s.bytes, predicted: s.error, measured: m, passed });
             self.progress.step();
             b.record(budget, passed);
@@ -136,7 +136,7 @@ impl<'a> Search<'a> {
         for _ in 0..5 {
             let Some(s) = least_bytes(&self.items, budget) else { break };
             let m = self.measure_on(&s, &reference, &self.split.held_back)?;
-            let met = m.drop <= drop && b.passed.is_some();
+            let met = m.within(drop, self.split.held_back.len()) && b.passed.is_some();
             let gap = s.gap(s.bytes as f64);
             closest = Some((s, m, gap));
             if met {
@@ -145,7 +145,7 @@ impl<'a> Search<'a> {
             budget *= 0.6;
         }
         let Some((s, m, gap)) = closest else { return self.unreachable() };
-        let met = m.drop <= drop;
+        let met = m.within(drop, self.split.held_back.len());
         self.conclude(s, Some(m), gap, met, size)
     }
 

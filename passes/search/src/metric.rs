@@ -56,6 +56,14 @@ pub struct Measured {
     pub distortion: f64,
 }
 
+impl Measured {
+    /// True when the expected drop is within `allowed` and what was counted does not contradict it: one sample of `n`
+    /// may count more.
+    pub fn within(&self, allowed: f64, n: usize) -> bool {
+        self.drop <= allowed && self.base - self.value <= allowed + 1.0 / n.max(1) as f64
+    }
+}
+
 /// Thresholds of masks.
 const THRESHOLDS: [f32; 2] = [0.3, 0.5];
 

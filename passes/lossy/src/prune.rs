@@ -1,0 +1,81 @@
+//! Pruned weights: a bit per weight says which are kept, the kept ones are integers.
+//!
+//! Removal is second-order with compensation (SparseGPT) when calibration data exist, else by magnitude. Zeros pay
+//! only because the file holds a bitmap and the kept values: 1 + (1 − s)·b bits a weight, decoded by Gather, CumSum
+//! and Mul. Products with 8- and 4-bit values are priced together.
+
+use crate::candidate::Candidate;
+use crate::factor::Order;
+use crate::gptq::{Rounded, nearest};
+use crate::layer::{Layer, Role};
+use crate::method::{Context, Method, Refusal};
+use crate::obs::{Pattern, Prune as Policy};
+use crate::quant::{Grid, grid};
+use crate::rounding::swept;
+use crate::sparse_form::sparse;
+use ir::Result;
+use ndarray::Array2;
+
+pub struct Prune;
+
+/// (share of zeros, bits of the kept values).
+const RECIPES: [(f32, u32); 7] = [(0.3, 4), (0.5, 8), (0.5, 4), (0.65, 4), (0.75, 8), (0.8, 4), (0.9, 4)];
+
+impl Method for Prune {
+    fn name(&self) -> &'static str {
+        "prune"
+    }
+
+    fn applies(&self, layer: &Layer, _stats: bool) -> Result<(), Refusal> {
+        if layer.role == Role::Constant {
+            return Err(Refusal::new("only weights of products are pruned"));
+        }
+        if !layer.view.len().is_multiple_of(4) || layer.view.cols < 8 {
+            return Err(Refusal::new("the bitmap needs rows of at least 8 in fours"));
+        }
+        Ok(())
+    }
+
+    fn candidates(&self, cx: &Context) -> Result<Vec<Candidate>> {
+        RECIPES.iter().map(|&(share, bits)| candidate(cx, share, bits)).collect()
+    }
+}
+
+fn candidate(cx: &Context, share: f32, bits: u32) -> Result<Candidate> {
+    let (rounded, g) = pruned(cx, Pattern::Unstructured(share), bits, Order::Activity);
+    let fragment = sparse(&cx.layer.weight, &cx.layer.view, &rounded.codes, &g)?;
+    let recipe = format!("prune {:.0}% int{bits}", share * 100.0);
+    Ok(cx.weight("prune", recipe, fragment, &rounded.values))
+}
+
+/// Weights zeroed by `pattern`, the others rounded to `bits` with one scale per row.
+pub fn pruned(cx: &Context, pattern: Pattern, bits: u32, order: Order) -> (Rounded, Grid) {
+    let g = grid(cx.matrix.view(), bits, cx.matrix.ncols(), None, false);
+    let policy = Policy { pattern, inner: Some(&g) };
+    let rounded = match cx.measure {
+        Some(s) => swept(cx.matrix, s, order, &policy),
+        None => nearest(by_magnitude(cx.matrix, pattern).view(), &policy),
+    };
+    (rounded, g)
+}
+
+fn by_magnitude(w: &Array2<f32>, pattern: Pattern) -> Array2<f32> {
+    let mut out = w.clone();
+    for mut row in out.rows_mut() {
+        let width = match pattern {
+            Pattern::Unstructured(_) => row.len(),
+            Pattern::NofM(_, m) => m,
+        };
+        for start in (0..row.len()).step_by(width.max(1)) {
+            let end = (start + width).min(row.len());
+            let gone = match pattern {
+                Pattern::Unstructured(share) => ((end - start) as f32 * share).round() as usize,
+                Pattern::NofM(n, _) => (end - start).saturating_sub(n),
+            };
+            let mut order: Vec<usize> = (start..end).collect();
+            order.sort_by(|&a, &b| row[a].abs().total_cmp(&row[b].abs()).then(a.cmp(&b)));
+            order.iter().take(gone).for_each(|&i| row[i] = 0.0);
+        }
+    }
+    out
+}

@@ -1,0 +1,221 @@
+//! A convolution as three: 1×1 into r₁ channels, the kernel from r₁ to r₂, 1×1 out (Tucker-2; Kim et al., arXiv
+//! 1511.06530).
+//!
+//! Factors start as the leading singular vectors of the two channel unfoldings (HOSVD) and are improved in turn
+//! (HOOI), which never raises the error. Stored as floats or as int8. Wins on wide k×k kernels.
+
+use crate::candidate::{Candidate, Replaces, graph_bytes};
+use crate::gptq::nearest;
+use crate::layer::{Layer, Role};
+use crate::method::{Context, Method, Refusal};
+use crate::quant::grid;
+use crate::replace::{NodeBuild, Stored, splits};
+use crate::spectrum::eigen;
+use crate::view::View;
+use ir::{Attrs, Graph, Result, ValueId};
+use ndarray::{Array2, Array3, s};
+
+pub struct Tucker;
+
+/// Shares of both channel counts that are kept.
+const SHARES: [f64; 5] = [0.25, 0.4, 0.55, 0.7, 0.85];
+const SWEEPS: usize = 3;
+
+/// `core ×₁ out ×₂ inp`: kernel (O × I × taps) ≈ Σ out·core·inpᵀ.
+pub struct Factors {
+    /// O × r₂, orthonormal columns.
+    pub out: Array2<f64>,
+    /// I × r₁, orthonormal columns.
+    pub inp: Array2<f64>,
+    /// r₂ × r₁ × taps.
+    pub core: Array3<f64>,
+}
+
+impl Factors {
+    /// Truncated HOSVD followed by `sweeps` of HOOI.
+    pub fn of(w: &Array3<f64>, r2: usize, r1: usize, sweeps: usize) -> Result<Factors> {
+        let mut out = leading(&unfold_out(w), r2)?;
+        let mut inp = leading(&unfold_inp(w), r1)?;
+        for _ in 0..sweeps {
+            out = leading(&unfold_out(&times_inp(w, &inp)), r2)?;
+            inp = leading(&unfold_inp(&times_out(w, &out)), r1)?;
+        }
+        let core = times_inp(&times_out(w, &out), &inp);
+        Ok(Factors { out, inp, core })
+    }
+
+    /// The kernel they stand for.
+    pub fn product(&self) -> Array3<f64> {
+        let up_out = times_out(&self.core, &self.out.t().to_owned());
+        times_inp(&up_out, &self.inp.t().to_owned())
+    }
+}
+
+/// Σ_o m[o, r]·w[o, ·, ·]
+fn times_out(w: &Array3<f64>, m: &Array2<f64>) -> Array3<f64> {
+    let (o, i, t) = w.dim();
+    let flat = w.to_shape((o, i * t)).map(|f| m.t().dot(&f)).unwrap_or_default();
+    flat.into_shape_with_order((m.ncols(), i, t)).unwrap_or_default()
+}
+
+/// Σ_i m[i, r]·w[·, i, ·]
+fn times_inp(w: &Array3<f64>, m: &Array2<f64>) -> Array3<f64> {
+    let (o, _, t) = w.dim();
+    let mut y = Array3::zeros((o, m.ncols(), t));
+    for k in 0..t {
+        y.slice_mut(s![.., .., k]).assign(&w.slice(s![.., .., k]).dot(m));
+    }
+    y
+}
+
+fn unfold_out(w: &Array3<f64>) -> Array2<f64> {
+    let (o, i, t) = w.dim();
+    w.to_shape((o, i * t)).map(|f| f.to_owned()).unwrap_or_default()
+}
+
+fn unfold_inp(w: &Array3<f64>) -> Array2<f64> {
+    let (o, i, t) = w.dim();
+    Array2::from_shape_fn((i, o * t), |(c, j)| w[[j / t, c, j % t]])
+}
+
+/// The first `r` left singular vectors.
+fn leading(m: &Array2<f64>, r: usize) -> Result<Array2<f64>> {
+    let (u, _) = eigen(&m.dot(&m.t()))?;
+    Ok(u.slice(s![.., ..r.min(u.ncols())]).to_owned())
+}
+
+impl Method for Tucker {
+    fn name(&self) -> &'static str {
+        "tucker"
+    }
+
+    fn applies(&self, layer: &Layer, _stats: bool) -> Result<(), Refusal> {
+        let taps: usize = layer.view.shape.iter().skip(2).product();
+        if layer.role != Role::Conv || !splits(layer) || taps < 2 {
+            return Err(Refusal::new("only ungrouped convolutions with a kernel above 1×1 have this form"));
+        }
+        if layer.view.shape[0].min(layer.view.shape[1]) < 8 {
+            return Err(Refusal::new("too few channels to factor"));
+        }
+        Ok(())
+    }
+
+    fn candidates(&self, cx: &Context) -> Result<Vec<Candidate>> {
+        let (o, i) = (cx.layer.view.shape[0], cx.layer.view.shape[1]);
+        let taps = cx.layer.view.cols / i.max(1);
+        let w = Array3::from_shape_fn((o, i, taps), |(a, b, c)| f64::from(cx.matrix[[a, b * taps + c]]));
+        let mut found = Vec::new();
+        for share in SHARES {
+            let rank = |n: usize| ((n as f64 * share).round() as usize).clamp(1, n);
+            let f = Factors::of(&w, rank(o), rank(i), SWEEPS)?;
+            found.extend(candidate(cx, &f, false)?);
+            found.extend(candidate(cx, &f, true)?);
+        }
+        Ok(found)
+    }
+}
+
+fn candidate(cx: &Context, f: &Factors, int8: bool) -> Result<Option<Candidate>> {
+    let Some(mut n) = NodeBuild::new(cx)? else { return Ok(None) };
+    let (r2, r1, taps) = f.core.dim();
+    let single = |m: &Array2<f64>| m.mapv(|v| v as f32);
+    let inp = single(&f.inp.t().to_owned());
+    let core = Array2::from_shape_fn((r2, r1 * taps), |(a, b)| f.core[[a, b / taps, b % taps]] as f32);
+    let out = single(&f.out);
+    let (inp_id, inp) = emit(&mut n, "i", &pointwise(cx, r1, f.inp.nrows()), inp, int8)?;
+    let mut shape = cx.layer.view.shape.clone();
+    (shape[0], shape[1]) = (r2, r1);
+    let (core_id, core) = emit(&mut n, "c", &View::leading(&shape, 1), core, int8)?;
+    let (out_id, out) = emit(&mut n, "o", &pointwise(cx, f.out.nrows(), r2), out, int8)?;
+    let fragment = chain(cx, n, inp_id, core_id, out_id)?;
+    let stored = Factors {
+        out: out.mapv(f64::from),
+        inp: inp.t().mapv(f64::from),
+        core: Array3::from_shape_fn((r2, r1, taps), |(a, b, c)| f64::from(core[[a, b * taps + c]])),
+    };
+    let product = stored.product();
+    let decoded =
+        Array2::from_shape_fn(cx.matrix.raw_dim(), |(a, b)| product[[a, b / taps, b % taps]] as f32);
+    let delta = cx.matrix - &decoded;
+    let error = match cx.stats {
+        Some(s) => s.error(&delta),
+        None => delta.iter().map(|&d| f64::from(d).powi(2)).sum(),
+    };
+    let form = if int8 { " int8" } else { "" };
+    Ok(Some(Candidate {
+        method: "tucker",
+        recipe: format!("tucker {r1}×{r2}{form}"),
+        replaces: Replaces::Node,
+        bytes: graph_bytes(&fragment),
+        fragment,
+        bias: None,
+        error,
+    }))
+}
+
+/// Emits one factor and returns what it decodes to.
+fn emit(
+    n: &mut NodeBuild,
+    what: &str,
+    view: &View,
+    m: Array2<f32>,
+    int8: bool,
+) -> Result<(ValueId, Array2<f32>)> {
+    if !int8 {
+        return Ok((Stored::Float(&m).emit(&mut n.b, what, view)?, m));
+    }
+    let g = grid(m.view(), 8, m.ncols(), None, false);
+    let r = nearest(m.view(), &g);
+    Ok((Stored::Integers(&r, &g).emit(&mut n.b, what, view)?, r.values))
+}
+
+fn pointwise(cx: &Context, rows: usize, cols: usize) -> View {
+    let mut shape = vec![1; cx.layer.view.shape.len()];
+    (shape[0], shape[1]) = (rows, cols);
+    View::leading(&shape, 1)
+}
+
+fn chain(cx: &Context, mut n: NodeBuild, inp: ValueId, core: ValueId, out: ValueId) -> Result<Graph> {
+    let node = cx.graph.node(cx.layer.node)?;
+    let a = n.b.op("Conv", "h1", Attrs::new(), &[n.x, inp])?;
+    let b = n.b.op("Conv", "h2", node.attrs.clone(), &[a, core])?;
+    let inputs: Vec<ValueId> = [b, out].into_iter().chain(n.bias).collect();
+    let y = n.b.op("Conv", "y", Attrs::new(), &inputs)?;
+    n.b.finish(&[y])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::matrix;
+
+    fn kernel(o: usize, i: usize, t: usize) -> Array3<f64> {
+        let m = matrix(o, i * t, 3);
+        Array3::from_shape_fn((o, i, t), |(a, b, c)| f64::from(m[[a, b * t + c]]))
+    }
+
+    fn error(w: &Array3<f64>, f: &Factors) -> f64 {
+        (w - &f.product()).iter().map(|d| d * d).sum()
+    }
+
+    #[test]
+    fn full_rank_is_exact_and_hooi_never_worsens() {
+        let w = kernel(10, 8, 9);
+        assert!(error(&w, &Factors::of(&w, 10, 8, 0).unwrap()) < 1e-18);
+        let errors: Vec<f64> = (0..4).map(|n| error(&w, &Factors::of(&w, 5, 3, n).unwrap())).collect();
+        assert!(errors.windows(2).all(|e| e[1] <= e[0] + 1e-9), "{errors:?}");
+        assert!(errors[3] < errors[0]);
+    }
+
+    #[test]
+    fn a_kernel_of_low_rank_is_found_exactly() {
+        let f = Factors {
+            out: kernel(12, 3, 1).index_axis(ndarray::Axis(2), 0).to_owned(),
+            inp: kernel(9, 2, 1).index_axis(ndarray::Axis(2), 0).to_owned(),
+            core: kernel(3, 2, 9),
+        };
+        let w = f.product();
+        let power: f64 = w.iter().map(|v| v * v).sum();
+        assert!(error(&w, &Factors::of(&w, 3, 2, 1).unwrap()) < 1e-10 * power);
+    }
+}
