@@ -88,7 +88,7 @@ fn eval_center(cx: &EvalCx) -> Result<Vec<Value>> {
     }
     let mut shape: Shape = x.shape().into();
     axes.iter().zip(&target).for_each(|(&a, &n)| shape[a] = n);
-    if budget::elements(&shape)? == 0 {
+    if x.is_empty() || budget::elements(&shape)? == 0 {
         return Ok(one(Tensor::zeros(x.dtype(), &shape)?));
     }
     budget::bytes(x.dtype(), &shape)?;

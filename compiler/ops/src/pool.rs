@@ -160,8 +160,8 @@ pub fn window_counts(g: &PoolGeometry, include_pads: bool) -> Result<Vec<usize>>
         let (skip, end) =
             if include_pads { (0, w.input + w.pad_begin + w.pad_end) } else { (w.pad_begin, w.input) };
         let wide = Window { pad_begin: skip, input: end, ..*w };
-        let mut along = budget::filled(w.output, 0usize)?;
-        wide.live_taps().for_each(|tap| wide.valid(tap).for_each(|o| along[o] += 1));
+        let mut along = budget::vec(w.output)?;
+        along.extend((0..w.output).map(|o| wide.taps_at(o).len()));
         budget::check(counts.len().saturating_mul(along.len()).saturating_mul(size_of::<usize>()))?;
         counts = counts.iter().flat_map(|c| along.iter().map(move |a| c * a)).collect();
     }

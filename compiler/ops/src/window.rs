@@ -39,6 +39,16 @@ impl Window {
         };
         first..past.max(first)
     }
+    /// Taps of window `out` that fall inside the input.
+    pub fn taps_at(&self, out: usize) -> Range<usize> {
+        let at = out * self.stride;
+        let first = self.pad_begin.saturating_sub(at).div_ceil(self.dilation);
+        let past = match (self.input + self.pad_begin).checked_sub(at + 1) {
+            Some(room) if self.input > 0 => room / self.dilation + 1,
+            _ => 0,
+        };
+        first..past.min(self.kernel).max(first)
+    }
     /// Taps that fall inside the input for some window: far fewer than `kernel` where most of it is over padding.
     pub fn live_taps(&self) -> Range<usize> {
         if self.input == 0 || self.output == 0 {
@@ -315,6 +325,12 @@ mod tests {
                         tap = tap * w.kernel + t[i];
                     }
                     if inside { want.insert((tap, flat, input)); }
+                }
+            }
+            for w in &windows {
+                for o in 0..w.output {
+                    let inside: Vec<usize> = (0..w.kernel).filter(|&t| w.source(o, t).is_some()).collect();
+                    prop_assert_eq!(w.taps_at(o).collect::<Vec<_>>(), inside);
                 }
             }
             prop_assert_eq!(seen, want);
