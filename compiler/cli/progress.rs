@@ -39,3 +39,12 @@ impl Progress {
         self.bar.lock().unwrap_or_else(|e| e.into_inner()).finish_and_clear();
     }
 }
+
+impl search::Progress for Progress {
+    fn stage(&self, name: &str, steps: usize) {
+        Progress::stage(self, name, steps as u64);
+    }
+    fn step(&self) {
+        self.advance(1);
+    }
+}

@@ -1,0 +1,92 @@
+//! `compress bench`: latency, load time, peak memory; per group with `--profile`.
+
+use crate::args::BenchArgs;
+use crate::exit::Result;
+use crate::report::table::Table;
+use crate::{feeds, limits, model};
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+/// Timed runs continue for this long.
+const BUDGET: Duration = Duration::from_millis(1500);
+const MIN_RUNS: usize = 10;
+
+pub fn run(args: BenchArgs) -> Result {
+    limits::set(&args.model, None)?;
+    let shapes = feeds::parse_shapes(&args.shape)?;
+    let start = Instant::now();
+    let opened = model::open(&args.model)?;
+    let session = runtime::Session::from_graph(&opened.graph, args.threads.max(1))?;
+    let load = start.elapsed();
+    let inputs = match &args.inputs {
+        Some(p) => super::run::read_inputs(&opened.graph, p)?,
+        None => feeds::random(&opened.graph, &shapes, 0)?,
+    };
+    let start = Instant::now();
+    session.run(&inputs)?;
+    let first = start.elapsed();
+    for _ in 0..3 {
+        session.run(&inputs)?;
+    }
+    let mut times = Vec::new();
+    let start = Instant::now();
+    while times.len() < MIN_RUNS || start.elapsed() < BUDGET {
+        let t = Instant::now();
+        session.run(&inputs)?;
+        times.push(t.elapsed().as_secs_f64() * 1e3);
+    }
+    times.sort_by(f64::total_cmp);
+    let at = |p: f64| times[((times.len() - 1) as f64 * p) as usize];
+    let ms = |d: Duration| d.as_secs_f64() * 1e3;
+    let mut result = json!({
+        "median_ms": at(0.5), "p10_ms": at(0.1), "p90_ms": at(0.9), "runs": times.len(),
+        "load_ms": ms(load), "first_run_ms": ms(first), "peak_rss_mb": peak_rss_mb(), "threads": args.threads,
+    });
+    let profile = if args.profile { Some(session.profile(&inputs)?) } else { None };
+    if args.json {
+        if let Some(p) = &profile {
+            let rows: Vec<_> = p
+                .steps
+                .iter()
+                .map(|s| {
+                    json!({"name": s.name, "kind": s.kind, "us": s.ns / 1e3, "share": s.share,
+                           "flops": s.flops, "bytes": s.bytes, "roof": s.roof})
+                })
+                .collect();
+            result["profile"] = json!(rows);
+            result["roof"] = json!({"gflops": p.peak_gflops, "gbytes_per_s": p.peak_gbytes});
+        }
+        println!("{result:#}");
+        return Ok(());
+    }
+    println!(
+        "{}: median {:.3} ms  p10 {:.3}  p90 {:.3}  ({} runs, {} thread{})",
+        args.model.display(),
+        at(0.5),
+        at(0.1),
+        at(0.9),
+        times.len(),
+        args.threads,
+        if args.threads == 1 { "" } else { "s" }
+    );
+    println!("load {:.1} ms  first run {:.1} ms  peak memory {:.1} MB", ms(load), ms(first), peak_rss_mb());
+    if let Some(p) = profile {
+        println!("measured roof: {:.0} GFLOP/s, {:.0} GB/s", p.peak_gflops, p.peak_gbytes);
+        let mut table = Table::new(&["group", "kind", "µs", "share", "of roof"]);
+        for s in &p.steps {
+            let share = format!("{:.1}%", s.share * 100.0);
+            let roof = s.roof.map_or("-".into(), |r| format!("{:.0}%", r * 100.0));
+            table.row(&[&s.name, &s.kind, &format!("{:.1}", s.ns / 1e3), &share, &roof]);
+        }
+        print!("{table}");
+    }
+    Ok(())
+}
+
+/// Largest resident size of this process so far, in MB.
+fn peak_rss_mb() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|l| l.starts_with("VmHWM:"));
+    let kb = line.and_then(|l| l.split_whitespace().nth(1)).and_then(|s| s.parse::<f64>().ok());
+    kb.map_or(f64::NAN, |k| k / 1024.0)
+}

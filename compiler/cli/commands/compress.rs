@@ -1,0 +1,250 @@
+//! `compress MODEL`: the main job.
+
+use crate::args::CompressArgs;
+use crate::exit::{Failure, Result};
+use crate::progress::Progress;
+use crate::report::{self, Facts};
+use crate::{engine, files, limits, model};
+use ir::{Evaluate, Feeds, Graph, Value};
+use search::{Goal, Options, Override, Status};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Samples on which the written file must give what the search measured.
+const SELF_CHECK: usize = 3;
+
+pub fn run(args: CompressArgs) -> Result {
+    let path = args.model.clone().ok_or_else(|| Failure::usage("no model given; see compress --help"))?;
+    let output = args.output.clone().unwrap_or_else(|| default_output(&path));
+    let reports = Reports::beside(&output);
+    limits::set(&path, args.max_memory.as_deref())?;
+    let file_bytes = std::fs::metadata(&path).map_err(|e| Failure::bad(format!("{}: {e}", path.display())))?.len();
+    let options = options(&args, file_bytes)?;
+    if !args.dry_run {
+        for target in [&output, &reports.html, &reports.json] {
+            files::check_target(target, Some(&path), args.force)?;
+        }
+    }
+    let started = Instant::now();
+    let opened = model::open(&path)?;
+    let (graph, trace) = exact::optimize(&opened.graph, exact::Options::PORTABLE)?;
+    let samples = args.data.as_ref().map(|d| data::Samples::open(d, &graph)).transpose()?;
+    let adapter = samples.as_ref().map(|s| Adapter { samples: s, graph: &graph });
+    let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
+    let evaluate = engine::engine(threads, false);
+    let progress = Progress::new(args.quiet || args.json);
+    let outcome = search::compress(
+        &graph,
+        adapter.as_ref().map(|a| a as &dyn search::Samples),
+        &options,
+        evaluate.as_ref(),
+        &model::size,
+        &progress,
+    )?;
+    progress.finish();
+    let decision = &outcome.decision;
+    let mut facts = Facts {
+        model: path.clone(),
+        output: output.clone(),
+        input_hash: model::hash(&path)?,
+        input_bytes: opened.file_bytes,
+        output_bytes: 0,
+        nodes: (trace.nodes_before, trace.nodes_after),
+        rules: trace.fired.iter().map(|(k, v)| (k.to_string(), *v)).collect(),
+        seconds: 0.0,
+        had_data: samples.is_some(),
+        goal: goal_text(&args),
+        seed: args.seed,
+    };
+    if matches!(decision.status, Status::NotReached | Status::NothingGained) {
+        return Err(Failure::no_gain(report::terminal::refusal(&facts, decision)));
+    }
+    let recipe = recipe(&args, decision);
+    let properties = [("compress.recipe", recipe), ("compress.input_blake3", facts.input_hash.clone())];
+    if args.dry_run {
+        facts.output_bytes = model::size(&outcome.graph)?;
+        facts.seconds = started.elapsed().as_secs_f64();
+        return show(&args, &facts, decision);
+    }
+    let pending = model::write(&outcome.graph, &output, &properties)?;
+    facts.output_bytes = std::fs::metadata(pending.path()).map_or(0, |m| m.len());
+    if facts.output_bytes >= facts.input_bytes {
+        let why = format!(
+            "nothing gained: the best file would have {} bytes, the input has {}; no file written",
+            facts.output_bytes, facts.input_bytes
+        );
+        return Err(Failure::no_gain(why));
+    }
+    self_check(pending.path(), &outcome.graph, adapter.as_ref(), evaluate.as_ref())?;
+    facts.seconds = started.elapsed().as_secs_f64();
+    let html = files::Pending::write(&reports.html, |w| report::html::write(w, &facts, decision))?;
+    let json = files::Pending::write(&reports.json, |w| report::json::write(w, &facts, decision))?;
+    pending.commit()?;
+    html.commit()?;
+    json.commit()?;
+    show(&args, &facts, decision)
+}
+
+fn show(args: &CompressArgs, facts: &Facts, decision: &search::Decision) -> Result {
+    if args.json {
+        println!("{:#}", report::json::value(facts, decision));
+    } else if !args.quiet {
+        print!("{}", report::terminal::text(facts, decision, args.dry_run));
+    }
+    Ok(())
+}
+
+/// `model.onnx` becomes `model.compressed.onnx` in the current folder.
+fn default_output(model: &Path) -> PathBuf {
+    let stem = model.file_stem().map_or_else(|| OsString::from("model"), OsString::from);
+    let mut name = stem;
+    name.push(".compressed.onnx");
+    PathBuf::from(name)
+}
+
+struct Reports {
+    html: PathBuf,
+    json: PathBuf,
+}
+
+impl Reports {
+    fn beside(output: &Path) -> Reports {
+        let base = output.with_extension("");
+        let with = |suffix: &str| {
+            let mut s = base.clone().into_os_string();
+            s.push(suffix);
+            PathBuf::from(s)
+        };
+        Reports { html: with(".report.html"), json: with(".report.json") }
+    }
+}
+
+fn options(args: &CompressArgs, file_bytes: u64) -> Result<Options> {
+    let mut o = Options::new(goal(args, file_bytes)?);
+    let usage = |e: ir::Error| Failure::usage(e.to_string());
+    if let Some(list) = &args.methods {
+        o.methods = search::select(&list.join(",")).map_err(usage)?;
+    }
+    o.overrides = args.layer.iter().map(|l| Override::parse(l)).collect::<ir::Result<_>>().map_err(usage)?;
+    Ok(o)
+}
+
+fn goal(args: &CompressArgs, file_bytes: u64) -> Result<Goal> {
+    if let Some(s) = &args.target_size {
+        let bytes = match s.trim().strip_suffix('%') {
+            Some(p) => p.trim().parse::<f64>().ok().filter(|p| (0.0..=100.0).contains(p)).map(|p| (file_bytes as f64 * p / 100.0) as u64),
+            None => limits::parse_bytes(s),
+        };
+        return bytes.map(Goal::TargetBytes).ok_or_else(|| Failure::usage(format!("--target-size '{s}' is not 25% or 5MB")));
+    }
+    if let Some(r) = args.target_ratio {
+        if !(r.is_finite() && r >= 1.0) {
+            return Err(Failure::usage(format!("--target-ratio {r} must be at least 1")));
+        }
+        return Ok(Goal::TargetBytes((file_bytes as f64 / r) as u64));
+    }
+    let text = args.max_drop.as_deref().unwrap_or("1%");
+    parse_drop(text).map(Goal::MaxDrop).ok_or_else(|| Failure::usage(format!("--max-drop '{text}' is not 1%, 0.5pt or 0.01")))
+}
+
+/// `1%`, `0.5pt` and `0.01` as a fraction.
+fn parse_drop(s: &str) -> Option<f64> {
+    let s = s.trim();
+    let (number, scale) = match (s.strip_suffix('%'), s.strip_suffix("pt")) {
+        (Some(n), _) | (_, Some(n)) => (n, 0.01),
+        _ => (s, 1.0),
+    };
+    number.trim().parse::<f64>().ok().map(|x| x * scale).filter(|x| (0.0..=1.0).contains(x))
+}
+
+fn goal_text(args: &CompressArgs) -> String {
+    match (&args.target_size, args.target_ratio) {
+        (Some(s), _) => format!("target size {s}"),
+        (_, Some(r)) => format!("target ratio {r}"),
+        _ => format!("max drop {}", args.max_drop.as_deref().unwrap_or("1%")),
+    }
+}
+
+/// What repeats this run: goal and one line per layer.
+fn recipe(args: &CompressArgs, d: &search::Decision) -> String {
+    let layers: Vec<String> = d.layers.iter().map(|l| format!("{}={}", l.layer, l.recipe)).collect();
+    format!("compress {}; {}; seed {}; {}", env!("CARGO_PKG_VERSION"), goal_text(args), args.seed, layers.join(", "))
+}
+
+struct Adapter<'a> {
+    samples: &'a data::Samples,
+    graph: &'a Graph,
+}
+
+impl search::Samples for Adapter<'_> {
+    fn len(&self) -> usize {
+        self.samples.len()
+    }
+    fn feeds(&self, i: usize) -> ir::Result<Feeds> {
+        self.samples.feeds(i, self.graph)
+    }
+    fn label(&self, i: usize) -> Option<i64> {
+        self.samples.labels()?.get(i).copied()
+    }
+}
+
+/// Reads the written file back and compares it with the graph it came from.
+fn self_check(file: &Path, graph: &Graph, samples: Option<&Adapter>, evaluate: &dyn Evaluate) -> Result {
+    let wrong = |why: String| Failure::self_check(format!("self-check of the written file failed: {why}; no file written"));
+    let back = onnx::open(file, &ops::Standard).map_err(|e| wrong(e.to_string()))?.graph;
+    let Some(samples) = samples else { return Ok(()) };
+    for i in 0..search::Samples::len(samples).min(SELF_CHECK) {
+        let feeds = search::Samples::feeds(samples, i)?;
+        let a = evaluate.run(graph, &feeds, &[]).map_err(|e| wrong(e.to_string()))?;
+        let b = evaluate.run(&back, &feeds, &[]).map_err(|e| wrong(e.to_string()))?;
+        for (o, (x, y)) in graph.outputs().iter().zip(a.outputs.iter().zip(&b.outputs)) {
+            let distance = distance(x, y)?;
+            if distance > 1e-3 {
+                return Err(wrong(format!("output '{}' differs by {distance:.2e} on sample {i}", o.name)));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Relative distance of two values; infinite when types differ.
+fn distance(x: &Value, y: &Value) -> Result<f64> {
+    let (Value::Tensor(x), Value::Tensor(y)) = (x, y) else { return Ok(if x == y { 0.0 } else { f64::INFINITY }) };
+    if x.shape() != y.shape() || x.dtype() != y.dtype() {
+        return Ok(f64::INFINITY);
+    }
+    if x.dtype() == ir::DType::String {
+        return Ok(if x == y { 0.0 } else { f64::INFINITY });
+    }
+    let (mut noise, mut signal) = (0.0, 0.0);
+    for (p, q) in x.to_f64s()?.into_iter().zip(y.to_f64s()?) {
+        if p.is_finite() && q.is_finite() {
+            noise += (p - q) * (p - q);
+            signal += p * p;
+        } else if p.is_nan() != q.is_nan() || (p.is_infinite() && p != q) {
+            return Ok(f64::INFINITY);
+        }
+    }
+    Ok(if noise == 0.0 { 0.0 } else { (noise / f64::max(signal, f64::MIN_POSITIVE)).sqrt() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drops() {
+        assert_eq!(parse_drop("1%"), Some(0.01));
+        assert_eq!(parse_drop("0.5pt"), Some(0.005));
+        assert_eq!(parse_drop("0.01"), Some(0.01));
+        assert_eq!(parse_drop("-1%"), None);
+        assert_eq!(parse_drop("x"), None);
+    }
+
+    #[test]
+    fn default_names() {
+        assert_eq!(default_output(Path::new("a/b/model.onnx")), Path::new("model.compressed.onnx"));
+        assert_eq!(Reports::beside(Path::new("out/m.onnx")).html, Path::new("out/m.report.html"));
+    }
+}

@@ -1,0 +1,34 @@
+//! The report as JSON with stable keys.
+
+use super::Facts;
+use search::Decision;
+use serde_json::{Value, json};
+use std::io::Write;
+
+/// Version of the keys.
+const SCHEMA: u32 = 1;
+
+pub fn value(f: &Facts, d: &Decision) -> Value {
+    json!({
+        "schema": SCHEMA,
+        "tool": format!("compress {}", env!("CARGO_PKG_VERSION")),
+        "goal": f.goal,
+        "verdict": d.status,
+        "input": {"path": f.model, "bytes": f.input_bytes, "blake3": f.input_hash, "nodes": f.nodes.0},
+        "output": {"path": f.output, "bytes": f.output_bytes, "nodes_after_exact_rewrites": f.nodes.1,
+                   "ratio": f.input_bytes as f64 / f.output_bytes.max(1) as f64},
+        "metric": {"name": d.metric.map(|m| m.name()), "selection": d.selection, "held_back": d.held_back,
+                   "samples": {"calibration": d.samples[0], "selection": d.samples[1], "held_back": d.samples[2]}},
+        "predicted_distortion": d.predicted,
+        "optimality_gap": d.gap,
+        "layers": d.layers,
+        "trials": d.trials,
+        "exact_rules": f.rules.iter().map(|(n, k)| json!({"rule": n, "fired": k})).collect::<Vec<_>>(),
+        "notes": d.notes,
+        "repro": {"seed": f.seed, "seconds": f.seconds},
+    })
+}
+
+pub fn write(w: &mut impl Write, f: &Facts, d: &Decision) -> std::io::Result<()> {
+    writeln!(w, "{:#}", value(f, d))
+}
