@@ -11,7 +11,14 @@ pub fn parse_shapes(options: &[String]) -> Result<BTreeMap<String, Vec<usize>>> 
         .iter()
         .map(|s| {
             let (name, dims) = s.rsplit_once('=').ok_or_else(|| bad(s))?;
-            let dims = if dims.is_empty() { vec![] } else { dims.split(['x', ',']).map(|d| d.trim().parse()).collect::<std::result::Result<Vec<usize>, _>>().map_err(|_| bad(s))? };
+            let dims = if dims.is_empty() {
+                vec![]
+            } else {
+                dims.split(['x', ','])
+                    .map(|d| d.trim().parse())
+                    .collect::<std::result::Result<Vec<usize>, _>>()
+                    .map_err(|_| bad(s))?
+            };
             Ok((name.to_string(), dims))
         })
         .collect()
@@ -19,8 +26,13 @@ pub fn parse_shapes(options: &[String]) -> Result<BTreeMap<String, Vec<usize>>> 
 
 /// Values for every input: floats standard normal, integers 0 or 1, open dims 1 unless `shapes` says otherwise.
 pub fn random(graph: &Graph, shapes: &BTreeMap<String, Vec<usize>>, seed: u64) -> Result<Feeds> {
-    if let Some(name) = shapes.keys().find(|n| !graph.inputs().iter().any(|&v| graph.value_name(v) == n.as_str())) {
-        return Err(Failure::usage(format!("--shape: the model has no input '{name}'; it takes {}", graph.input_summary())));
+    if let Some(name) =
+        shapes.keys().find(|n| !graph.inputs().iter().any(|&v| graph.value_name(v) == n.as_str()))
+    {
+        return Err(Failure::usage(format!(
+            "--shape: the model has no input '{name}'; it takes {}",
+            graph.input_summary()
+        )));
     }
     let mut rng = Rng(seed ^ 0x9e37_79b9_7f4a_7c15);
     let mut feeds = Feeds::new();
@@ -33,7 +45,11 @@ pub fn random(graph: &Graph, shapes: &BTreeMap<String, Vec<usize>>, seed: u64) -
         let shape = match (shapes.get(name), declared) {
             (Some(s), _) => s.clone(),
             (None, Some(d)) => d.iter().map(|d| if let Dim::Known(n) = d { *n } else { 1 }).collect(),
-            (None, None) => return Err(Failure::usage(format!("input '{name}' has no declared rank; give --shape {name}=..."))),
+            (None, None) => {
+                return Err(Failure::usage(format!(
+                    "input '{name}' has no declared rank; give --shape {name}=..."
+                )));
+            }
         };
         feeds.insert(name.to_string(), Value::Tensor(random_tensor(dtype, &shape, &mut rng)?));
     }

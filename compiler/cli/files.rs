@@ -27,9 +27,13 @@ pub fn check_target(target: &Path, input: Option<&Path>, force: bool) -> Result 
     }
     match fs::symlink_metadata(target) {
         Err(_) => {}
-        Ok(m) if m.is_dir() => return Err(Failure::usage(format!("{shown} is a directory; name a file with -o"))),
+        Ok(m) if m.is_dir() => {
+            return Err(Failure::usage(format!("{shown} is a directory; name a file with -o")));
+        }
         Ok(_) if !fs::metadata(target).is_ok_and(|m| m.is_file()) => {
-            return Err(Failure::usage(format!("{shown} is not a regular file; choose another output with -o")));
+            return Err(Failure::usage(format!(
+                "{shown} is not a regular file; choose another output with -o"
+            )));
         }
         Ok(_) if !force => {
             return Err(Failure::usage(format!("{shown} exists already; --force overwrites it")));
@@ -59,7 +63,10 @@ pub struct Pending {
 
 impl Pending {
     /// Writes `target`'s temporary file through `fill`.
-    pub fn write(target: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>) -> Result<Pending> {
+    pub fn write(
+        target: &Path,
+        fill: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>,
+    ) -> Result<Pending> {
         let name = target.file_name().ok_or_else(|| Failure::usage("the output has no file name"))?;
         let mut hidden = std::ffi::OsString::from(".");
         hidden.push(name);
@@ -68,7 +75,8 @@ impl Pending {
         let failed = |e: std::io::Error| Failure::bad(format!("cannot write {}: {e}", target.display()));
         PENDING.lock().unwrap_or_else(|e| e.into_inner()).insert(temporary.clone());
         let pending = Pending { target: target.to_path_buf(), temporary, committed: false };
-        let file = OpenOptions::new().write(true).create_new(true).open(&pending.temporary).map_err(failed)?;
+        let file =
+            OpenOptions::new().write(true).create_new(true).open(&pending.temporary).map_err(failed)?;
         let mut w = BufWriter::with_capacity(1 << 20, file);
         fill(&mut w).and_then(|()| w.flush()).map_err(failed)?;
         w.into_inner().map_err(|e| failed(e.into_error()))?.sync_all().map_err(failed)?;

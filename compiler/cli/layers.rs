@@ -25,7 +25,11 @@ pub fn rows(graph: &Graph) -> Vec<LayerRow> {
         let Some(n) = graph.get(id) else { continue };
         rows.push(row(graph, id, n, &mut seen));
         for body in n.attrs.graphs() {
-            rows.extend(self::rows(body).into_iter().map(|r| LayerRow { name: format!("{}/{}", n.name, r.name), ..r }));
+            rows.extend(
+                self::rows(body)
+                    .into_iter()
+                    .map(|r| LayerRow { name: format!("{}/{}", n.name, r.name), ..r }),
+            );
         }
     }
     rows
@@ -69,7 +73,9 @@ fn macs(graph: &Graph, n: &Node) -> Option<u64> {
             Some(out()? * w.iter().skip(1).map(|&d| d as u64).product::<u64>())
         }
         "QLinearConv" => Some(out()? * dims(3)?.iter().skip(1).map(|&d| d as u64).product::<u64>()),
-        "ConvTranspose" => Some(elements(ty(0)?)? * dims(1)?.iter().skip(1).map(|&d| d as u64).product::<u64>()),
+        "ConvTranspose" => {
+            Some(elements(ty(0)?)? * dims(1)?.iter().skip(1).map(|&d| d as u64).product::<u64>())
+        }
         "MatMul" | "MatMulInteger" | "FusedMatMul" => {
             Some(out()? * ty(0)?.shape()?.last()?.known().unwrap_or(1) as u64)
         }
@@ -79,7 +85,8 @@ fn macs(graph: &Graph, n: &Node) -> Option<u64> {
             Some(out()? * k.known().unwrap_or(1) as u64)
         }
         "LSTM" | "GRU" | "RNN" => {
-            let steps = ty(0)?.shape()?.iter().take(2).map(|d| d.known().unwrap_or(1) as u64).product::<u64>();
+            let steps =
+                ty(0)?.shape()?.iter().take(2).map(|d| d.known().unwrap_or(1) as u64).product::<u64>();
             Some(steps * (elements(ty(1)?)? + elements(ty(2)?)?))
         }
         _ => Some(0),

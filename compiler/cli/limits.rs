@@ -13,7 +13,8 @@ pub fn set(model: &Path, max_memory: Option<&str>) -> Result {
     let file = folder_bytes(model);
     let (tensor, total) = match max_memory {
         Some(s) => {
-            let n = parse_bytes(s).ok_or_else(|| Failure::usage(format!("--max-memory '{s}' is not a size such as 2G")))?;
+            let n = parse_bytes(s)
+                .ok_or_else(|| Failure::usage(format!("--max-memory '{s}' is not a size such as 2G")))?;
             (n, n)
         }
         None => (BASE_TENSOR.saturating_add(file), BASE_TOTAL.saturating_add(file.saturating_mul(8))),
@@ -27,14 +28,17 @@ pub fn set(model: &Path, max_memory: Option<&str>) -> Result {
 fn folder_bytes(model: &Path) -> u64 {
     let own = std::fs::metadata(model).map_or(0, |m| m.len());
     let stem = model.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-    let beside = model.parent().and_then(|d| std::fs::read_dir(if d.as_os_str().is_empty() { Path::new(".") } else { d }).ok());
+    let beside = model
+        .parent()
+        .and_then(|d| std::fs::read_dir(if d.as_os_str().is_empty() { Path::new(".") } else { d }).ok());
     let data: u64 = beside
         .into_iter()
         .flatten()
         .flatten()
         .filter(|e| {
             let name = e.file_name().to_string_lossy().into_owned();
-            name.starts_with(&stem) && (name.ends_with(".data") || name.ends_with("_data") || name.ends_with(".bin"))
+            name.starts_with(&stem)
+                && (name.ends_with(".data") || name.ends_with("_data") || name.ends_with(".bin"))
         })
         .filter_map(|e| e.metadata().ok())
         .map(|m| m.len())
@@ -61,7 +65,7 @@ pub fn parse_bytes(s: &str) -> Option<u64> {
         _ => return None,
     };
     let n = number.parse::<f64>().ok()? * base.powi(power);
-    (n.is_finite() && n >= 0.0 && n < 1e18).then_some(n as u64)
+    (0.0..1e18).contains(&n).then_some(n as u64)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use crate::exit::{Failure, Result};
 use crate::files::Pending;
-use ir::{Graph, Tensor};
+use ir::Graph;
 use std::path::Path;
 
 /// A model read completely.
@@ -85,10 +85,4 @@ pub fn hash(path: &Path) -> Result<String> {
     let mut f = std::fs::File::open(path).map_err(|e| Failure::bad(format!("{}: {e}", path.display())))?;
     std::io::copy(&mut f, &mut h).map_err(|e| Failure::bad(format!("{}: {e}", path.display())))?;
     Ok(h.finalize().to_hex().to_string())
-}
-
-/// Bytes of all initializers, subgraphs included.
-pub fn weight_bytes(g: &Graph) -> u64 {
-    let own: u64 = g.initializers().map(|(_, t): (_, &Tensor)| t.stored_bytes() as u64).sum();
-    own + g.nodes().flat_map(|(_, n)| n.attrs.graphs()).map(weight_bytes).sum::<u64>()
 }

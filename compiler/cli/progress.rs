@@ -12,7 +12,10 @@ pub struct Progress {
 
 impl Progress {
     pub fn new(quiet: bool) -> Progress {
-        Progress { visible: !quiet && std::io::stderr().is_terminal(), bar: Mutex::new(ProgressBar::hidden()) }
+        Progress {
+            visible: !quiet && std::io::stderr().is_terminal(),
+            bar: Mutex::new(ProgressBar::hidden()),
+        }
     }
 
     /// Starts a stage of `total` steps, or one of unknown length when `total` is 0.
@@ -21,7 +24,11 @@ impl Progress {
             return;
         }
         let bar = ProgressBar::with_draw_target((total > 0).then_some(total), ProgressDrawTarget::stderr());
-        let template = if total > 0 { "{msg:28} {bar:30} {pos}/{len} ETA {eta}" } else { "{msg:28} {spinner} {elapsed}" };
+        let template = if total > 0 {
+            "{msg:28} {bar:30} {pos}/{len} ETA {eta}"
+        } else {
+            "{msg:28} {spinner} {elapsed}"
+        };
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }

@@ -20,7 +20,6 @@ pub struct Facts {
     /// Firings by exact rule.
     pub rules: Vec<(String, usize)>,
     pub seconds: f64,
-    pub had_data: bool,
     pub goal: String,
     pub seed: u64,
 }

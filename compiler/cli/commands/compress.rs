@@ -19,7 +19,8 @@ pub fn run(args: CompressArgs) -> Result {
     let output = args.output.clone().unwrap_or_else(|| default_output(&path));
     let reports = Reports::beside(&output);
     limits::set(&path, args.max_memory.as_deref())?;
-    let file_bytes = std::fs::metadata(&path).map_err(|e| Failure::bad(format!("{}: {e}", path.display())))?.len();
+    let file_bytes =
+        std::fs::metadata(&path).map_err(|e| Failure::bad(format!("{}: {e}", path.display())))?.len();
     let options = options(&args, file_bytes)?;
     if !args.dry_run {
         for target in [&output, &reports.html, &reports.json] {
@@ -53,7 +54,6 @@ pub fn run(args: CompressArgs) -> Result {
         nodes: (trace.nodes_before, trace.nodes_after),
         rules: trace.fired.iter().map(|(k, v)| (k.to_string(), *v)).collect(),
         seconds: 0.0,
-        had_data: samples.is_some(),
         goal: goal_text(&args),
         seed: args.seed,
     };
@@ -133,10 +133,17 @@ fn options(args: &CompressArgs, file_bytes: u64) -> Result<Options> {
 fn goal(args: &CompressArgs, file_bytes: u64) -> Result<Goal> {
     if let Some(s) = &args.target_size {
         let bytes = match s.trim().strip_suffix('%') {
-            Some(p) => p.trim().parse::<f64>().ok().filter(|p| (0.0..=100.0).contains(p)).map(|p| (file_bytes as f64 * p / 100.0) as u64),
+            Some(p) => p
+                .trim()
+                .parse::<f64>()
+                .ok()
+                .filter(|p| (0.0..=100.0).contains(p))
+                .map(|p| (file_bytes as f64 * p / 100.0) as u64),
             None => limits::parse_bytes(s),
         };
-        return bytes.map(Goal::TargetBytes).ok_or_else(|| Failure::usage(format!("--target-size '{s}' is not 25% or 5MB")));
+        return bytes
+            .map(Goal::TargetBytes)
+            .ok_or_else(|| Failure::usage(format!("--target-size '{s}' is not 25% or 5MB")));
     }
     if let Some(r) = args.target_ratio {
         if !(r.is_finite() && r >= 1.0) {
@@ -145,7 +152,9 @@ fn goal(args: &CompressArgs, file_bytes: u64) -> Result<Goal> {
         return Ok(Goal::TargetBytes((file_bytes as f64 / r) as u64));
     }
     let text = args.max_drop.as_deref().unwrap_or("1%");
-    parse_drop(text).map(Goal::MaxDrop).ok_or_else(|| Failure::usage(format!("--max-drop '{text}' is not 1%, 0.5pt or 0.01")))
+    parse_drop(text)
+        .map(Goal::MaxDrop)
+        .ok_or_else(|| Failure::usage(format!("--max-drop '{text}' is not 1%, 0.5pt or 0.01")))
 }
 
 /// `1%`, `0.5pt` and `0.01` as a fraction.
@@ -169,7 +178,13 @@ fn goal_text(args: &CompressArgs) -> String {
 /// What repeats this run: goal and one line per layer.
 fn recipe(args: &CompressArgs, d: &search::Decision) -> String {
     let layers: Vec<String> = d.layers.iter().map(|l| format!("{}={}", l.layer, l.recipe)).collect();
-    format!("compress {}; {}; seed {}; {}", env!("CARGO_PKG_VERSION"), goal_text(args), args.seed, layers.join(", "))
+    format!(
+        "compress {}; {}; seed {}; {}",
+        env!("CARGO_PKG_VERSION"),
+        goal_text(args),
+        args.seed,
+        layers.join(", ")
+    )
 }
 
 struct Adapter<'a> {
@@ -191,7 +206,9 @@ impl search::Samples for Adapter<'_> {
 
 /// Reads the written file back and compares it with the graph it came from.
 fn self_check(file: &Path, graph: &Graph, samples: Option<&Adapter>, evaluate: &dyn Evaluate) -> Result {
-    let wrong = |why: String| Failure::self_check(format!("self-check of the written file failed: {why}; no file written"));
+    let wrong = |why: String| {
+        Failure::self_check(format!("self-check of the written file failed: {why}; no file written"))
+    };
     let back = onnx::open(file, &ops::Standard).map_err(|e| wrong(e.to_string()))?.graph;
     let Some(samples) = samples else { return Ok(()) };
     for i in 0..search::Samples::len(samples).min(SELF_CHECK) {
@@ -210,7 +227,9 @@ fn self_check(file: &Path, graph: &Graph, samples: Option<&Adapter>, evaluate: &
 
 /// Relative distance of two values; infinite when types differ.
 fn distance(x: &Value, y: &Value) -> Result<f64> {
-    let (Value::Tensor(x), Value::Tensor(y)) = (x, y) else { return Ok(if x == y { 0.0 } else { f64::INFINITY }) };
+    let (Value::Tensor(x), Value::Tensor(y)) = (x, y) else {
+        return Ok(if x == y { 0.0 } else { f64::INFINITY });
+    };
     if x.shape() != y.shape() || x.dtype() != y.dtype() {
         return Ok(f64::INFINITY);
     }

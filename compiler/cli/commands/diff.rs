@@ -102,11 +102,21 @@ impl Distance {
         }
     }
     fn cosine(&self) -> f64 {
-        if self.signal == 0.0 && self.other == 0.0 { 1.0 } else { self.dot / (self.signal * self.other).sqrt() }
+        if self.signal == 0.0 && self.other == 0.0 {
+            1.0
+        } else {
+            self.dot / (self.signal * self.other).sqrt()
+        }
     }
 }
 
-fn print_result(args: &DiffArgs, a: &Graph, outputs: &[Distance], first: Option<(&str, &Distance)>, n: usize) {
+fn print_result(
+    args: &DiffArgs,
+    a: &Graph,
+    outputs: &[Distance],
+    first: Option<(&str, &Distance)>,
+    n: usize,
+) {
     if args.json {
         let rows: Vec<_> = a
             .outputs()
@@ -128,7 +138,9 @@ fn print_result(args: &DiffArgs, a: &Graph, outputs: &[Distance], first: Option<
     }
     print!("{table}");
     match first {
-        Some((name, d)) => println!("first divergence: '{name}' (relative error {:.3e}, {n} samples)", d.relative()),
+        Some((name, d)) => {
+            println!("first divergence: '{name}' (relative error {:.3e}, {n} samples)", d.relative())
+        }
         None => println!("no common value diverges by more than {DIVERGED:e} ({n} samples)"),
     }
 }

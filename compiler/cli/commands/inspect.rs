@@ -20,7 +20,10 @@ pub fn run(args: InspectArgs) -> Result {
     Ok(())
 }
 
-fn ports(g: &Graph) -> (Vec<(String, String)>, Vec<(String, String)>) {
+/// Names and types.
+type Ports = Vec<(String, String)>;
+
+fn ports(g: &Graph) -> (Ports, Ports) {
     let inputs = g.inputs().iter().map(|&v| (g.value_name(v).to_string(), g.ty(v).to_string())).collect();
     let outputs = g.outputs().iter().map(|o| (o.name.clone(), g.ty(o.value).to_string())).collect();
     (inputs, outputs)
@@ -34,7 +37,8 @@ fn op_counts(rows: &[LayerRow]) -> BTreeMap<&str, usize> {
 
 fn dtype_bytes(g: &Graph) -> BTreeMap<&'static str, u64> {
     let mut bytes = BTreeMap::new();
-    g.initializers().for_each(|(_, t)| *bytes.entry(t.dtype().name()).or_default() += t.stored_bytes() as u64);
+    g.initializers()
+        .for_each(|(_, t)| *bytes.entry(t.dtype().name()).or_default() += t.stored_bytes() as u64);
     for (_, n) in g.nodes() {
         for body in n.attrs.graphs() {
             dtype_bytes(body).into_iter().for_each(|(k, v)| *bytes.entry(k).or_default() += v);
@@ -49,7 +53,7 @@ fn as_json(args: &InspectArgs, m: &model::Inspected) -> serde_json::Value {
     };
     let rows = rows(g);
     let (inputs, outputs) = ports(g);
-    let port = |p: Vec<(String, String)>| p.into_iter().map(|(n, t)| json!({"name": n, "type": t})).collect::<Vec<_>>();
+    let port = |p: Ports| p.into_iter().map(|(n, t)| json!({"name": n, "type": t})).collect::<Vec<_>>();
     json!({
         "model": args.model,
         "file_bytes": m.file_bytes,
@@ -85,7 +89,15 @@ fn as_text(args: &InspectArgs, m: &model::Inspected) -> String {
     let mut table = Table::new(&["layer", "op", "output", "parameters", "bytes", "MACs", "dtype"]);
     for r in rows.iter().filter(|r| r.parameters > 0 || r.macs.is_some_and(|m| m > 0)) {
         let macs = r.macs.map_or("?".into(), |m| m.to_string());
-        table.row(&[&r.name, &r.op, &r.output, &r.parameters.to_string(), &r.bytes.to_string(), &macs, &r.dtypes.join("+")]);
+        table.row(&[
+            &r.name,
+            &r.op,
+            &r.output,
+            &r.parameters.to_string(),
+            &r.bytes.to_string(),
+            &macs,
+            &r.dtypes.join("+"),
+        ]);
     }
     s += &table.to_string();
     let total = |f: fn(&LayerRow) -> u64| rows.iter().map(f).sum::<u64>();

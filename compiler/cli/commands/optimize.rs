@@ -16,7 +16,8 @@ pub fn run(args: OptimizeArgs) -> Result {
     // Merging and folding never have to grow a file; keep the original bytes if they did.
     if bytes > opened.file_bytes {
         drop(pending);
-        let original = std::fs::read(&args.model).map_err(|e| Failure::bad(format!("{}: {e}", args.model.display())))?;
+        let original =
+            std::fs::read(&args.model).map_err(|e| Failure::bad(format!("{}: {e}", args.model.display())))?;
         use std::io::Write;
         files::Pending::write(&args.output, |w| w.write_all(&original))?.commit()?;
     } else {

@@ -45,8 +45,9 @@ pub fn read_inputs(graph: &Graph, path: &std::path::Path) -> Result<Feeds> {
 fn as_tensor<'a>(name: &str, v: &'a Value) -> Result<&'a Tensor> {
     match v {
         Value::Tensor(t) if t.dtype() != DType::String => Ok(t),
-        other => {
-            Err(Failure::bad(format!("output '{name}' is a {}, which an npz file cannot hold", other.value_type())))
-        }
+        other => Err(Failure::bad(format!(
+            "output '{name}' is a {}, which an npz file cannot hold",
+            other.value_type()
+        ))),
     }
 }

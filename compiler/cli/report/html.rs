@@ -31,7 +31,9 @@ fn escape(s: &str) -> String {
 pub fn write(w: &mut impl Write, f: &Facts, d: &Decision) -> std::io::Result<()> {
     let mut page = String::new();
     let title = escape(&f.model.display().to_string());
-    let head = format!("<!doctype html><meta charset=\"utf-8\"><title>compress: {title}</title><style>{STYLE}</style><h1>{title}</h1>");
+    let head = format!(
+        "<!doctype html><meta charset=\"utf-8\"><title>compress: {title}</title><style>{STYLE}</style><h1>{title}</h1>"
+    );
     page += &head;
     page += &summary(f, d);
     page += &format!("<h2>Bytes per layer, before and after</h2>{}", bytes_chart(&d.layers));
@@ -59,13 +61,25 @@ fn summary(f: &Facts, d: &Decision) -> String {
                 s,
                 "{} on {} held-back samples, which the search did not see: {:.4} before, {:.4} after, expected drop {:.2} points. \
                  Samples: {} calibration, {} selection.",
-                m.name(), d.samples[2], h.base, h.value, h.drop * 100.0, d.samples[0], d.samples[1]
+                m.name(),
+                d.samples[2],
+                h.base,
+                h.value,
+                h.drop * 100.0,
+                d.samples[0],
+                d.samples[1]
             );
         }
-        _ => s += "<b>No data was given</b>: only methods that need none were used; errors are those of the weights alone.",
+        _ => {
+            s += "<b>No data was given</b>: only methods that need none were used; errors are those of the weights alone."
+        }
     }
     if d.gap.is_finite() {
-        let _ = write!(s, " No selection within the same predicted error is more than {:.2}% smaller.", d.gap * 100.0);
+        let _ = write!(
+            s,
+            " No selection within the same predicted error is more than {:.2}% smaller.",
+            d.gap * 100.0
+        );
     }
     let _ = write!(
         s,
@@ -86,7 +100,10 @@ fn largest(layers: &[LayerDecision], key: impl Fn(&LayerDecision) -> f64) -> Vec
     v
 }
 
-fn bars(rows: &[(&str, Vec<(f64, &str)>, String)]) -> String {
+/// Name, bars of (length, colour) and label of one line of a chart.
+type Bar<'a> = (&'a str, Vec<(f64, &'static str)>, String);
+
+fn bars(rows: &[Bar]) -> String {
     let max = rows.iter().flat_map(|r| r.1.iter().map(|b| b.0)).fold(f64::MIN_POSITIVE, f64::max);
     let mut s = format!("<svg viewBox=\"0 0 1000 {}\" width=\"100%\" role=\"img\">", rows.len() * 20 + 4);
     for (i, (name, parts, label)) in rows.iter().enumerate() {
@@ -136,8 +153,14 @@ fn share_chart(layers: &[LayerDecision]) -> String {
 fn trials_chart(d: &Decision) -> String {
     let max_bytes = d.trials.iter().map(|t| t.bytes).max().unwrap_or(1).max(1) as f64;
     let max_drop = d.trials.iter().map(|t| t.measured.drop).fold(1e-6, f64::max);
-    let mut s = String::from("<svg viewBox=\"0 0 640 300\" width=\"640\" role=\"img\"><path d=\"M50 10V260H630\" fill=\"none\" stroke=\"#889\"/>");
-    let _ = write!(s, "<text x=\"340\" y=\"290\" text-anchor=\"middle\">bytes of layers (up to {})</text>", megabytes(max_bytes as u64));
+    let mut s = String::from(
+        "<svg viewBox=\"0 0 640 300\" width=\"640\" role=\"img\"><path d=\"M50 10V260H630\" fill=\"none\" stroke=\"#889\"/>",
+    );
+    let _ = write!(
+        s,
+        "<text x=\"340\" y=\"290\" text-anchor=\"middle\">bytes of layers (up to {})</text>",
+        megabytes(max_bytes as u64)
+    );
     let _ = write!(s, "<text x=\"54\" y=\"20\">drop (up to {:.2} points)</text>", max_drop * 100.0);
     for t in &d.trials {
         let x = 50.0 + t.bytes as f64 / max_bytes * 570.0;
@@ -160,8 +183,15 @@ fn layer_table(layers: &[LayerDecision]) -> String {
         let _ = write!(
             s,
             "<tr><td>{}<td>{}<td>{:?}<td>{}<td>{}<td>{}<td>{:.2e}<td>{:.1}%<td>{next}<td>{bytes}<td>{extra}<td><code>--layer '{}'</code></tr>",
-            escape(&l.layer), escape(&l.op), l.shape, escape(&l.recipe), megabytes(l.bytes_before), megabytes(l.bytes_after),
-            l.relative_error, l.share * 100.0, escape(&l.pin)
+            escape(&l.layer),
+            escape(&l.op),
+            l.shape,
+            escape(&l.recipe),
+            megabytes(l.bytes_before),
+            megabytes(l.bytes_after),
+            l.relative_error,
+            l.share * 100.0,
+            escape(&l.pin)
         );
     }
     s + "</table>"

@@ -35,18 +35,24 @@ pub fn text(f: &Facts, d: &Decision, dry: bool) -> String {
         (Some(m), Some(h)) => {
             s += &format!("{} on {} held-back samples: {}\n", m.name(), d.samples[2], measured(h));
         }
-        _ => s += "no data given: only methods that need none were used, errors are those of the weights alone\n",
+        _ => {
+            s += "no data given: only methods that need none were used, errors are those of the weights alone\n"
+        }
     }
     if d.gap.is_finite() {
-        s += &format!("no selection within the same error budget is more than {:.2}% smaller\n\n", d.gap * 100.0);
+        s += &format!(
+            "no selection within the same error budget is more than {:.2}% smaller\n\n",
+            d.gap * 100.0
+        );
     }
     let mut layers: Vec<&LayerDecision> = d.layers.iter().collect();
     layers.sort_by(|a, b| b.bytes_before.cmp(&a.bytes_before).then(a.layer.cmp(&b.layer)));
     let mut table = Table::new(&["layer", "op", "method", "before", "after", "error share", "runner-up"]);
     for l in layers.iter().take(SHOWN) {
-        let next = l.runner_up.as_ref().map_or("-".into(), |r| {
-            format!("{} ({}, +{:.1e})", r.recipe, megabytes(r.bytes), r.extra_error)
-        });
+        let next = l
+            .runner_up
+            .as_ref()
+            .map_or("-".into(), |r| format!("{} ({}, +{:.1e})", r.recipe, megabytes(r.bytes), r.extra_error));
         table.row(&[
             &l.layer,
             &l.op,
@@ -65,7 +71,11 @@ pub fn text(f: &Facts, d: &Decision, dry: bool) -> String {
     if dry {
         s += &format!("dry run: nothing written ({:.1} s)\n", f.seconds);
     } else {
-        s += &format!("wrote {} and its .report.html and .report.json in {:.1} s\n", f.output.display(), f.seconds);
+        s += &format!(
+            "wrote {} and its .report.html and .report.json in {:.1} s\n",
+            f.output.display(),
+            f.seconds
+        );
     }
     s
 }
@@ -82,5 +92,9 @@ pub fn refusal(f: &Facts, d: &Decision) -> String {
         search::Status::NothingGained => "nothing gained",
         _ => "goal not reachable",
     };
-    format!("{what} ({}, {} of weights in the input); {reached}; no file written", f.goal, megabytes(d.bytes_before))
+    format!(
+        "{what} ({}, {} of weights in the input); {reached}; no file written",
+        f.goal,
+        megabytes(d.bytes_before)
+    )
 }
