@@ -111,7 +111,7 @@ struct Model {
 
 fn model(graph: &Graph, lookup: &dyn Lookup, external: Option<&str>) -> Result<Model> {
     let g = prepare(graph, lookup)?;
-    let opset = versions::opset(&g, g.meta.opset)?;
+    let opset = versions::opset(&g, g.meta.opset);
     let ir_version = versions::format(&g, opset);
     let mut w = Writer { external: external.map(|name| External { name, end: 0, tensors: Vec::new() }) };
     let mut m = Rope::new();

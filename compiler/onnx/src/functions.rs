@@ -1,13 +1,29 @@
 //! Model-local functions, inlined where they are called.
 
-use crate::import::{Builder, Report, domain};
-use crate::proto::{AttributeProto, FunctionProto, ModelProto, NodeProto};
+use crate::import::{Builder, Report, Scope, domain};
+use crate::proto::{AttributeProto, FunctionProto, Message, ModelProto, NodeProto};
 use ir::{Error, Result};
+use std::cell::Cell;
 use std::collections::BTreeMap;
+
+/// Most bytes of function bodies that calls may copy into the graph.
+const MAX_INLINED: u64 = 256 << 20;
+/// What a copied node takes besides its encoded content.
+const NODE: u64 = 512;
 
 /// The functions of one file and their own opset versions.
 pub struct Functions<'a> {
-    list: Vec<(&'a FunctionProto, BTreeMap<String, i64>)>,
+    list: Vec<Function<'a>>,
+    /// Position by domain, name and overload.
+    index: BTreeMap<(&'a str, &'a str, &'a str), usize>,
+    inlined: Cell<u64>,
+}
+
+struct Function<'a> {
+    proto: &'a FunctionProto,
+    versions: BTreeMap<String, i64>,
+    /// Encoded bytes.
+    size: u64,
 }
 
 impl<'a> Functions<'a> {
@@ -18,14 +34,19 @@ impl<'a> Functions<'a> {
                 .map(|o| (domain(&o.domain).to_string(), o.version))
                 .collect::<BTreeMap<_, _>>()
         };
-        Functions { list: model.functions.iter().map(|f| (f, versions(f))).collect() }
+        let function =
+            |f: &'a FunctionProto| Function { proto: f, versions: versions(f), size: f.compute_size() };
+        let key = |f: &'a FunctionProto| (domain(&f.domain), f.name.as_str(), f.overload.as_str());
+        Functions {
+            list: model.functions.iter().map(function).collect(),
+            index: model.functions.iter().enumerate().map(|(i, f)| (key(f), i)).collect(),
+            inlined: Cell::new(0),
+        }
     }
 
     /// The function a node calls, if it calls one.
     pub fn find(&self, n: &NodeProto) -> Option<usize> {
-        self.list.iter().position(|(f, _)| {
-            f.name == n.op_type && domain(&f.domain) == domain(&n.domain) && f.overload == n.overload
-        })
+        self.index.get(&(domain(&n.domain), n.op_type.as_str(), n.overload.as_str())).copied()
     }
 
     /// Copies the body of function `which` into the builder with the call's arguments.
@@ -36,13 +57,20 @@ impl<'a> Functions<'a> {
         b: &mut Builder<'b>,
         report: &mut Report,
     ) -> Result<()> {
-        let (f, versions) = &self.list[which];
+        let Some(Function { proto: f, versions, size }) = self.list.get(which) else { return Ok(()) };
+        let per_node = NODE + call.name.len() as u64;
+        let cost = self.inlined.get() + NODE + size + per_node.saturating_mul(f.node.len() as u64);
+        self.inlined.set(cost);
+        if cost > MAX_INLINED {
+            return Err(Error::limit(format!("function calls expand to more than {MAX_INLINED} bytes")));
+        }
         if call.input.len() > f.input.len() || call.output.len() > f.output.len() {
             return Err(Error::model(format!(
                 "function {} is called with too many inputs or outputs",
                 f.name
             )));
         }
+        let before = b.graph.value_bound();
         let mut scope = BTreeMap::new();
         for (formal, actual) in f.input.iter().zip(&call.input) {
             if !actual.is_empty() {
@@ -53,7 +81,7 @@ impl<'a> Functions<'a> {
             f.input.iter().map(String::as_str).filter(|i| !scope.contains_key(*i)).collect();
         let nodes: Vec<NodeProto> =
             f.node.iter().map(|n| bind(n, call, f, &absent)).collect::<Result<_>>()?;
-        let outside = b.swap_scope(scope);
+        let outside = b.swap_scope(Scope { names: scope, outer: None });
         let outer_versions = b.swap_versions(versions);
         let result = b.nested(|b| {
             b.nodes(&nodes, &BTreeMap::new(), report)?;
@@ -64,7 +92,10 @@ impl<'a> Functions<'a> {
         for (name, v) in call.output.iter().zip(result?) {
             if !name.is_empty() {
                 b.define(name, v)?;
-                b.graph.rename_value(v, name);
+                // A function may hand an argument back; that value has its name already.
+                if v.index() >= before {
+                    b.graph.rename_value(v, name);
+                }
             }
         }
         Ok(())

@@ -4,11 +4,12 @@ use crate::external::Folder;
 use crate::functions::Functions;
 use crate::mmap::{self, Mapped};
 use crate::opset::{self, Upgrade};
-use crate::proto::{self, AttributeProto, AttributeType, DimValue, GraphProto, ModelProto, NodeProto};
-use crate::proto::{TypeProto, TypeValue, ValueInfoProto};
+use crate::order::sorted;
+use crate::proto::{self, AttributeProto, AttributeType, GraphProto, ModelProto, NodeProto, ValueInfoProto};
 use crate::tensor::{self, Source};
+use crate::types::value_type;
 use crate::wire;
-use ir::{Attr, Attrs, Blame, Bytes, DType, Dim, Error, Graph, Lookup, Result, Tensor, ValueId, ValueType};
+use ir::{Attr, Attrs, Bytes, Error, Graph, Lookup, Result, Tensor, ValueId, ValueType};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -18,9 +19,7 @@ const IR_VERSIONS: std::ops::RangeInclusive<i64> = 1..=14;
 /// Opsets of the standard domain that are understood.
 pub const OPSETS: std::ops::RangeInclusive<i64> = 1..=28;
 /// Deepest nesting of subgraphs and function calls.
-const MAX_DEPTH: usize = 24;
-/// Most nodes after functions are inlined.
-const MAX_NODES: usize = 2_000_000;
+pub const MAX_DEPTH: usize = 24;
 
 /// A model read from a file.
 #[derive(Debug)]
@@ -28,7 +27,7 @@ pub struct Imported {
     pub graph: Graph,
     /// What is odd but harmless, such as wrong declared shapes.
     pub warnings: Vec<String>,
-    /// Nodes whose operator is not known, one line each. The graph is complete only when this is empty.
+    /// Operators that are not known, one line each. The graph is complete only when this is empty.
     pub unsupported: Vec<String>,
     pub file_bytes: u64,
 }
@@ -62,6 +61,9 @@ fn read(file: Arc<Mapped>, folder: Option<&Path>, lookup: &dyn Lookup) -> Result
     let skeleton = wire::skeleton(file.bytes())?;
     let model = proto::parse(&skeleton)?;
     drop(skeleton);
+    if model.ir_version == 0 && model.graph.is_none() {
+        return Err(Error::model("not an ONNX file: it holds neither a format version nor a graph"));
+    }
     if !IR_VERSIONS.contains(&model.ir_version) {
         return Err(Error::unsupported(format!("ONNX file format version {}", model.ir_version)));
     }
@@ -73,6 +75,9 @@ fn read(file: Arc<Mapped>, folder: Option<&Path>, lookup: &dyn Lookup) -> Result
     let mut report = Report::default();
     let mut b = Builder::new(&shared, &versions, &main.name, None, 0);
     b.fill(main, &mut report)?;
+    if model.ir_version >= 4 {
+        report.warnings.extend(overridable(main));
+    }
     let mut graph = b.graph;
     graph.meta.opset = versions.get("").copied().unwrap_or(1);
     graph.meta.producer = model.producer_name.clone();
@@ -82,8 +87,16 @@ fn read(file: Arc<Mapped>, folder: Option<&Path>, lookup: &dyn Lookup) -> Result
         ir::verify(&graph)?;
         ir::infer(&mut graph)?;
     }
-    report.unsupported.dedup();
-    Ok(Imported { graph, warnings: report.warnings, unsupported: report.unsupported, file_bytes })
+    Ok(Imported { graph, unsupported: report.lines(), warnings: report.warnings, file_bytes })
+}
+
+/// Inputs with a default value, which is what the graph computes with.
+fn overridable(g: &GraphProto) -> Option<String> {
+    let defaults: BTreeSet<&str> = g.initializer.iter().map(|t| t.name.as_str()).collect();
+    let mut named = g.input.iter().map(|i| i.name.as_str()).filter(|i| defaults.contains(i));
+    let first = named.next()?;
+    let more = named.count();
+    Some(format!("input '{first}' (and {more} more) has a default value and is taken as a constant"))
 }
 
 fn opset_versions(model: &ModelProto) -> Result<BTreeMap<String, i64>> {
@@ -105,7 +118,22 @@ pub fn domain(d: &str) -> &str {
 #[derive(Default)]
 pub struct Report {
     pub warnings: Vec<String>,
-    pub unsupported: Vec<String>,
+    /// Unknown operators: the first node that uses each, and how many do.
+    unsupported: BTreeMap<(String, i64), (String, usize)>,
+}
+
+impl Report {
+    fn unknown(&mut self, op: String, version: i64, node: &str) {
+        self.unsupported.entry((op, version)).or_insert_with(|| (node.to_string(), 0)).1 += 1;
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let line = |((op, version), (node, count)): (&(String, i64), &(String, usize))| {
+            let nodes = if *count == 1 { "1 node".to_string() } else { format!("{count} nodes") };
+            format!("operator {op} version {version} is not known ({nodes}, first '{}')", node.escape_debug())
+        };
+        self.unsupported.iter().map(line).collect()
+    }
 }
 
 /// What all scopes of one file share.
@@ -117,6 +145,13 @@ pub struct Shared<'a> {
 
 /// Finds the type of a name in enclosing graphs.
 pub type Outer<'a> = &'a dyn Fn(&str) -> Option<ValueType>;
+
+/// The names in sight and how to look further out.
+#[derive(Default)]
+pub struct Scope<'a> {
+    pub names: BTreeMap<String, ValueId>,
+    pub outer: Option<Outer<'a>>,
+}
 
 /// Builds one graph.
 pub struct Builder<'a> {
@@ -160,14 +195,19 @@ impl<'a> Builder<'a> {
         if self.depth > MAX_DEPTH {
             return Err(Error::limit(format!("subgraphs nest deeper than {MAX_DEPTH}")));
         }
+        // In the main graph an input with a default is that default; a subgraph's inputs are given by its operator.
+        let main = self.outer.is_none();
         let mut defaults: BTreeSet<&str> = g.initializer.iter().map(|t| t.name.as_str()).collect();
         defaults.extend(g.sparse_initializer.iter().map(|s| s.values.name.as_str()));
-        for i in g.input.iter().filter(|i| !defaults.contains(i.name.as_str())) {
-            let ty = value_type(i.type_.as_ref()).map_err(|e| e.tensor(i.name.as_str()))?;
-            let v = self.graph.add_input(&i.name, ty);
-            self.define(&i.name, v)?;
+        for i in &g.input {
+            if !main || !defaults.contains(i.name.as_str()) {
+                let ty = value_type(i.type_.as_ref()).map_err(|e| e.tensor(i.name.as_str()))?;
+                let v = self.graph.add_input(&i.name, ty);
+                self.define(&i.name, v)?;
+            }
         }
-        for t in &g.initializer {
+        let hidden: BTreeSet<&str> = g.input.iter().filter(|_| !main).map(|i| i.name.as_str()).collect();
+        for t in g.initializer.iter().filter(|t| !hidden.contains(t.name.as_str())) {
             let v = self.graph.add_initializer(&t.name, tensor::read(t, self.shared.source)?);
             self.define(&t.name, v)?;
         }
@@ -202,9 +242,6 @@ impl<'a> Builder<'a> {
         for i in sorted(nodes)? {
             let n = &nodes[i];
             let place = |e: Error| e.at(&n.name, &full_name(n));
-            if self.graph.value_bound() > MAX_NODES {
-                return Err(Error::limit(format!("more than {MAX_NODES} values after inlining functions")));
-            }
             self.node(n, report).map_err(place)?;
             for o in &n.output {
                 if let (Some(info), Some(&v)) = (declared.get(o.as_str()), self.names.get(o.as_str())) {
@@ -250,11 +287,7 @@ impl<'a> Builder<'a> {
             Some(_) => self.emit(op).map(drop),
             None => {
                 let version = self.version(domain);
-                report.unsupported.push(format!(
-                    "node '{}': operator {} version {version} is not known",
-                    n.name,
-                    full_name(n)
-                ));
+                report.unknown(full_name(n), version, &n.name);
                 for o in n.output.iter().filter(|o| !o.is_empty()) {
                     // A stand-in, so that everything else can be surveyed too.
                     let v = self.graph.add_input(o, ValueType::Unknown);
@@ -320,9 +353,10 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Swaps the whole scope, for inlining a function body.
-    pub fn swap_scope(&mut self, names: BTreeMap<String, ValueId>) -> BTreeMap<String, ValueId> {
-        std::mem::replace(&mut self.names, names)
+    /// Swaps the names in sight, for inlining a function body: it sees its arguments and nothing around the call.
+    pub fn swap_scope(&mut self, scope: Scope<'a>) -> Scope<'a> {
+        let names = std::mem::replace(&mut self.names, scope.names);
+        Scope { names, outer: std::mem::replace(&mut self.outer, scope.outer) }
     }
 
     /// As [`Builder::swap_scope`] for the opset versions in force.
@@ -488,99 +522,5 @@ fn full_name(n: &NodeProto) -> String {
     }
 }
 
-/// Indices of nodes so that producers come first, keeping the file's order where it is one. Names read by subgraphs count.
-fn sorted(nodes: &[NodeProto]) -> Result<Vec<usize>> {
-    let mut producer: BTreeMap<&str, usize> = BTreeMap::new();
-    for (i, n) in nodes.iter().enumerate() {
-        for o in n.output.iter().filter(|o| !o.is_empty()) {
-            producer.insert(o, i);
-        }
-    }
-    let mut missing = vec![0usize; nodes.len()];
-    let mut users: Vec<Vec<usize>> = vec![Vec::new(); nodes.len()];
-    for (i, n) in nodes.iter().enumerate() {
-        let mut reads = BTreeSet::new();
-        free_names(n, &mut reads, 0)?;
-        for p in reads.iter().filter_map(|r| producer.get(r)) {
-            missing[i] += 1;
-            users[*p].push(i);
-        }
-    }
-    let mut ready: BTreeSet<usize> = (0..nodes.len()).filter(|&i| missing[i] == 0).collect();
-    let mut order = Vec::with_capacity(nodes.len());
-    while let Some(i) = ready.pop_first() {
-        order.push(i);
-        for &u in &users[i] {
-            missing[u] -= 1;
-            if missing[u] == 0 {
-                ready.insert(u);
-            }
-        }
-    }
-    if order.len() < nodes.len() {
-        let stuck: Vec<&str> =
-            (0..nodes.len()).filter(|&i| missing[i] > 0).map(|i| nodes[i].name.as_str()).take(4).collect();
-        return Err(Error::model(format!("the graph has a cycle through nodes {stuck:?}")));
-    }
-    Ok(order)
-}
-
-/// Every name a node reads, those its subgraphs read included (some may be defined inside; they do no harm).
-fn free_names<'p>(n: &'p NodeProto, reads: &mut BTreeSet<&'p str>, depth: usize) -> Result<()> {
-    if depth > MAX_DEPTH {
-        return Err(Error::limit(format!("subgraphs nest deeper than {MAX_DEPTH}")));
-    }
-    reads.extend(n.input.iter().map(String::as_str));
-    for a in &n.attribute {
-        for g in a.g.as_ref().into_iter().chain(&a.graphs) {
-            for inner in &g.node {
-                free_names(inner, reads, depth + 1)?;
-            }
-            reads.extend(g.output.iter().map(|o| o.name.as_str()));
-        }
-    }
-    Ok(())
-}
-
-/// A declared type.
-pub fn value_type(t: Option<&TypeProto>) -> Result<ValueType> {
-    let Some(value) = t.and_then(|t| t.value.as_ref()) else { return Ok(ValueType::Unknown) };
-    let nested = |t: Option<&TypeProto>| value_type(t).map(Box::new);
-    Ok(match value {
-        TypeValue::TensorType(t) => {
-            let Some(dtype) = DType::from_onnx(t.elem_type) else {
-                return if t.elem_type == 0 {
-                    Ok(ValueType::Unknown)
-                } else {
-                    Err(Error {
-                        blame: Blame::Unsupported,
-                        ..Error::model(format!("element type number {}", t.elem_type))
-                    })
-                };
-            };
-            let dims = t.shape.as_ref().map(|s| {
-                s.dim
-                    .iter()
-                    .map(|d| match &d.value {
-                        Some(DimValue::DimValue(n)) => usize::try_from(*n)
-                            .map(Dim::Known)
-                            .map_err(|_| Error::model(format!("dimension {n} is negative"))),
-                        Some(DimValue::DimParam(s)) if !s.is_empty() => Ok(Dim::symbol(s)),
-                        _ => Ok(Dim::Unknown),
-                    })
-                    .collect::<Result<Vec<Dim>>>()
-            });
-            match dims.transpose()? {
-                Some(d) => {
-                    let known: Vec<usize> = d.iter().map(|d| d.known().unwrap_or(1)).collect();
-                    ir::budget::elements(&known)?;
-                    ValueType::tensor(dtype, d)
-                }
-                None => ValueType::unranked(dtype),
-            }
-        }
-        TypeValue::SequenceType(s) => ValueType::Sequence(nested(s.elem_type.as_ref())?),
-        TypeValue::OptionalType(o) => ValueType::Optional(nested(o.elem_type.as_ref())?),
-        _ => return Err(Error::unsupported("map and sparse tensor types")),
-    })
-}
+#[cfg(test)]
+mod tests;

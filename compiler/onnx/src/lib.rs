@@ -7,6 +7,7 @@ mod functions;
 mod import;
 mod mmap;
 mod opset;
+mod order;
 mod prepare;
 mod proto;
 mod rope;
@@ -14,6 +15,7 @@ mod scope;
 mod tensor;
 #[cfg(test)]
 mod testing;
+mod types;
 mod versions;
 pub mod wire;
 

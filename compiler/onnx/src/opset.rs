@@ -45,11 +45,24 @@ type Step = fn(&mut Upgrade, &mut Builder) -> Result<()>;
 
 /// (operators, first version that has the new form, step from the form before it), ascending by version.
 static STEPS: &[(&[&str], i64, Step)] = &[
+    (&["GlobalLpPool", "LpPool"], 2, |u, _| {
+        if let Some(&Attr::Float(p)) = u.attrs.get("p") {
+            u.attrs.set("p", p as i64);
+        }
+        Ok(())
+    }),
     (&["Concat"], 4, |u, _| {
         default_int(u, "axis", 1);
         Ok(())
     }),
     (&["Reshape"], 5, |u, b| ints_to_input(u, b, "shape", 1)),
+    (&["Selu"], 6, |u, _| {
+        let (alpha, gamma) = (u.attrs.float_or("alpha", 1.6732)?, u.attrs.float_or("gamma", 1.0507)?);
+        u.attrs.set("alpha", alpha);
+        u.attrs.set("gamma", gamma);
+        Ok(())
+    }),
+    (&["Tile"], 6, tile_along_axis),
     (&["Cast"], 6, cast_by_name),
     (
         &[
@@ -100,7 +113,6 @@ static STEPS: &[(&[&str], i64, Step)] = &[
     (&["PRelu"], 7, prelu_per_channel),
     (&["BatchNormalization", "Dropout"], 7, |u, _| {
         u.attrs.remove("is_test");
-        u.outputs.truncate(1);
         Ok(())
     }),
     (&["LSTM", "GRU", "RNN"], 7, |u, _| {
@@ -109,8 +121,12 @@ static STEPS: &[(&[&str], i64, Step)] = &[
     }),
     (&["BatchNormalization"], 9, spatial),
     (&["Upsample"], 9, upsample_scales),
-    (&["Scan"], 9, |_, _| Err(Error::unsupported("Scan before opset 9"))),
-    (&["Upsample"], 10, |u, _| resize_like_upsample(u)),
+    (&["Scan"], 9, scan_of_one_batch),
+    (&["Upsample"], 10, |u, _| {
+        u.op = "Resize".into();
+        Ok(())
+    }),
+    (&["Dropout"], 10, mask_of_data_type),
     (&["Slice"], 10, |u, b| {
         ints_to_input(u, b, "starts", 1)?;
         ints_to_input(u, b, "ends", 2)?;
@@ -128,16 +144,25 @@ static STEPS: &[(&[&str], i64, Step)] = &[
         float_to_input(u, b, "max", 2)
     }),
     (&["Pad"], 11, pad_inputs),
-    (&["Resize"], 11, |u, _| resize_like_upsample(u)),
+    (&["Resize"], 11, |u, _| resize_without_modes(u)),
     (&["Scatter"], 11, |u, _| {
         u.op = "ScatterElements".into();
         Ok(())
     }),
-    (&["Dropout"], 12, |u, b| {
-        let ratio = u.attrs.float_or("ratio", 0.5)?;
+    // Without a training flag nothing is dropped, at whatever ratio.
+    (&["Dropout"], 12, |u, _| {
         u.attrs.remove("ratio");
-        let v = b.add_constant("ratio", Tensor::scalar(ratio));
-        u.set_input(1, v);
+        Ok(())
+    }),
+    (&["Resize"], 13, |u, _| {
+        if u.attrs.str("coordinate_transformation_mode")? == Some("tf_half_pixel_for_nn") {
+            // floor(x) = round_prefer_ceil(x - 0.5)
+            if u.attrs.str("nearest_mode")? != Some("floor") {
+                return Err(Error::unsupported("tf_half_pixel_for_nn with another nearest_mode than floor"));
+            }
+            u.attrs.set("coordinate_transformation_mode", "half_pixel");
+            u.attrs.set("nearest_mode", "round_prefer_ceil");
+        }
         Ok(())
     }),
     (&["Softmax", "LogSoftmax", "Hardmax"], 13, coerced_softmax),
@@ -145,6 +170,10 @@ static STEPS: &[(&[&str], i64, Step)] = &[
     (&["Split"], 13, |u, b| if u.attrs.has("split") { ints_to_input(u, b, "split", 1) } else { Ok(()) }),
     (&["BatchNormalization"], 14, |u, _| {
         u.outputs.truncate(1);
+        Ok(())
+    }),
+    (&["RoiAlign"], 16, |u, _| {
+        u.attrs.set("coordinate_transformation_mode", "output_half_pixel");
         Ok(())
     }),
     (&["Split"], 18, |u, _| {
@@ -168,8 +197,27 @@ static STEPS: &[(&[&str], i64, Step)] = &[
         18,
         |u, b| ints_to_input(u, b, "axes", 1),
     ),
+    (&["DFT"], 20, |u, b| {
+        let axis = u.attrs.int_or("axis", 1)?;
+        u.attrs.remove("axis");
+        let v = b.add_constant("axis", Tensor::scalar(axis));
+        u.set_input(2, v);
+        Ok(())
+    }),
+    (&["GridSample"], 20, |u, _| {
+        let mode = u.attrs.str("mode")?.map(|m| if m == "bicubic" { "cubic" } else { m });
+        let mode = mode.map(|m| if m == "bilinear" { "linear" } else { m }.to_string());
+        if let Some(m) = mode {
+            u.attrs.set("mode", m);
+        }
+        Ok(())
+    }),
     (&["GroupNormalization"], 21, group_norm_per_channel),
+    (&["Resize"], ALWAYS, empty_means_absent),
 ];
+
+/// A step for files of every version.
+const ALWAYS: i64 = i64::MAX;
 
 /// Brings a node of the standard domain from `version` to the newest form.
 pub fn upgrade(u: &mut Upgrade, version: i64, b: &mut Builder) -> Result<()> {
@@ -279,10 +327,8 @@ fn upsample_scales(u: &mut Upgrade, b: &mut Builder) -> Result<()> {
 }
 
 /// Upsample and Resize-10: scales are the second input, coordinates are scaled without an offset.
-fn resize_like_upsample(u: &mut Upgrade) -> Result<()> {
-    let scales = u.input(1)?;
-    u.op = "Resize".into();
-    u.inputs = vec![Some(u.input(0)?), None, Some(scales)];
+fn resize_without_modes(u: &mut Upgrade) -> Result<()> {
+    u.inputs = vec![Some(u.input(0)?), None, Some(u.input(1)?)];
     u.attrs.set("coordinate_transformation_mode", "asymmetric");
     u.attrs.set("nearest_mode", "floor");
     if u.attrs.str("mode")? == Some("bilinear") {
@@ -342,3 +388,81 @@ fn group_norm_per_channel(u: &mut Upgrade, b: &mut Builder) -> Result<()> {
     }
     Ok(())
 }
+
+/// Tile-1 repeats `tiles` times along one axis.
+fn tile_along_axis(u: &mut Upgrade, b: &mut Builder) -> Result<()> {
+    let Some(axis) = u.inputs.get(2).copied().flatten() else { return Ok(()) };
+    let rank = b.graph.ty(u.input(0)?).rank();
+    let scalar = |v: ValueId| b.graph.constant(v).and_then(|t| t.to_f64s().ok()?.first().copied());
+    let (Some(rank), Some(axis), Some(tiles)) = (rank, scalar(axis), scalar(u.input(1)?)) else {
+        return Err(Error::unsupported("Tile before opset 6 needs constant tiles, axis and a known rank"));
+    };
+    let mut repeats = vec![1i64; rank];
+    let at = repeats.get_mut(axis as usize).ok_or_else(|| Error::model("axis is out of range"))?;
+    *at = tiles as i64;
+    let v = b.add_constant("repeats", Tensor::vector(repeats));
+    u.inputs = vec![Some(u.input(0)?), Some(v)];
+    Ok(())
+}
+
+/// Before opset 10 the mask had the type of the data.
+fn mask_of_data_type(u: &mut Upgrade, b: &mut Builder) -> Result<()> {
+    let Some(mask) = u.outputs.get_mut(1).filter(|m| !m.is_empty()) else { return Ok(()) };
+    let name = mask.clone();
+    *mask = b.graph.fresh_name(&format!("{name}.bool"));
+    let unknown = || Error::unsupported("Dropout before opset 10 with a mask needs a known type");
+    let dtype = b.graph.dtype(u.input(0)?).ok_or_else(unknown)?;
+    let (data, like) = (u.outputs.first().cloned().unwrap_or_default(), u.outputs.clone());
+    let drop =
+        Upgrade::new("Dropout", "", Attrs::new(), u.inputs.clone(), vec![data, like[1].clone()], vec![]);
+    let bits = b.emit(Upgrade { name: u.name.clone(), ..drop })?;
+    let attrs = Attrs::new().with("to", i64::from(dtype.onnx()));
+    let bits = bits.get(1).copied().flatten();
+    b.emit(Upgrade::new("Cast", "", attrs, vec![bits], vec![name], vec![]))?;
+    u.done = true;
+    Ok(())
+}
+
+/// Scan-8 has a batch axis before the scanned one, and lengths; with a batch of one it is a Scan without.
+fn scan_of_one_batch(u: &mut Upgrade, b: &mut Builder) -> Result<()> {
+    let batch = |v: ValueId| b.graph.ty(v).shape().and_then(|s| s.first()).and_then(|d| d.known());
+    let inputs: Vec<ValueId> = u.inputs.iter().skip(1).flatten().copied().collect();
+    if u.inputs.first().copied().flatten().is_some() || inputs.iter().any(|&v| batch(v) != Some(1)) {
+        return Err(Error::unsupported("Scan before opset 9 with lengths or a batch other than 1"));
+    }
+    if let Some(d) = u.attrs.remove("directions") {
+        u.attrs.set("scan_input_directions", d);
+    }
+    let first = b.add_constant("axes", Tensor::vector(vec![0i64]));
+    let squeezed = inputs
+        .iter()
+        .map(|&v| b.apply("Squeeze", Attrs::new(), &[v, first]).map(Some))
+        .collect::<Result<_>>()?;
+    let names = std::mem::take(&mut u.outputs);
+    let inner: Vec<String> = names
+        .iter()
+        .map(|n| if n.is_empty() { String::new() } else { b.graph.fresh_name(&format!("{n}.scan")) })
+        .collect();
+    let scan = Upgrade::new("Scan", "", u.attrs.clone(), squeezed, inner, u.captures.clone());
+    let results = b.emit(Upgrade { name: u.name.clone(), ..scan })?;
+    for (name, v) in names.into_iter().zip(results) {
+        if v.is_some() {
+            b.emit(Upgrade::new("Unsqueeze", "", Attrs::new(), vec![v, Some(first)], vec![name], vec![]))?;
+        }
+    }
+    u.done = true;
+    Ok(())
+}
+
+/// Producers write an empty tensor where an optional input is absent.
+fn empty_means_absent(u: &mut Upgrade, b: &mut Builder) -> Result<()> {
+    for v in u.inputs.iter_mut().skip(1) {
+        if v.is_some_and(|v| b.graph.ty(v).concrete().is_some_and(|s| s.contains(&0))) {
+            *v = None;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

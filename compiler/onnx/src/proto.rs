@@ -10,7 +10,7 @@ pub use onnx_protobuf::{
 };
 
 use ir::{Error, Result};
-use onnx_protobuf::Message;
+pub use onnx_protobuf::Message;
 
 /// Parses a skeleton made by [`crate::wire::skeleton`].
 pub fn parse(skeleton: &[u8]) -> Result<ModelProto> {

@@ -3,7 +3,7 @@
 use crate::external::Folder;
 use crate::mmap::Mapped;
 use crate::proto::{DataLocation, SparseTensorProto, TensorProto};
-use crate::wire;
+use crate::wire::{self, Cut};
 use ir::{Bytes, DType, Error, Result, Tensor, budget};
 use std::sync::Arc;
 
@@ -49,8 +49,8 @@ fn read_unnamed(t: &TensorProto, source: &Source) -> Result<Tensor> {
         }
         return Tensor::strings(&shape, strings);
     }
-    if let Some((offset, len)) = wire::cut_position(&t.doc_string) {
-        return exact(dtype, &shape, Arc::clone(&source.file) as Arc<dyn Bytes>, offset, len);
+    if let Some(cut) = Cut::find(&t.doc_string) {
+        return in_file(cut, dtype, &shape, source);
     }
     let n = budget::elements(&shape)?;
     if !t.raw_data.is_empty() || n == 0 {
@@ -89,9 +89,24 @@ fn external(t: &TensorProto, dtype: DType, shape: &[usize], source: &Source) -> 
     exact(dtype, shape, file as Arc<dyn Bytes>, offset, len)
 }
 
-/// Data in the typed fields, which small types share (onnx.proto, comments of `int32_data`).
+/// Data that stayed in the file: bytes and floats are used where they are, varints are decoded.
+fn in_file(cut: Cut, dtype: DType, shape: &[usize], source: &Source) -> Result<Tensor> {
+    let mapped = || exact(dtype, shape, Arc::clone(&source.file) as Arc<dyn Bytes>, cut.offset, cut.len);
+    let bytes = cut.offset.checked_add(cut.len).and_then(|end| source.file.bytes().get(cut.offset..end));
+    let bytes = bytes.ok_or_else(|| Error::internal("tensor data outside the file"))?;
+    match cut.field {
+        9 => mapped(),
+        4 if matches!(dtype, DType::F32 | DType::C64) => mapped(),
+        10 if matches!(dtype, DType::F64 | DType::C128) => mapped(),
+        5 | 7 | 11 if integer_field(dtype) == Some(cut.field) => {
+            integers(dtype, shape, wire::packed(bytes)?.into_iter())
+        }
+        _ => Err(Error::model(format!("{dtype} data in the field of another type"))),
+    }
+}
+
+/// Data in the typed fields.
 fn typed(t: &TensorProto, dtype: DType, shape: &[usize], n: usize) -> Result<Tensor> {
-    use DType::*;
     let fits = |len: usize| {
         if len == n {
             Ok(())
@@ -99,40 +114,52 @@ fn typed(t: &TensorProto, dtype: DType, shape: &[usize], n: usize) -> Result<Ten
             Err(Error::model(format!("shape {shape:?} holds {n} elements, got {len}")))
         }
     };
-    match dtype {
-        F32 => fits(t.float_data.len()).and_then(|()| Tensor::new(shape, t.float_data.clone())),
-        C64 => {
+    match (dtype, integer_field(dtype)) {
+        (DType::F32, _) => fits(t.float_data.len()).and_then(|()| Tensor::new(shape, t.float_data.clone())),
+        (DType::F64, _) => fits(t.double_data.len()).and_then(|()| Tensor::new(shape, t.double_data.clone())),
+        (DType::C64, _) => {
             let pairs: Vec<[f32; 2]> = t.float_data.chunks_exact(2).map(|c| [c[0], c[1]]).collect();
             fits(pairs.len()).and_then(|()| Tensor::new(shape, pairs))
         }
-        F64 => fits(t.double_data.len()).and_then(|()| Tensor::new(shape, t.double_data.clone())),
-        C128 => {
+        (DType::C128, _) => {
             let pairs: Vec<[f64; 2]> = t.double_data.chunks_exact(2).map(|c| [c[0], c[1]]).collect();
             fits(pairs.len()).and_then(|()| Tensor::new(shape, pairs))
         }
-        I64 => fits(t.int64_data.len()).and_then(|()| Tensor::new(shape, t.int64_data.clone())),
-        U64 => fits(t.uint64_data.len()).and_then(|()| Tensor::new(shape, t.uint64_data.clone())),
-        U32 => {
-            let v: Vec<u32> = t.uint64_data.iter().map(|&x| x as u32).collect();
-            fits(v.len()).and_then(|()| Tensor::new(shape, v))
-        }
-        F16 | BF16 => {
-            let bytes: Vec<u8> = t.int32_data.iter().flat_map(|&x| (x as u16).to_le_bytes()).collect();
-            fits(t.int32_data.len()).and_then(|()| Tensor::from_bytes(dtype, shape, bytes))
-        }
-        F8E4M3FN | F8E4M3FNUZ | F8E5M2 | F8E5M2FNUZ | F8E8M0 => {
-            let bytes: Vec<u8> = t.int32_data.iter().map(|&x| x as u8).collect();
-            fits(bytes.len()).and_then(|()| Tensor::from_bytes(dtype, shape, bytes))
-        }
-        // Each number carries one packed byte.
-        U4 | I4 | F4E2M1 | U2 | I2 => {
-            Tensor::from_bytes(dtype, shape, t.int32_data.iter().map(|&x| x as u8).collect())
-        }
-        _ => {
-            fits(t.int32_data.len())?;
-            Tensor::from_i64s(dtype, shape, t.int32_data.iter().map(|&x| i64::from(x)).collect())
-        }
+        (_, Some(7)) => integers(dtype, shape, t.int64_data.iter().map(|x| x.cast_unsigned())),
+        (_, Some(11)) => integers(dtype, shape, t.uint64_data.iter().copied()),
+        _ => integers(dtype, shape, t.int32_data.iter().map(|&x| i64::from(x).cast_unsigned())),
     }
+}
+
+/// Number of the field that holds integers, and bit patterns of small floats (onnx.proto, comments of `int32_data`).
+fn integer_field(dtype: DType) -> Option<u32> {
+    match dtype {
+        DType::F32 | DType::F64 | DType::C64 | DType::C128 | DType::String => None,
+        DType::I64 => Some(7),
+        DType::U32 | DType::U64 => Some(11),
+        _ => Some(5),
+    }
+}
+
+/// A tensor from integers, each cut to the width of `dtype`; of types below a byte each number is one packed byte.
+fn integers(dtype: DType, shape: &[usize], values: impl ExactSizeIterator<Item = u64>) -> Result<Tensor> {
+    let n = budget::elements(shape)?;
+    let (width, count) = match dtype.bits() {
+        b if b < 8 => (1, dtype.storage_bytes(n)),
+        b => (b / 8, n),
+    };
+    if values.len() != count {
+        let len = values.len();
+        return Err(Error::model(format!(
+            "shape {shape:?} holds {n} elements of {dtype}, got {len} numbers"
+        )));
+    }
+    let mut bytes = budget::vec(count.saturating_mul(width))?;
+    values.for_each(|v| bytes.extend_from_slice(&v.to_le_bytes()[..width]));
+    if dtype == DType::Bool {
+        bytes.iter_mut().for_each(|b| *b = u8::from(*b != 0));
+    }
+    Tensor::from_bytes(dtype, shape, bytes)
 }
 
 /// A sparse tensor written out densely.

@@ -1,5 +1,6 @@
 //! For tests: a lookup that knows every name, so that files are tested apart from operators.
 
+use crate::rope::Rope;
 use ir::*;
 use std::collections::BTreeMap;
 use std::sync::{LazyLock, Mutex};
@@ -47,4 +48,85 @@ impl Lookup for Any {
         });
         Some(*op)
     }
+}
+
+/// A node of a file: operator, inputs, outputs, encoded attributes.
+pub fn node(op: &str, inputs: &[&str], outputs: &[&str], attrs: Vec<Rope>) -> Rope {
+    let mut n = Rope::new();
+    inputs.iter().for_each(|i| n.text(1, i));
+    outputs.iter().for_each(|o| n.text(2, o));
+    n.text(3, &format!("node_{}", outputs.first().unwrap_or(&"")));
+    n.text(4, op);
+    attrs.into_iter().for_each(|a| n.message(5, a));
+    n
+}
+
+/// An attribute that is one integer.
+pub fn int(name: &str, v: i64) -> Rope {
+    let mut a = Rope::new();
+    a.text(1, name);
+    a.int(3, v);
+    a.int(20, 2);
+    a
+}
+
+/// An attribute that is a list of floats.
+pub fn floats(name: &str, v: &[f32]) -> Rope {
+    let mut a = Rope::new();
+    a.text(1, name);
+    a.floats(7, v);
+    a.int(20, 6);
+    a
+}
+
+/// An attribute that is a subgraph.
+pub fn body(name: &str, g: Rope) -> Rope {
+    let mut a = Rope::new();
+    a.text(1, name);
+    a.message(6, g);
+    a.int(20, 5);
+    a
+}
+
+/// A named float value with dims; negative ones are written as they are.
+pub fn value(name: &str, dims: &[i64]) -> Rope {
+    let (mut shape, mut tensor, mut ty, mut v) = (Rope::new(), Rope::new(), Rope::new(), Rope::new());
+    for &d in dims {
+        let mut dim = Rope::new();
+        dim.int(1, d);
+        shape.message(1, dim);
+    }
+    tensor.int(1, 1);
+    tensor.message(2, shape);
+    ty.message(1, tensor);
+    v.text(1, name);
+    v.message(2, ty);
+    v
+}
+
+/// A graph of float values.
+pub fn graph(nodes: Vec<Rope>, inputs: &[(&str, &[i64])], outputs: &[&str]) -> Rope {
+    let mut g = Rope::new();
+    nodes.into_iter().for_each(|n| g.message(1, n));
+    g.text(2, "g");
+    inputs.iter().for_each(|(n, d)| g.message(11, value(n, d)));
+    outputs.iter().for_each(|o| {
+        let mut v = Rope::new();
+        v.text(1, o);
+        g.message(12, v);
+    });
+    g
+}
+
+/// The bytes of a model file.
+pub fn model(opset: i64, graph: Rope, functions: Vec<Rope>) -> Vec<u8> {
+    let (mut m, mut o) = (Rope::new(), Rope::new());
+    m.int(1, 8);
+    m.message(7, graph);
+    o.int(2, opset);
+    m.message(8, o);
+    functions.into_iter().for_each(|f| m.message(25, f));
+    let mut bytes = Vec::new();
+    m.write(&mut bytes).unwrap();
+    bytes
 }

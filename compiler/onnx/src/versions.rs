@@ -1,7 +1,7 @@
 //! Which opset holds a node: what each version of a standard operator accepts, from opset 13 on (`versions.txt`), and the
 //! few changes of meaning that a signature does not show.
 
-use ir::{DType, Error, Graph, Node, Result, ValueId, ValueType};
+use ir::{DType, Graph, Node, ValueId, ValueType};
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
@@ -69,13 +69,11 @@ pub fn defines(op: &str, attr: &str) -> bool {
     TABLE.get(op).and_then(|v| v.last()).is_none_or(|v| v.attrs.contains(&attr))
 }
 
-/// The oldest opset, not before `from`, in which every standard node of `graph` is valid and means the same.
-pub fn opset(graph: &Graph, from: i64) -> Result<i64> {
+/// The oldest opset, not before `from`, in which every standard node of `graph` is valid and means the same. Nodes that
+/// no version accepts (some producers stretch the rules, and runtimes with them) have no say.
+pub fn opset(graph: &Graph, from: i64) -> i64 {
     let from = from.clamp(OLDEST, NEWEST);
-    (from..=NEWEST).find(|&v| blocker(graph, v).is_none()).ok_or_else(|| {
-        let (node, op) = blocker(graph, NEWEST).unwrap_or_default();
-        Error::internal(format!("no opset up to {NEWEST} holds this form of the node")).at(&node, &op)
-    })
+    (from..NEWEST).find(|&v| all_hold(graph, v)).unwrap_or(NEWEST)
 }
 
 /// File format version that an opset asks for, and element types may raise.
@@ -102,13 +100,10 @@ fn types(graph: &Graph) -> Box<dyn Iterator<Item = DType> + '_> {
     Box::new(graph.values().filter_map(|v| graph.dtype(v)).chain(inner))
 }
 
-/// The first node that opset `v` does not hold, subgraphs included.
-fn blocker(graph: &Graph, v: i64) -> Option<(String, String)> {
-    graph.nodes().find_map(|(_, n)| {
-        if !holds(graph, n, v) {
-            return Some((n.name.clone(), ir::qualified(n.op)));
-        }
-        n.attrs.graphs().into_iter().find_map(|g| blocker(g, v))
+fn all_hold(graph: &Graph, v: i64) -> bool {
+    graph.nodes().all(|(_, n)| {
+        (holds(graph, n, v) || !holds(graph, n, NEWEST))
+            && n.attrs.graphs().into_iter().all(|g| all_hold(g, v))
     })
 }
 
