@@ -72,8 +72,29 @@ mod x86 {
     }
 }
 
-fn data(len: usize) -> Vec<f32> {
-    (0..len).map(|i| ((i * 2654435761) % 1000) as f32 * 1e-3 - 0.5).collect()
+/// Values on a cache line, as tensors in an arena are.
+struct Aligned(Vec<f32>, std::ops::Range<usize>);
+
+impl std::ops::Deref for Aligned {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        &self.0[self.1.clone()]
+    }
+}
+
+impl std::ops::DerefMut for Aligned {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.0[self.1.clone()]
+    }
+}
+
+fn data(len: usize) -> Aligned {
+    let mut values = vec![0.0; len + 16];
+    let start = values.as_ptr().align_offset(64);
+    for (i, v) in values[start..start + len].iter_mut().enumerate() {
+        *v = ((i * 2654435761) % 1000) as f32 * 1e-3 - 0.5;
+    }
+    Aligned(values, start..start + len)
 }
 
 fn report(name: &str, flops: usize, bytes: usize, seconds: f64, peak: f64) {
@@ -89,7 +110,7 @@ fn report(name: &str, flops: usize, bytes: usize, seconds: f64, peak: f64) {
 fn gemm(tier: Tier, peak: f64, m: usize, k: usize, n: usize) {
     let (a, b, bias) = (data(m * k), data(k * n), data(n));
     let b = PackedB::from_kn(tier, &b, k, n).unwrap();
-    let mut c = vec![0.0; m * n];
+    let mut c = data(m * n);
     let e = Epilogue { bias: Some(&bias), act: Activation::Relu, ..Epilogue::default() };
     let t = best(|| gemm_f32(&Serial, m, &a, k, &b, &mut c, n, 1.0, &e).unwrap());
     report(&format!("gemm {m}x{k}x{n}"), 2 * m * n * k, 4 * (m * k + k * n + m * n), t, peak);
@@ -99,7 +120,7 @@ fn dynamic(tier: Tier, peak: f64, batch: usize, m: usize, k: usize, n: usize, tr
     let (a, b) = (data(batch * m * k), data(batch * k * n));
     let shape = GemmShape { batch, m, n, k };
     let mut scratch = vec![0.0; gemm_dynamic_scratch(shape, false, 1).unwrap()];
-    let mut c = vec![0.0; batch * m * n];
+    let mut c = data(batch * m * n);
     let strides = if transposed { Strides::nk(k) } else { Strides::kn(n) };
     let t = best(|| {
         let a = Operand { data: &a, strides: Strides { row: k, col: 1 }, batch_stride: m * k };
@@ -119,7 +140,7 @@ fn conv(tier: Tier, peak: f64, shape: ConvShape, act: Activation) {
     let weights = data(taps * shape.cout);
     let weights = PackedConv::new(tier, &weights, shape.cout, shape.cin, shape.kernel, shape.groups).unwrap();
     let bias = data(shape.cout);
-    let mut y = vec![0.0; h * w * shape.cout];
+    let mut y = data(h * w * shape.cout);
     let e = Epilogue { bias: Some(&bias), act, ..Epilogue::default() };
     let t = best(|| conv_f32(&Serial, &shape, &x, shape.cin, &weights, &mut y, shape.cout, &e).unwrap());
     let name = format!(

@@ -2,6 +2,7 @@
 //!
 //! The sum is cut into interleaved phases, so that additions do not wait for each other.
 
+use crate::hint::prefetch;
 use crate::indirect::{Job, Table};
 use crate::pack::Panel;
 use crate::parallel::Pool;
@@ -80,17 +81,6 @@ tiered! {
             _ => phases::<S, 4, 4>(s, a, b, job, place),
         }
     }
-}
-
-#[inline(always)]
-fn prefetch(p: *const f32) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch does not fault.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(p.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = p;
 }
 
 /// # Safety
