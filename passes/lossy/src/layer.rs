@@ -7,6 +7,9 @@ use ir::{DType, Graph, Node, NodeId, Tensor, Use, ValueId};
 /// Constants with fewer elements are never worth a decoding fragment.
 pub const SMALLEST: usize = 512;
 
+/// Vectors (biases, scales) below this size cost more to decode and to measure than they save.
+pub const SMALLEST_VECTOR: usize = 1 << 14;
+
 /// What a weight does in its operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
@@ -87,7 +90,7 @@ pub fn subgraph_mut<'a>(graph: &'a mut Graph, path: &[(NodeId, usize)]) -> Optio
 fn collect(graph: &Graph, path: &mut Path, found: &mut Vec<Layer>) {
     let mut here: Vec<Layer> = graph
         .initializers()
-        .filter(|(_, t)| t.dtype() == DType::F32 && t.len() >= SMALLEST)
+        .filter(|(_, t)| t.dtype() == DType::F32 && t.len() >= least(t))
         .filter_map(|(v, t)| describe(graph, v, t, path))
         .collect();
     here.sort_by_key(|l| (l.node, l.value));
@@ -99,6 +102,11 @@ fn collect(graph: &Graph, path: &mut Path, found: &mut Vec<Layer>) {
             path.pop();
         }
     }
+}
+
+fn least(t: &Tensor) -> usize {
+    let axes = t.shape().iter().filter(|&&d| d > 1).count();
+    if axes > 1 { SMALLEST } else { SMALLEST_VECTOR }
 }
 
 fn describe(graph: &Graph, value: ValueId, tensor: &Tensor, path: &Path) -> Option<Layer> {

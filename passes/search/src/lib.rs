@@ -27,7 +27,7 @@ use std::collections::BTreeMap;
 use table::Row;
 
 /// Samples whose outputs give the gains.
-const PROBES: usize = 12;
+const PROBES: usize = 8;
 /// Share of the allowed drop that the selection samples may use; the rest is for what they cannot see.
 const MARGIN: f64 = 0.85;
 /// Relative weight error allowed per layer when there is no data to measure with.
