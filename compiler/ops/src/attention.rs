@@ -47,6 +47,8 @@ impl AttentionGeometry {
         self.past_len + self.kv_len
     }
     fn check(&self) -> Result<()> {
+        // Rows of no elements still cost a step each.
+        budget::check(self.batch.saturating_mul(self.q_heads).saturating_mul(self.q_len.max(self.total())))?;
         check_product([self.batch, self.q_heads, self.q_len, self.head.max(self.v_head)])?;
         check_product([self.batch, self.q_heads, self.q_len, self.total()])?;
         check_product([self.batch, self.kv_heads, self.total(), self.head.max(self.v_head)])

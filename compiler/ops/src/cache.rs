@@ -5,7 +5,7 @@ use crate::index::gather;
 use crate::typing::{like_first, one};
 use crate::window::check_product;
 use crate::{Op, schema};
-use ir::{Accuracy, Error, EvalCx, Operator, Result, Tensor, Value};
+use ir::{Accuracy, Error, EvalCx, Operator, Result, Tensor, Value, budget};
 
 pub static OPERATORS: &[&dyn Operator] =
     &[&Op::new("TensorScatter", &schema::TENSOR_SCATTER, like_first, eval).accuracy(Accuracy::Exact)];
@@ -31,7 +31,7 @@ fn eval(cx: &EvalCx) -> Result<Vec<Value>> {
         Some(s) => {
             return Err(Error::model(format!("write_indices holds {} values for {batch} batches", s.len())));
         }
-        None => vec![0; batch],
+        None => budget::filled(batch, 0)?,
     };
     Ok(one(scatter(past, update, a, &starts, circular)?))
 }

@@ -78,9 +78,10 @@ impl TransposeAttrs {
             + 1;
         let (mut begin, mut end) = (self.pads[i] as i128, self.pads[self.strides.len() + i] as i128);
         let same = matches!(self.auto_pad, AutoPad::SameUpper | AutoPad::SameLower);
+        // Padding only ever removes elements: a kernel shorter than its stride gives less than input·stride.
         let wanted = match &self.output_shape {
             Some(s) => Some(s[i] as i128),
-            None if same => Some(input as i128 * stride),
+            None if same => Some((input as i128 * stride).min(full)),
             None => None,
         };
         if self.auto_pad == AutoPad::Valid {
@@ -231,6 +232,13 @@ mod tests {
         assert_eq!(g.output()[..], [1, 2, 10, 8]);
         let g = geometry(&Attrs::new().with("strides", vec![3, 2]), &[1, 1, 3, 3], &[1, 2, 3, 3]).unwrap();
         assert_eq!(g.output()[..], [1, 2, 9, 7]);
+    }
+
+    #[test]
+    fn same_padding_never_adds_elements() {
+        let a = Attrs::new().with("auto_pad", "SAME_UPPER").with("strides", vec![2]);
+        assert_eq!(geometry(&a, &[1, 1, 5], &[1, 1, 1]).unwrap().output()[2], 9);
+        assert_eq!(geometry(&a, &[1, 1, 5], &[1, 1, 3]).unwrap().output()[2], 10);
     }
 
     #[test]

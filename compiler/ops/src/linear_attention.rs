@@ -61,6 +61,7 @@ fn sizes(attrs: &Attrs, q: &[usize], k: &[usize], v: &[usize]) -> Result<Sizes> 
     if (kb, kl, vb, vl) != (batch, len, batch, len) || widths != (qw, Some(kw), vw) {
         return Err(bad());
     }
+    budget::check(batch.saturating_mul(q_heads).saturating_mul(len))?;
     check_product([batch, q_heads, key, value])?;
     check_product([batch, len, q_heads, key.max(value)])?;
     Ok(Sizes { batch, len, q_heads, kv_heads, key, value })
@@ -201,6 +202,7 @@ fn eval_conv(cx: &EvalCx) -> Result<Vec<Value>> {
         return Err(Error::model(format!("past_state must have shape {:?}", [n, c, state])));
     }
     check_product([n, c, len.saturating_add(k)])?;
+    budget::check(n.saturating_mul(c))?;
     let swish = match cx.attrs.str_or("activation", "none")? {
         "none" => false,
         "silu" | "swish" => true,

@@ -6,7 +6,7 @@ use crate::typing::{like_first, one, tensor_type};
 use crate::window::check_product;
 use crate::{Op, schema};
 use ir::{Accuracy, Attrs, DType, Dim, Error, EvalCx, InferCx, Kind, Operator, Result, Shape, Tensor};
-use ir::{Value, ValueType};
+use ir::{Value, ValueType, budget};
 
 const fn row(op: Op) -> Op {
     op.kind(|_| Kind::Reduce).accuracy(Accuracy::Accumulated)
@@ -228,7 +228,8 @@ fn eval_layer(cx: &EvalCx) -> Result<Vec<Value>> {
     if let Some(b) = cx.optional(2)? {
         with_broadcast(&mut data, x.shape(), b, |x, b| x + b)?;
     }
-    let n = stat_shape.iter().product();
+    let n = budget::elements(&stat_shape)?;
+    budget::check(n.saturating_mul(size_of::<f64>()))?;
     means.resize(n, f64::NAN);
     inverses.resize(n, f64::NAN);
     Ok(vec![

@@ -87,6 +87,9 @@ impl Reduction {
 
     /// Calls `f(first output index, output step)` for each line of the last axis, in row-major order.
     fn lines(&self, mut f: impl FnMut(usize, usize)) {
+        if self.input.contains(&0) {
+            return;
+        }
         let steps = self.steps();
         let Some((&last, outer)) = steps.split_last() else { return f(0, 0) };
         let mut index = vec![0usize; outer.len()];

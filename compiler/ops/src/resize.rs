@@ -372,6 +372,9 @@ fn eval(cx: &EvalCx) -> Result<Vec<Value>> {
 
 /// Resizes a tensor by a plan made for its shape.
 pub fn resize(x: &Tensor, p: &ResizePlan) -> Result<Tensor> {
+    if p.output.contains(&0) {
+        return Tensor::zeros(x.dtype(), &p.output);
+    }
     if p.mode == Mode::Nearest && p.tables.iter().all(|t| t.outside.is_empty()) {
         let steps = strides(x.shape());
         let mut tables: Vec<Vec<Option<usize>>> =
@@ -465,6 +468,9 @@ mod tests {
         bad(None, Some(&[1 << 62]), &[2]);
         bad(None, Some(&[1]), &[0]);
         bad(Some(&[1.0]), Some(&[1]), &[2]);
+        let empty = Tensor::zeros(ir::DType::F32, &[0, 1 << 40]).unwrap();
+        let p = plan(&Attrs::new(), empty.shape(), None, Some(&[1.0, 1.0]), None).unwrap();
+        assert_eq!(resize(&empty, &p).unwrap().shape(), empty.shape());
         let crop = Attrs::new().with("coordinate_transformation_mode", "tf_crop_and_resize");
         assert!(plan(&crop, &[2], None, Some(&[2.0]), None).is_err());
         assert!(plan(&Attrs::new().with("axes", vec![0, 0]), &[2], None, Some(&[1.0, 1.0]), None).is_err());

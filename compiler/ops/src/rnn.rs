@@ -195,6 +195,7 @@ pub fn geometry(attrs: &Attrs, cell: Cell, x: &[usize], w: &[usize], r: &[usize]
     if let Some(h) = attrs.int("hidden_size")?.filter(|&h| usize::try_from(h) != Ok(hidden)) {
         return Err(Error::model(format!("hidden_size is {h}, R holds {hidden}")));
     }
+    budget::check(sequence.saturating_mul(batch))?;
     check_product([sequence, batch, rows])?;
     check_product([sequence, batch, input])?;
     Ok(RnnGeometry {

@@ -186,6 +186,7 @@ fn eval_pool(cx: &EvalCx) -> Result<Vec<Value>> {
     let [height, width] = pooled_shape(cx.attrs)?;
     let scale = f64::from(cx.attrs.float_or("spatial_scale", 1.0)?);
     let [n, c, h, w] = r.shape;
+    budget::check(height.saturating_add(width).saturating_mul(size_of::<(usize, usize)>()))?;
     let mut y = budget::vec(budget::elements(&[r.count, c, height, width])?)?;
     for roi in r.rois.chunks_exact(5) {
         if !(roi[0] >= 0.0 && roi[0] < n as f64) {

@@ -67,6 +67,9 @@ fn rotate<T: Real>(
     if dim % 2 != 0 {
         return Err(Error::model(format!("rotary dimension {dim} must be even")));
     }
+    if x.is_empty() {
+        return Ok(x.clone());
+    }
     let half = dim / 2;
     let rows = cache_rows(&layout, cos, sin, positions, half)?;
     let (cos, sin) = (T::read(cos)?, T::read(sin)?);
