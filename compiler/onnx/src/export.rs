@@ -197,7 +197,8 @@ impl Writer<'_> {
             m.message(11, value_info(names.of(v), g.ty(v)));
         }
         for o in g.outputs() {
-            m.message(12, value_info(names.of(o.value), g.ty(o.value)));
+            let ty = if names.nested() { without_shape(g.ty(o.value)) } else { g.ty(o.value).clone() };
+            m.message(12, value_info(names.of(o.value), &ty));
         }
         names.leave();
         Ok(m)
@@ -346,6 +347,11 @@ fn value_info(name: &str, t: &ValueType) -> Rope {
         m.message(2, type_proto(t));
     }
     m
+}
+
+/// Shapes of branches that are never taken can differ between inference engines, and nobody needs them.
+fn without_shape(t: &ValueType) -> ValueType {
+    t.dtype().map_or_else(|| t.clone(), ValueType::unranked)
 }
 
 fn type_proto(t: &ValueType) -> Rope {

@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 
 /// Most bytes of function bodies that calls may copy into the graph.
-const MAX_INLINED: u64 = 256 << 20;
+const MAX_INLINED: u64 = 128 << 20;
 /// What a copied node takes besides its encoded content.
 const NODE: u64 = 512;
 

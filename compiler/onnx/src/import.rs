@@ -18,8 +18,10 @@ use std::sync::Arc;
 const IR_VERSIONS: std::ops::RangeInclusive<i64> = 1..=14;
 /// Opsets of the standard domain that are understood.
 pub const OPSETS: std::ops::RangeInclusive<i64> = 1..=28;
-/// Deepest nesting of subgraphs and function calls.
-pub const MAX_DEPTH: usize = 24;
+/// Deepest nesting of subgraphs. Inference may visit a loop's body twice, so its work can double with each level.
+pub const MAX_DEPTH: usize = 12;
+/// Deepest nesting of function calls.
+const MAX_CALLS: usize = 32;
 
 /// A model read from a file.
 #[derive(Debug)]
@@ -163,6 +165,7 @@ pub struct Builder<'a> {
     /// Names captured from enclosing graphs, in capture order (shared by all bodies of one node).
     captured: Vec<String>,
     depth: usize,
+    calls: usize,
     unnamed: usize,
 }
 
@@ -182,6 +185,7 @@ impl<'a> Builder<'a> {
             outer,
             captured: Vec::new(),
             depth,
+            calls: 0,
             unnamed: 0,
         }
     }
@@ -364,14 +368,14 @@ impl<'a> Builder<'a> {
         std::mem::replace(&mut self.versions, versions)
     }
 
-    /// Enters one more level of nesting, bounded.
+    /// Enters one more level of function calls, bounded.
     pub fn nested<T>(&mut self, f: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        if self.depth >= MAX_DEPTH {
-            return Err(Error::limit(format!("functions nest deeper than {MAX_DEPTH}")));
+        if self.calls >= MAX_CALLS {
+            return Err(Error::limit(format!("functions nest deeper than {MAX_CALLS}")));
         }
-        self.depth += 1;
+        self.calls += 1;
         let result = f(self);
-        self.depth -= 1;
+        self.calls -= 1;
         result
     }
 
@@ -459,6 +463,7 @@ impl<'a> Builder<'a> {
         let outer = |name: &str| self.type_of(name);
         let mut b = Builder::new(self.shared, self.versions, &g.name, Some(&outer), self.depth + 1);
         b.captured = std::mem::take(captured);
+        b.calls = self.calls;
         b.fill(g, report)?;
         *captured = b.captured;
         Ok(b.graph)

@@ -53,6 +53,11 @@ impl Names {
         }
     }
 
+    /// True inside a subgraph.
+    pub fn nested(&self) -> bool {
+        self.scopes.len() > 1
+    }
+
     pub fn leave(&mut self) {
         self.scopes.pop();
     }
