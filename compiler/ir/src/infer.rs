@@ -1,6 +1,8 @@
 //! Type and shape inference over a whole graph, with values of constants and of shape arithmetic carried along.
 
-use crate::{Def, Dim, Error, EvalCx, Graph, InferCx, NodeId, Result, Tensor, Value, ValueId, ValueType};
+use crate::{
+    Def, Dim, Error, EvalCx, Graph, InferCx, NodeId, Result, Tensor, Value, ValueId, ValueType, budget,
+};
 use std::collections::BTreeMap;
 
 /// Constants up to this many elements are evaluated during inference.
@@ -107,8 +109,9 @@ fn constant(graph: &Graph, facts: &Facts, v: ValueId) -> Option<Tensor> {
 fn fold_small(node: &crate::Node, consts: &[Option<Tensor>], inferred: &[ValueType]) -> Option<Vec<Value>> {
     let small = |t: &Option<Tensor>| t.as_ref().is_some_and(|t| t.len() <= FOLD_LIMIT);
     let present = node.inputs().iter().zip(consts).all(|(v, c)| v.is_none() || small(c));
-    let bounded =
-        inferred.iter().all(|t| t.concrete().is_none_or(|s| s.iter().product::<usize>() <= FOLD_LIMIT));
+    let bounded = inferred
+        .iter()
+        .all(|t| t.concrete().is_none_or(|s| budget::elements(&s).is_ok_and(|n| n <= FOLD_LIMIT)));
     // Without a known size the result of, say, ConstantOfShape could be huge.
     let sized = inferred.iter().all(|t| t.concrete().is_some());
     if !present || !bounded || !sized || !node.captures().is_empty() || !node.attrs.graphs().is_empty() {

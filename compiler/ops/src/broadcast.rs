@@ -46,11 +46,11 @@ fn broadcast_dim(a: &Dim, b: &Dim) -> Result<Dim> {
 /// For each element of `out` in row-major order, the element index in a tensor of shape `from` broadcast to it.
 pub fn broadcast_strides(from: &[usize], out: &[usize]) -> Vec<usize> {
     let mut strides = vec![0; out.len()];
-    let mut step = 1;
+    let mut step = 1usize;
     let lead = out.len().saturating_sub(from.len());
     for (i, &d) in from.iter().enumerate().rev() {
         strides[lead + i] = if d == 1 { 0 } else { step };
-        step *= d;
+        step = step.saturating_mul(d);
     }
     strides
 }

@@ -1,7 +1,7 @@
 //! Concat.
 
 use crate::broadcast::axis;
-use crate::movement::assemble;
+use crate::movement::{assemble, volume};
 use crate::typing::{one, tensor_type};
 use crate::{Op, schema};
 use ir::{Accuracy, Dim, Error, EvalCx, InferCx, Kind, Operator, Result, Tensor, ValueType};
@@ -12,6 +12,8 @@ pub static OPERATORS: &[&dyn Operator] = &[&Op::new("Concat", &schema::CONCAT, i
 })
 .kind(|_| Kind::Movement)
 .shape_value(|cx| {
+    // Row-major order of the parts is that of the result only for lists.
+    cx.rank(0).filter(|&r| r == 1)?;
     let parts: Option<Vec<Vec<Dim>>> = (0..cx.inputs.len()).map(|i| cx.dims(i)).collect();
     Some(parts?.concat())
 })
@@ -71,8 +73,7 @@ pub fn concat(parts: &[&Tensor], raw_axis: i64) -> Result<Tensor> {
         }
         shape[a] = shape[a].checked_add(t.shape()[a]).ok_or_else(|| Error::limit("a dimension overflows"))?;
     }
-    let outer: usize = shape[..a].iter().product();
-    let inner: usize = shape[a + 1..].iter().product();
+    let (outer, inner) = (volume(&shape[..a]), volume(&shape[a + 1..]));
     let runs = (0..outer).flat_map(|o| {
         parts.iter().enumerate().map(move |(p, t)| {
             let len = t.shape()[a] * inner;
@@ -80,4 +81,38 @@ pub fn concat(parts: &[&Tensor], raw_axis: i64) -> Result<Tensor> {
         })
     });
     assemble(parts, &shape, runs)
+}
+
+/// Tensors of one type and shape joined along a new axis.
+pub fn stack(parts: &[&Tensor], raw_axis: i64) -> Result<Tensor> {
+    let first = parts.first().ok_or_else(|| Error::model("needs at least one tensor"))?;
+    let a = axis(raw_axis, first.rank() + 1)?;
+    let wide: Vec<Tensor> = parts
+        .iter()
+        .map(|t| {
+            let mut s = t.shape().to_vec();
+            s.insert(a.min(s.len()), 1);
+            t.reshaped(&s)
+        })
+        .collect::<Result<_>>()?;
+    concat(&wide.iter().collect::<Vec<_>>(), a as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn joins_along_old_and_new_axes() {
+        let t = |v: Vec<i64>| Tensor::new(&[2, 1], v).unwrap();
+        let (a, b) = (t(vec![1, 2]), t(vec![3, 4]));
+        assert_eq!(concat(&[&a, &b], 1).unwrap().to_i64s().unwrap(), [1, 3, 2, 4]);
+        let s = stack(&[&a, &b], -1).unwrap();
+        assert_eq!((s.shape(), s.to_i64s().unwrap()), (&[2, 1, 2][..], vec![1, 3, 2, 4]));
+        assert!(concat(&[&a, &Tensor::vector(vec![1i64])], 0).is_err());
+        assert!(concat(&[&a, &Tensor::new::<f32>(&[2, 1], vec![0.0; 2]).unwrap()], 0).is_err());
+        // A huge empty tensor takes no time.
+        let e = Tensor::new::<i64>(&[1 << 40, 0], vec![]).unwrap();
+        assert_eq!(concat(&[&e, &e], 1).unwrap().shape(), [1 << 40, 0]);
+    }
 }

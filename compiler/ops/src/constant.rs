@@ -1,8 +1,9 @@
 //! Tensors made from attributes and sizes.
 
 use crate::broadcast::axis;
+use crate::cast::cast;
 use crate::expr::evaluate;
-use crate::movement::{assemble, gather};
+use crate::movement::{assemble, gather, volume};
 use crate::typing::{one, tensor_type};
 use crate::{Op, schema};
 use ir::{
@@ -19,7 +20,7 @@ pub static OPERATORS: &[&dyn Operator] = &[
     ),
     &Op::new("ConstantOfShape", &schema::CONSTANT_OF_SHAPE, infer_filled, eval_filled)
         .shape_value(|cx| {
-            let n = *cx.ints(0)?.first()?;
+            let &[n] = cx.ints(0)?.as_slice() else { return None };
             let v = usize::try_from(*fill(cx.attrs).ok()?.to_i64s().ok()?.first()?).ok()?;
             Some(vec![Dim::Known(v); usize::try_from(n).ok().filter(|&n| n < 4096)?])
         })
@@ -125,9 +126,17 @@ fn eval_range(cx: &EvalCx) -> Result<Vec<Value>> {
         let v = (0..n as i64).map(|i| a.wrapping_add(i.wrapping_mul(d))).collect();
         return Ok(one(Tensor::from_i64s(dtype, &[n], v)?));
     }
-    let i = Tensor::from_f64s(dtype, &[n], (0..n).map(|i| i as f64).collect())?;
-    let (a, d) = (start.reshaped(&[])?, delta.reshaped(&[])?);
-    Ok(one(evaluate(&(Expr::In(1) + Expr::In(0) * Expr::In(2)), &[&i, &a, &d])?))
+    // Half types count in float32 (or float64) and round once at the end.
+    let wide = match (dtype, cx.attrs.int_or("stash_type", 1)?) {
+        (DType::F16 | DType::BF16, 1) => DType::F32,
+        (DType::F16 | DType::BF16, 11) => DType::F64,
+        (DType::F16 | DType::BF16, t) => return Err(Error::model(format!("stash_type {t} is not 1 or 11"))),
+        _ => dtype,
+    };
+    let i = Tensor::from_f64s(wide, &[n], (0..n).map(|i| i as f64).collect())?;
+    let (a, d) = (cast(&start.reshaped(&[])?, wide, true)?, cast(&delta.reshaped(&[])?, wide, true)?);
+    let y = evaluate(&(Expr::In(1) + Expr::In(0) * Expr::In(2)), &[&i, &a, &d])?;
+    Ok(one(cast(&y, dtype, true)?))
 }
 
 fn eye_dtype(attrs: &Attrs, input: Option<DType>) -> Result<Option<DType>> {
@@ -158,7 +167,7 @@ fn eval_eye(cx: &EvalCx) -> Result<Vec<Value>> {
         .map(|i| f64::from(u8::from((i % columns) as i64 - (i / columns) as i64 == k)))
         .collect();
     let t = Tensor::new::<f64>(x.shape(), v)?;
-    Ok(one(crate::cast::cast(&t, dtype, true)?))
+    Ok(one(cast(&t, dtype, true)?))
 }
 
 fn infer_one_hot(cx: &InferCx) -> Result<Vec<ValueType>> {
@@ -186,7 +195,7 @@ fn eval_one_hot(cx: &EvalCx) -> Result<Vec<Value>> {
     let mut shape = indices.shape().to_vec();
     shape.insert(a, depth);
     budget::bytes(values.dtype(), &shape)?;
-    let inner: usize = shape[a + 1..].iter().product();
+    let inner = volume(&shape[a + 1..]);
     let raw = indices.to_f64s()?;
     let n = depth as f64;
     let hot: Vec<Option<usize>> = raw
@@ -201,4 +210,48 @@ fn eval_one_hot(cx: &EvalCx) -> Result<Vec<Value>> {
         (0, usize::from(hot[outer * inner + j] == Some(d)), 1)
     });
     Ok(one(assemble(&[values], &shape, runs)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::apply;
+
+    fn range(a: i64, b: i64, d: i64) -> Result<Vec<i64>> {
+        apply("Range", Attrs::new(), &[a, b, d].map(Tensor::scalar))?.to_i64s()
+    }
+
+    #[test]
+    fn ranges_end_before_their_limit() {
+        assert_eq!(range(3, 9, 3).unwrap(), [3, 6]);
+        assert_eq!(range(10, 4, -2).unwrap(), [10, 8, 6]);
+        assert_eq!(range(1, 1, 1).unwrap(), Vec::<i64>::new());
+        assert_eq!(range(i64::MIN, i64::MAX, i64::MAX).unwrap(), [i64::MIN, -1, i64::MAX - 1]);
+        assert!(range(0, 5, 0).is_err() && range(i64::MIN, i64::MAX, 1).is_err());
+        let f = [0f32, 1.0, 0.25].map(Tensor::scalar);
+        let y = apply("Range", Attrs::new(), &f).unwrap();
+        assert_eq!(y.to_f64s().unwrap(), [0.0, 0.25, 0.5, 0.75]);
+        let nan = [0f32, f32::NAN, 0.25].map(Tensor::scalar);
+        assert!(apply("Range", Attrs::new(), &nan).is_err());
+    }
+
+    #[test]
+    fn one_hot_wraps_negatives_and_leaves_strangers_cold() {
+        let inputs = |depth: i64| {
+            [Tensor::vector(vec![-1i64, 5, 0]), Tensor::scalar(depth), Tensor::vector(vec![0i64, 7])]
+        };
+        let y = apply("OneHot", Attrs::new().with("axis", 0), &inputs(2)).unwrap();
+        assert_eq!((y.shape(), y.to_i64s().unwrap()), (&[2, 3][..], vec![0, 0, 7, 7, 0, 0]));
+        assert!(apply("OneHot", Attrs::new(), &inputs(-1)).is_err());
+        assert!(apply("OneHot", Attrs::new(), &inputs(1 << 60)).is_err());
+    }
+
+    #[test]
+    fn fills_of_impossible_size_are_refused() {
+        let fill = |v: Vec<i64>| apply("ConstantOfShape", Attrs::new(), &[Tensor::vector(v)]);
+        assert_eq!(fill(vec![2, 0]).unwrap().shape(), [2, 0]);
+        assert!(
+            fill(vec![-1]).is_err() && fill(vec![1 << 40, 1 << 40]).is_err() && fill(vec![1; 70]).is_err()
+        );
+    }
 }

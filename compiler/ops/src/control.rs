@@ -1,7 +1,8 @@
 //! If, Loop and Scan: operators that run subgraphs.
 
-use crate::concat::concat;
-use crate::slice::clamp;
+use crate::broadcast::axis;
+use crate::concat::stack;
+use crate::slice::section;
 use crate::{Op, schema};
 use ir::{
     DType, Dim, Error, EvalCx, Graph, InferCx, Kind, Operator, Result, Tensor, TensorType, Value, ValueType,
@@ -10,6 +11,9 @@ use ir::{
 
 /// Most iterations of one Loop or Scan.
 const MAX_TRIPS: i64 = 100_000_000;
+
+/// Bookkeeping of one tensor in memory, beside its elements.
+const TENSOR_OVERHEAD: usize = 128;
 
 pub static OPERATORS: &[&dyn Operator] = &[
     &Op::new("If", &schema::IF, infer_if, eval_if).kind(|_| Kind::Control),
@@ -110,7 +114,7 @@ fn eval_loop(cx: &EvalCx) -> Result<Vec<Value>> {
         .len()
         .checked_sub(1 + carried)
         .ok_or_else(|| Error::model("the body gives too few results"))?;
-    let mut collected: Vec<Vec<Tensor>> = vec![Vec::new(); scans];
+    let mut pile = Pile::new(scans);
     let mut i = 0;
     while go && i < trips {
         if i >= MAX_TRIPS {
@@ -121,40 +125,60 @@ fn eval_loop(cx: &EvalCx) -> Result<Vec<Value>> {
         let mut results = (cx.subgraph)(g, ins)?.into_iter();
         go = truth(&results.next().ok_or_else(|| Error::model("the body gives no condition"))?)?;
         state = results.by_ref().take(carried).collect();
-        for (c, v) in collected.iter_mut().zip(results) {
-            c.push(v.tensor()?.clone());
-        }
+        pile.push(results)?;
         i += 1;
     }
-    for (k, c) in collected.into_iter().enumerate() {
-        state.push(stack(c, g, 1 + carried + k, 0, false)?.into());
-    }
+    state.extend(pile.stacked(g, 1 + carried, &[], &[])?);
     Ok(state)
 }
 
-/// Tensors of one shape joined along a new axis; none at all give an empty tensor of the body's declared type.
-fn stack(parts: Vec<Tensor>, g: &Graph, output: usize, axis: i64, reverse: bool) -> Result<Tensor> {
-    let Some(first) = parts.first() else {
-        let ty = g.outputs().get(output).map(|o| g.ty(o.value).clone()).unwrap_or(ValueType::Unknown);
-        let dtype = ty.dtype().unwrap_or(DType::F32);
-        let shape: Vec<usize> =
-            ty.shape().unwrap_or_default().iter().map(|d| d.known().unwrap_or(0)).collect();
-        return Tensor::zeros(dtype, &[&[0], shape.as_slice()].concat());
-    };
-    budget::check(first.stored_bytes().saturating_mul(parts.len()))?;
-    let at = crate::broadcast::axis(axis, first.rank() + 1)?;
-    let mut parts: Vec<Tensor> = parts
-        .iter()
-        .map(|t| {
-            let mut s = t.shape().to_vec();
-            s.insert(at.min(s.len()), 1);
-            t.reshaped(&s)
-        })
-        .collect::<Result<_>>()?;
-    if reverse {
-        parts.reverse();
+/// Tensors that pile up over the iterations, one list per scan output.
+struct Pile {
+    lists: Vec<Vec<Tensor>>,
+    bytes: usize,
+}
+
+impl Pile {
+    fn new(outputs: usize) -> Pile {
+        Pile { lists: vec![Vec::new(); outputs], bytes: 0 }
     }
-    concat(&parts.iter().collect::<Vec<_>>(), at as i64)
+
+    fn push(&mut self, results: impl Iterator<Item = Value>) -> Result<()> {
+        for (list, v) in self.lists.iter_mut().zip(results) {
+            let t = v.tensor()?;
+            self.bytes = self.bytes.saturating_add(t.stored_bytes()).saturating_add(TENSOR_OVERHEAD);
+            list.push(t.clone());
+        }
+        budget::check(self.bytes)
+    }
+
+    /// Each list stacked along its axis; an empty one gives an empty tensor of the body's declared type.
+    fn stacked(self, g: &Graph, first: usize, axes: &[i64], reversed: &[bool]) -> Result<Vec<Value>> {
+        self.lists
+            .into_iter()
+            .enumerate()
+            .map(|(k, mut list)| {
+                let along = axes.get(k).copied().unwrap_or(0);
+                if list.is_empty() {
+                    return Ok(nothing(g, first + k, along)?.into());
+                }
+                if reversed.get(k) == Some(&true) {
+                    list.reverse();
+                }
+                Ok(stack(&list.iter().collect::<Vec<_>>(), along)?.into())
+            })
+            .collect()
+    }
+}
+
+/// What zero iterations give: size 0 along the new axis, unknown dims 0.
+fn nothing(g: &Graph, output: usize, along: i64) -> Result<Tensor> {
+    let ty = g.outputs().get(output).map(|o| g.ty(o.value).clone()).unwrap_or(ValueType::Unknown);
+    let mut shape: Vec<usize> =
+        ty.shape().unwrap_or_default().iter().map(|d| d.known().unwrap_or(0)).collect();
+    let at = axis(along, shape.len() + 1)?;
+    shape.insert(at, 0);
+    Tensor::zeros(ty.dtype().unwrap_or(DType::F32), &shape)
 }
 
 /// How a Scan splits its inputs and outputs.
@@ -203,7 +227,7 @@ fn infer_scan(cx: &InferCx) -> Result<Vec<ValueType>> {
         let t = cx.input(i)?;
         ins.push(match (i.checked_sub(l.states), t.dtype(), t.shape()) {
             (Some(k), Some(d), Some(s)) => {
-                let a = crate::broadcast::axis(l.input_axes[k], s.len())?;
+                let a = axis(l.input_axes[k], s.len())?;
                 length = length.merge(&s[a])?;
                 let mut s = s.to_vec();
                 s.remove(a);
@@ -222,7 +246,7 @@ fn infer_scan(cx: &InferCx) -> Result<Vec<ValueType>> {
             Ok(match (t.dtype(), t.shape()) {
                 (Some(d), Some(s)) => {
                     let mut s = s.to_vec();
-                    let a = crate::broadcast::axis(l.output_axes[k], s.len() + 1)?;
+                    let a = axis(l.output_axes[k], s.len() + 1)?;
                     s.insert(a, length.clone());
                     ValueType::tensor(d, s)
                 }
@@ -238,16 +262,16 @@ fn eval_scan(cx: &EvalCx) -> Result<Vec<Value>> {
     let l = layout(cx.attrs, cx.inputs.len(), g)?;
     let mut state: Vec<Value> = (0..l.states).map(|i| cx.value(i).cloned()).collect::<Result<_>>()?;
     let scanned: Vec<&Tensor> = (0..l.scans).map(|k| cx.tensor(l.states + k)).collect::<Result<_>>()?;
-    let axes: Vec<usize> = scanned
-        .iter()
-        .zip(&l.input_axes)
-        .map(|(t, &a)| crate::broadcast::axis(a, t.rank()))
-        .collect::<Result<_>>()?;
+    let axes: Vec<usize> =
+        scanned.iter().zip(&l.input_axes).map(|(t, &a)| axis(a, t.rank())).collect::<Result<_>>()?;
     let length = scanned[0].shape()[axes[0]];
     if scanned.iter().zip(&axes).any(|(t, &a)| t.shape()[a] != length) {
         return Err(Error::model("scanned inputs differ in length"));
     }
-    let mut collected: Vec<Vec<Tensor>> = vec![Vec::new(); l.output_axes.len()];
+    if length > MAX_TRIPS as usize {
+        return Err(Error::limit(format!("more than {MAX_TRIPS} iterations")));
+    }
+    let mut pile = Pile::new(l.output_axes.len());
     for step in 0..length {
         let mut ins = state;
         for (k, t) in scanned.iter().enumerate() {
@@ -256,23 +280,15 @@ fn eval_scan(cx: &EvalCx) -> Result<Vec<Value>> {
         }
         let mut results = (cx.subgraph)(g, ins)?.into_iter();
         state = results.by_ref().take(l.states).collect();
-        for (c, v) in collected.iter_mut().zip(results) {
-            c.push(v.tensor()?.clone());
-        }
+        pile.push(results)?;
     }
-    for (k, c) in collected.into_iter().enumerate() {
-        state.push(stack(c, g, l.states + k, l.output_axes[k], l.output_reversed[k])?.into());
-    }
+    state.extend(pile.stacked(g, l.states, &l.output_axes, &l.output_reversed)?);
     Ok(state)
 }
 
 /// Entry `i` along an axis, without that axis.
 fn entry(t: &Tensor, axis: usize, i: usize) -> Result<Tensor> {
-    let own = crate::movement::strides(t.shape());
-    let (start, _, _) = clamp(t.shape()[axis], i as i64, i as i64 + 1, 1)?;
     let mut shape = t.shape().to_vec();
     shape.remove(axis);
-    let mut steps: Vec<isize> = own.iter().map(|&s| s as isize).collect();
-    steps.remove(axis);
-    crate::movement::strided(t, &shape, start * own[axis], &steps)
+    section(t, axis, i, 1)?.reshaped(&shape)
 }

@@ -1,7 +1,7 @@
 //! Gather, GatherElements, GatherND and Compress.
 
 use crate::broadcast::axis;
-use crate::movement::{for_each, gather, gather_runs, strides};
+use crate::movement::{for_each, gather, gather_runs, strides, volume};
 use crate::typing::{one, tensor_type};
 use crate::{Op, schema};
 use ir::{Accuracy, Dim, Error, EvalCx, InferCx, Kind, Operator, Result, Tensor, Value, ValueType, budget};
@@ -48,8 +48,7 @@ fn eval_gather(cx: &EvalCx) -> Result<Vec<Value>> {
     let a = axis(cx.attrs.int_or("axis", 0)?, x.rank())?;
     let n = x.shape()[a];
     let at: Vec<usize> = indices.to_i64s()?.into_iter().map(|i| wrap_index(i, n)).collect::<Result<_>>()?;
-    let outer: usize = x.shape()[..a].iter().product();
-    let inner: usize = x.shape()[a + 1..].iter().product();
+    let (outer, inner) = (volume(&x.shape()[..a]), volume(&x.shape()[a + 1..]));
     let shape = [&x.shape()[..a], indices.shape(), &x.shape()[a + 1..]].concat();
     budget::bytes(x.dtype(), &shape)?;
     let starts = (0..outer).flat_map(|o| at.iter().map(move |&i| (o * n + i) * inner));
@@ -88,8 +87,10 @@ fn infer_nd(cx: &InferCx) -> Result<Vec<ValueType>> {
     let (Some(x), Some(i)) = (cx.shape(0), cx.shape(1)) else { return unknown };
     let Some((Dim::Known(k), lead)) = i.split_last() else { return unknown };
     let b = batch_dims(cx.attrs.int_or("batch_dims", 0)?, x.len(), i.len())?;
-    let rest =
-        x.get(b + k..).ok_or_else(|| Error::model(format!("index tuples of {k} for {} dims", x.len())))?;
+    let rest = b
+        .checked_add(*k)
+        .and_then(|n| x.get(n..))
+        .ok_or_else(|| Error::model(format!("index tuples of {k} for {} dims", x.len())))?;
     Ok(vec![tensor_type(dtype, Some([lead, rest].concat()))])
 }
 
@@ -104,14 +105,14 @@ fn batch_dims(b: i64, x: usize, i: usize) -> Result<usize> {
 pub(crate) fn nd_offsets(x: &[usize], indices: &Tensor, batch: usize) -> Result<(Vec<usize>, usize, usize)> {
     let shape = indices.shape();
     let k = *shape.last().ok_or_else(|| Error::model("indices must have at least one dim"))?;
-    if batch + k > x.len() || batch >= shape.len() || shape[..batch] != x[..batch] {
+    if k > x.len() || batch + k > x.len() || batch >= shape.len() || shape[..batch] != x[..batch] {
         return Err(Error::model(format!("indices {shape:?} do not fit data {x:?}")));
     }
     let (own, values) = (strides(x), indices.to_i64s()?);
-    let tuples: usize = shape[..shape.len() - 1].iter().product();
-    let batches: usize = shape[..batch].iter().product();
+    let tuples = volume(&shape[..shape.len() - 1]);
+    let batches = volume(&shape[..batch]);
     let per_batch = tuples.checked_div(batches).unwrap_or(0);
-    let batch_step: usize = x[batch..].iter().product();
+    let batch_step = volume(&x[batch..]);
     let mut at = budget::vec(tuples)?;
     for t in 0..tuples {
         let mut offset = t.checked_div(per_batch).unwrap_or(0) * batch_step;
@@ -120,7 +121,7 @@ pub(crate) fn nd_offsets(x: &[usize], indices: &Tensor, batch: usize) -> Result<
         }
         at.push(offset);
     }
-    Ok((at, k, x[batch + k..].iter().product()))
+    Ok((at, k, volume(&x[batch + k..])))
 }
 
 fn eval_nd(cx: &EvalCx) -> Result<Vec<Value>> {
@@ -153,11 +154,45 @@ fn eval_compress(cx: &EvalCx) -> Result<Vec<Value>> {
         None => (vec![x.len()], 0),
     };
     let n = shape[a];
-    let kept: Vec<usize> = (0..n).filter(|&i| mask.get(i).copied().unwrap_or(false)).collect();
-    let outer: usize = shape[..a].iter().product();
-    let inner: usize = shape[a + 1..].iter().product();
+    let kept: Vec<usize> = mask.iter().take(n).enumerate().filter(|(_, m)| **m).map(|(i, _)| i).collect();
+    let (outer, inner) = (volume(&shape[..a]), volume(&shape[a + 1..]));
     let mut out = shape.clone();
     out[a] = kept.len();
-    let starts = (0..outer).flat_map(|o| kept.iter().map(|&i| (o * n + i) * inner).collect::<Vec<_>>());
+    let starts = (0..outer).flat_map(|o| kept.iter().map(move |&i| (o * n + i) * inner));
     Ok(one(gather_runs(x, &out, inner, starts)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::apply;
+    use ir::Attrs;
+
+    fn matrix() -> Tensor {
+        Tensor::new::<i64>(&[2, 3], (0..6).collect()).unwrap()
+    }
+
+    #[test]
+    fn indices_wrap_once_and_no_further() {
+        let take = |i: i64| {
+            apply("Gather", Attrs::new().with("axis", 1), &[matrix(), Tensor::vector(vec![i])])?.to_i64s()
+        };
+        assert_eq!(take(-1).unwrap(), [2, 5]);
+        assert!(take(3).is_err() && take(-4).is_err() && take(i64::MIN).is_err());
+        let at = Tensor::new::<i64>(&[1, 3], vec![1, 0, -1]).unwrap();
+        assert_eq!(
+            apply("GatherElements", Attrs::new(), &[matrix(), at]).unwrap().to_i64s().unwrap(),
+            [3, 1, 5]
+        );
+    }
+
+    #[test]
+    fn tuples_index_leading_dims_after_the_batch() {
+        let at = Tensor::new::<i64>(&[2, 1], vec![2, 0]).unwrap();
+        let batched = Attrs::new().with("batch_dims", 1);
+        assert_eq!(apply("GatherND", batched, &[matrix(), at.clone()]).unwrap().to_i64s().unwrap(), [2, 3]);
+        assert!(apply("GatherND", Attrs::new(), &[matrix(), at]).is_err());
+        let huge = Tensor::new::<i64>(&[0, usize::MAX], vec![]).unwrap();
+        assert!(apply("GatherND", Attrs::new(), &[matrix(), huge]).is_err());
+    }
 }

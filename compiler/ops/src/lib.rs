@@ -17,6 +17,7 @@ mod deform_conv;
 mod det;
 pub mod einsum;
 pub mod expr;
+mod fft;
 pub mod gather;
 mod glu;
 mod grid;
@@ -53,6 +54,8 @@ pub mod slice;
 pub mod softmax;
 mod sort;
 mod strings;
+#[cfg(test)]
+mod testing;
 pub mod transpose;
 mod typing;
 mod unary;

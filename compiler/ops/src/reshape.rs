@@ -1,7 +1,7 @@
 //! The same elements under another shape, and repetitions of them.
 
 use crate::broadcast::{axis, broadcast_dims, broadcast_shapes, broadcast_strides};
-use crate::movement::strided;
+use crate::movement::{strided, volume};
 use crate::typing::{one, tensor_type};
 use crate::{Op, schema};
 use ir::{Accuracy, Dim, Error, EvalCx, InferCx, Kind, Operator, Result, Shape, Value, ValueType, budget};
@@ -166,9 +166,7 @@ fn infer_flatten(cx: &InferCx) -> Result<Vec<ValueType>> {
 fn eval_flatten(cx: &EvalCx) -> Result<Vec<Value>> {
     let x = cx.tensor(0)?;
     let a = flatten_axis(cx.attrs.int_or("axis", 1)?, x.rank())?;
-    let outer: usize = x.shape()[..a].iter().product();
-    let inner: usize = x.shape()[a..].iter().product();
-    Ok(one(x.reshaped(&[outer, inner])?))
+    Ok(one(x.reshaped(&[volume(&x.shape()[..a]), volume(&x.shape()[a..])])?))
 }
 
 /// Distinct axes, sorted.

@@ -19,8 +19,8 @@ pub static OPERATORS: &[&dyn Operator] = &[
         |cx| Ok(one(Tensor::scalar(cx.tensor(0)?.len() as i64))),
     )
     .shape_value(|cx| {
-        let n: Option<usize> = cx.shape(0)?.iter().map(Dim::known).product();
-        Some(vec![Dim::Known(n?)])
+        let s = cx.shape(0)?.iter().map(Dim::known).collect::<Option<Vec<_>>>()?;
+        Some(vec![Dim::Known(ir::budget::elements(&s).ok()?)])
     })
     .accuracy(Accuracy::Exact)
     .kind(|_| Kind::Opaque),

@@ -4,7 +4,7 @@ use crate::broadcast::axis;
 use crate::movement::{strided, strides};
 use crate::typing::{one, tensor_type};
 use crate::{Op, schema};
-use ir::{Accuracy, Dim, Error, EvalCx, InferCx, Kind, Operator, Result, Value, ValueType};
+use ir::{Accuracy, Dim, Error, EvalCx, InferCx, Kind, Operator, Result, Tensor, Value, ValueType};
 
 pub static OPERATORS: &[&dyn Operator] = &[
     &Op::new("Slice", &schema::SLICE, infer_slice, eval_slice)
@@ -14,10 +14,10 @@ pub static OPERATORS: &[&dyn Operator] = &[
     &Op::new("Split", &schema::SPLIT, infer_split, eval_split)
         .kind(|_| Kind::Movement)
         .shape_value(|cx| {
-            let d = cx.dims(0)?;
+            let d = cx.dims(0).filter(|_| cx.rank(0) == Some(1))?;
             let sizes =
                 split_sizes(d.len(), cx.ints(1), cx.attrs.int("num_outputs").ok()?, cx.outputs).ok()?;
-            Some(d[..*sizes.first()?].to_vec())
+            Some(d.get(..*sizes.first()?)?.to_vec())
         })
         .accuracy(Accuracy::Exact),
 ];
@@ -35,7 +35,7 @@ pub fn clamp(n: usize, start: i64, end: i64, step: i64) -> Result<(usize, i64, u
         (wrap(start).clamp(-1, size - 1), wrap(end).clamp(-1, size - 1))
     };
     let span = if step > 0 { end - start } else { start - end };
-    let count = if span <= 0 { 0 } else { (span + step.abs() - 1) / step.abs() };
+    let count = if span <= 0 { 0 } else { (span - 1) / step.abs() + 1 };
     Ok((start.max(0) as usize, step, count as usize))
 }
 
@@ -120,7 +120,7 @@ fn eval_slice(cx: &EvalCx) -> Result<Vec<Value>> {
     for p in list {
         let (first, step, count) = clamp(x.shape()[p.axis], p.start, p.end, p.step)?;
         shape[p.axis] = count;
-        start += first * own[p.axis];
+        start += first.saturating_mul(own[p.axis]);
         steps[p.axis] =
             isize::try_from(step).ok().and_then(|s| s.checked_mul(own[p.axis] as isize)).unwrap_or(0);
     }
@@ -186,14 +186,42 @@ fn eval_split(cx: &EvalCx) -> Result<Vec<Value>> {
     let x = cx.tensor(0)?;
     let a = axis(cx.attrs.int_or("axis", 0)?, x.rank())?;
     let sizes = split_sizes(x.shape()[a], cx.optional_ints(1)?, cx.attrs.int("num_outputs")?, cx.outputs)?;
-    let own = strides(x.shape());
-    let steps: Vec<isize> = own.iter().map(|&s| s as isize).collect();
     let (mut at, mut parts) = (0, Vec::new());
     for n in sizes {
-        let mut shape = x.shape().to_vec();
-        shape[a] = n;
-        parts.push(Value::Tensor(strided(x, &shape, at * own[a], &steps)?));
+        parts.push(Value::Tensor(section(x, a, at, n)?));
         at += n;
     }
     Ok(parts)
+}
+
+/// Entries `start..start + n` along axis `a`.
+pub fn section(x: &Tensor, a: usize, start: usize, n: usize) -> Result<Tensor> {
+    let own = strides(x.shape());
+    let steps: Vec<isize> = own.iter().map(|&s| s as isize).collect();
+    let mut shape = x.shape().to_vec();
+    shape[a] = n;
+    strided(x, &shape, start.saturating_mul(own[a]), &steps)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::apply;
+    use ir::Attrs;
+
+    fn slice(start: i64, end: i64, step: i64) -> Result<Vec<i64>> {
+        let list = |v: i64| Tensor::vector(vec![v]);
+        let x = Tensor::vector((0..5i64).collect());
+        apply("Slice", Attrs::new(), &[x, list(start), list(end), list(0), list(step)])?.to_i64s()
+    }
+
+    #[test]
+    fn bounds_are_clamped_and_steps_checked() {
+        assert_eq!(slice(1, i64::MAX, 2).unwrap(), [1, 3]);
+        assert_eq!(slice(-1, i64::MIN, -2).unwrap(), [4, 2, 0]);
+        assert_eq!(slice(0, 5, i64::MAX).unwrap(), [0]);
+        assert_eq!(slice(i64::MAX, 0, -i64::MAX).unwrap(), [4]);
+        assert_eq!(slice(3, 1, 1).unwrap(), Vec::<i64>::new());
+        assert!(slice(0, 5, 0).is_err() && slice(0, 5, i64::MIN).is_err());
+    }
 }

@@ -1,7 +1,7 @@
 //! TopK, Unique, NonZero and NonMaxSuppression.
 
 use crate::broadcast::axis;
-use crate::movement::{for_each, gather, gather_runs};
+use crate::movement::{for_each, gather, gather_runs, volume};
 use crate::typing::{one, tensor_type};
 use crate::{Op, schema};
 use ir::{Accuracy, DType, Dim, Error, EvalCx, InferCx, Operator, Result, Tensor, Value, ValueType, budget};
@@ -62,12 +62,14 @@ fn eval_top_k(cx: &EvalCx) -> Result<Vec<Value>> {
         usize::try_from(k).ok().filter(|&k| k <= n).ok_or_else(|| Error::data(format!("k = {k} of {n}")))?;
     let largest = cx.attrs.int_or("largest", 1)? != 0;
     let keys = Keys::of(x)?;
-    let inner: usize = x.shape()[a + 1..].iter().product();
-    let outer: usize = x.shape()[..a].iter().product();
+    let (outer, inner) = (volume(&x.shape()[..a]), volume(&x.shape()[a + 1..]));
     let mut shape = x.shape().to_vec();
     shape[a] = k;
     budget::bytes(DType::I64, &shape)?;
-    let mut picks = vec![0i64; outer * k * inner];
+    if volume(&shape) == 0 {
+        return Ok(vec![Tensor::zeros(x.dtype(), &shape)?.into(), Tensor::zeros(DType::I64, &shape)?.into()]);
+    }
+    let mut picks = budget::filled(volume(&shape), 0i64)?;
     for o in 0..outer {
         for i in 0..inner {
             let at = |j: usize| (o * n + j) * inner + i;
@@ -76,8 +78,12 @@ fn eval_top_k(cx: &EvalCx) -> Result<Vec<Value>> {
                 let c = keys.cmp(at(p), at(q));
                 (if largest { c.reverse() } else { c }).then(p.cmp(&q))
             };
-            order.sort_by(compare);
-            for (r, j) in order.into_iter().take(k).enumerate() {
+            if k < n {
+                order.select_nth_unstable_by(k, compare);
+                order.truncate(k);
+            }
+            order.sort_unstable_by(compare);
+            for (r, j) in order.into_iter().enumerate() {
                 picks[(o * k + r) * inner + i] = j as i64;
             }
         }
@@ -112,18 +118,19 @@ fn eval_unique(cx: &EvalCx) -> Result<Vec<Value>> {
         None => (vec![x.len()], 0),
     };
     let n = shape[a];
-    let outer: usize = shape[..a].iter().product();
-    let inner: usize = shape[a + 1..].iter().product();
+    let (outer, inner) = (volume(&shape[..a]), volume(&shape[a + 1..]));
+    let cells = if x.is_empty() { 0 } else { outer };
     let keys = Keys::of(x)?;
     // Subtensor j consists of elements (o, j, i) for all o, i.
     let compare = |p: usize, q: usize| {
-        (0..outer)
+        (0..cells)
             .flat_map(|o| (0..inner).map(move |i| (o, i)))
             .map(|(o, i)| keys.cmp((o * n + p) * inner + i, (o * n + q) * inner + i))
             .find(|c| c.is_ne())
             .unwrap_or(Ordering::Equal)
     };
-    let mut order: Vec<usize> = (0..n).collect();
+    let mut order = budget::vec(n)?;
+    order.extend(0..n);
     order.sort_by(|&p, &q| compare(p, q).then(p.cmp(&q)));
     let mut groups: Vec<Vec<usize>> = Vec::new();
     for j in order {
@@ -138,9 +145,8 @@ fn eval_unique(cx: &EvalCx) -> Result<Vec<Value>> {
     let mut out = shape.clone();
     out[a] = groups.len();
     let first: Vec<usize> = groups.iter().map(|g| g[0]).collect();
-    let starts: Vec<usize> =
-        (0..outer).flat_map(|o| first.iter().map(move |&j| (o * n + j) * inner)).collect();
-    let y = gather_runs(x, &out, inner, starts.into_iter())?;
+    let starts = (0..outer).flat_map(|o| first.iter().map(move |&j| (o * n + j) * inner));
+    let y = gather_runs(x, &out, inner, starts)?;
     let mut inverse = vec![0i64; n];
     groups.iter().enumerate().for_each(|(g, members)| members.iter().for_each(|&j| inverse[j] = g as i64));
     let counts = groups.iter().map(|g| g.len() as i64).collect();
@@ -181,6 +187,9 @@ fn eval_nms(cx: &EvalCx) -> Result<Vec<Value>> {
     };
     if b != sb || n != sn {
         return Err(Error::model("boxes and scores differ in batch or count"));
+    }
+    if boxes.is_empty() || scores.is_empty() {
+        return Ok(one(Tensor::zeros(DType::I64, &[0, 3])?));
     }
     let scalar = |i: usize, default: f64| -> Result<f64> {
         Ok(cx

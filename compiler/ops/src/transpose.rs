@@ -1,7 +1,7 @@
 //! Permutations of dims, blocks and sequences; triangles.
 
 use crate::broadcast::axis;
-use crate::movement::{for_each, gather, gather_runs, strided, strides};
+use crate::movement::{assemble, for_each, gather, gather_runs, strided, strides, volume};
 use crate::typing::{like_first, one, tensor_type};
 use crate::{Op, schema};
 use ir::{
@@ -66,19 +66,24 @@ fn block(attrs: &Attrs) -> Result<usize> {
 
 fn infer_depth_to_space(cx: &InferCx) -> Result<Vec<ValueType>> {
     let b = block(cx.attrs)?;
-    let shape = cx.shape(0).map(|s| blocks(s, |c| c / (b * b), |d| d * b));
+    let shape = cx.shape(0).map(|s| blocks(s, |c| Some(c / (b * b)), |d| d.checked_mul(b)));
     Ok(vec![tensor_type(cx.dtype(0)?, shape.transpose()?)])
 }
 
 fn infer_space_to_depth(cx: &InferCx) -> Result<Vec<ValueType>> {
     let b = block(cx.attrs)?;
-    let shape = cx.shape(0).map(|s| blocks(s, |c| c * b * b, |d| d / b));
+    let shape = cx.shape(0).map(|s| blocks(s, |c| c.checked_mul(b * b), |d| Some(d / b)));
     Ok(vec![tensor_type(cx.dtype(0)?, shape.transpose()?)])
 }
 
-fn blocks(s: &[Dim], channels: impl Fn(usize) -> usize, side: impl Fn(usize) -> usize) -> Result<Vec<Dim>> {
+fn blocks(
+    s: &[Dim],
+    channels: impl Fn(usize) -> Option<usize>,
+    side: impl Fn(usize) -> Option<usize>,
+) -> Result<Vec<Dim>> {
     let [n, c, h, w] = s else { return Err(Error::model("input must have 4 dims")) };
-    let map = |d: &Dim, f: &dyn Fn(usize) -> usize| d.known().map_or(Dim::Unknown, |n| Dim::Known(f(n)));
+    let map =
+        |d: &Dim, f: &dyn Fn(usize) -> Option<usize>| d.known().and_then(f).map_or(Dim::Unknown, Dim::Known);
     Ok(vec![n.clone(), map(c, &channels), map(h, &side), map(w, &side)])
 }
 
@@ -145,20 +150,67 @@ fn eval_trilu(cx: &EvalCx) -> Result<Vec<Value>> {
     let k = cx.optional_ints(1)?.and_then(|v| v.first().copied()).unwrap_or(0);
     let upper = cx.attrs.int_or("upper", 1)? != 0;
     let [.., rows, columns] = *x.shape() else { return Err(Error::model("input must have at least 2 dims")) };
-    let zero = Tensor::zeros(x.dtype(), &[1])?;
-    let keep = |i: usize| {
-        let (r, c) = ((i / columns) as i64 % rows as i64, (i % columns) as i64);
-        let d = c - r;
-        if upper { d >= k } else { d <= k }
-    };
-    let runs = (0..x.len()).map(|i| if keep(i) { (0, i, 1) } else { (1, 0, 1) });
-    Ok(one(crate::movement::assemble(&[x, &zero], x.shape(), runs)?))
+    if x.is_empty() {
+        return Ok(one(x.clone()));
+    }
+    let zero = Tensor::zeros(x.dtype(), &[columns])?;
+    let runs = (0..x.len() / columns).flat_map(|row| {
+        let (r, at) = ((row % rows) as i64, row * columns);
+        // The first column on or right of the diagonal (upper), or right of it (lower).
+        let edge = r.saturating_add(k).saturating_add(i64::from(!upper));
+        let cut = edge.clamp(0, columns as i64) as usize;
+        let (kept, lost) = if upper { (at + cut, (1, 0, cut)) } else { (at, (1, 0, columns - cut)) };
+        let kept = (0, kept, if upper { columns - cut } else { cut });
+        if upper { [lost, kept] } else { [kept, lost] }
+    });
+    Ok(one(assemble(&[x, &zero], x.shape(), runs)?))
 }
 
 /// Rows of `x` (all dims but the first) in a given order.
 pub fn rows(x: &Tensor, order: &[usize]) -> Result<Tensor> {
     let inner = x.shape().get(1..).unwrap_or_default();
-    let run: usize = inner.iter().product();
+    let run = volume(inner);
     let shape = [&[order.len()], inner].concat();
     gather_runs(x, &shape, run, order.iter().map(|&i| i * run))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::apply;
+
+    fn ints(op: &str, attrs: Attrs, inputs: &[Tensor]) -> Result<Vec<i64>> {
+        apply(op, attrs, inputs)?.to_i64s()
+    }
+
+    #[test]
+    fn triangles_follow_the_diagonal() {
+        let x = Tensor::new::<i64>(&[2, 3], (1..7).collect()).unwrap();
+        let k = |k: i64| [x.clone(), Tensor::scalar(k)];
+        assert_eq!(ints("Trilu", Attrs::new(), &k(1)).unwrap(), [0, 2, 3, 0, 0, 6]);
+        let lower = || Attrs::new().with("upper", 0);
+        assert_eq!(ints("Trilu", lower(), &k(0)).unwrap(), [1, 0, 0, 4, 5, 0]);
+        assert_eq!(ints("Trilu", lower(), &k(i64::MAX)).unwrap(), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(ints("Trilu", Attrs::new(), &k(i64::MIN)).unwrap(), [1, 2, 3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn blocks_fold_and_unfold() {
+        let x = Tensor::new::<i64>(&[1, 8, 2, 3], (0..48).collect()).unwrap();
+        let b = |m: &str| Attrs::new().with("blocksize", 2).with("mode", m);
+        let y = apply("DepthToSpace", b("DCR"), std::slice::from_ref(&x)).unwrap();
+        assert_eq!(y.shape(), [1, 2, 4, 6]);
+        assert_eq!(apply("SpaceToDepth", Attrs::new().with("blocksize", 2), &[y]).unwrap(), x);
+        assert_ne!(apply("DepthToSpace", b("CRD"), std::slice::from_ref(&x)).unwrap(), x);
+        assert!(apply("DepthToSpace", Attrs::new().with("blocksize", 0), &[x]).is_err());
+    }
+
+    #[test]
+    fn perms_are_checked() {
+        let x = Tensor::new::<i64>(&[2, 2], vec![1, 2, 3, 4]).unwrap();
+        assert_eq!(ints("Transpose", Attrs::new(), std::slice::from_ref(&x)).unwrap(), [1, 3, 2, 4]);
+        for bad in [vec![0, 0], vec![0], vec![-1, 0], vec![0, 2]] {
+            assert!(ints("Transpose", Attrs::new().with("perm", bad), std::slice::from_ref(&x)).is_err());
+        }
+    }
 }
