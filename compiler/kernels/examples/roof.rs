@@ -1,6 +1,6 @@
 //! Measures contractions as a share of the fused multiply-adds this CPU can do. One thread; the best of many runs.
 //!
-//! `cargo run --release -p compress-kernels --example roof [filter]`
+//! `cargo run --release -p compress-kernels --example roof [gemm|conv|depthwise] [tier] [part of a layer's name]`
 
 use compress_kernels::*;
 use std::hint::black_box;
@@ -135,14 +135,6 @@ fn dynamic(tier: Tier, peak: f64, batch: usize, m: usize, k: usize, n: usize, tr
 fn conv(tier: Tier, peak: f64, shape: ConvShape, act: Activation) {
     let [_, h, w] = shape.output().unwrap();
     let [_, kh, kw] = shape.kernel;
-    let x = data(shape.input.iter().product::<usize>() * shape.cin);
-    let taps = kh * kw * shape.cin / shape.groups;
-    let weights = data(taps * shape.cout);
-    let weights = PackedConv::new(tier, &weights, shape.cout, shape.cin, shape.kernel, shape.groups).unwrap();
-    let bias = data(shape.cout);
-    let mut y = data(h * w * shape.cout);
-    let e = Epilogue { bias: Some(&bias), act, ..Epilogue::default() };
-    let t = best(|| conv_f32(&Serial, &shape, &x, shape.cin, &weights, &mut y, shape.cout, &e).unwrap());
     let name = format!(
         "{} {kh}x{kw}/{} {}x{}x{}->{}",
         if shape.groups > 1 { "depthwise" } else { "conv" },
@@ -152,6 +144,17 @@ fn conv(tier: Tier, peak: f64, shape: ConvShape, act: Activation) {
         shape.cin,
         shape.cout
     );
+    if std::env::args().nth(3).is_some_and(|only| !name.contains(&only)) {
+        return;
+    }
+    let x = data(shape.input.iter().product::<usize>() * shape.cin);
+    let taps = kh * kw * shape.cin / shape.groups;
+    let weights = data(taps * shape.cout);
+    let weights = PackedConv::new(tier, &weights, shape.cout, shape.cin, shape.kernel, shape.groups).unwrap();
+    let bias = data(shape.cout);
+    let mut y = data(h * w * shape.cout);
+    let e = Epilogue { bias: Some(&bias), act, ..Epilogue::default() };
+    let t = best(|| conv_f32(&Serial, &shape, &x, shape.cin, &weights, &mut y, shape.cout, &e).unwrap());
     report(&name, 2 * h * w * shape.cout * taps, 4 * (x.len() + y.len() + taps * shape.cout), t, peak);
 }
 

@@ -16,12 +16,10 @@ use crate::tile::{Place, store_rows};
 use std::cell::RefCell;
 use std::ops::Range;
 
-/// Pixels of the largest tile.
-const MOST: usize = 8;
-/// Channels of a block.
-const BLOCK: usize = 64;
 /// Elements of the ring that leave the first-level cache room for the rest.
-const RING: usize = 7 * 1024;
+const RING: usize = 8 * 1024;
+/// Columns of a strip wide enough not to copy much of its neighbours'.
+const STRIP: usize = 16;
 /// Output elements below which a task is not worth handing over.
 const GRAIN: usize = 8 * 1024;
 
@@ -89,21 +87,24 @@ pub(crate) unsafe fn run(pool: &dyn Pool, call: &Call) {
     if planes * h == 0 || w == 0 || channels == 0 {
         return;
     }
-    let blocks = channels.div_ceil(BLOCK);
+    let walk = Walk::of(&call.window);
+    let block = walk.block(channels, w);
+    let blocks = channels.div_ceil(block);
     let work = planes.saturating_mul(h).saturating_mul(w).saturating_mul(channels);
     let wanted = (work / GRAIN).clamp(1, 4 * pool.threads().max(1));
     let cuts = if pool.threads() <= 1 { 1 } else { wanted.div_ceil(planes * blocks).clamp(1, h) };
     let share = h.div_ceil(cuts);
     let cuts = h.div_ceil(share);
     let task = |i: usize| {
-        let (plane, block, cut) = (i / cuts / blocks, i / cuts % blocks, i % cuts);
-        let first = block * BLOCK;
+        let (plane, index, cut) = (i / cuts / blocks, i / cuts % blocks, i % cuts);
+        let first = index * block;
         let part = Part {
             call,
             plane,
             lines: cut * share..h.min((cut + 1) * share),
             channel: first,
-            live: BLOCK.min(channels - first),
+            live: block.min(channels - first),
+            walk,
         };
         // SAFETY: the caller's contract; tasks have lines and channels of their own.
         unsafe { part.run() }
@@ -121,6 +122,7 @@ struct Part<'a> {
     lines: Range<usize>,
     channel: usize,
     live: usize,
+    walk: Walk,
 }
 
 /// Input lines in the first-level cache: the block's channels of a strip's pixels, padding filled in.
@@ -134,6 +136,8 @@ struct Ring<'a> {
     column: usize,
     /// Output columns of the strip.
     live: usize,
+    /// The strip meets no border: its lines are read where they are.
+    bypassed: bool,
 }
 
 /// A line of the window over a line of the ring.
@@ -166,10 +170,9 @@ struct Walk {
     stride: usize,
 }
 
-impl Part<'_> {
+impl Walk {
     /// A slot holds a line of input where neighbouring outputs share its pixels, else the pixels of one element.
-    fn walk(&self) -> Walk {
-        let w = &self.call.window;
+    fn of(w: &Window) -> Walk {
         let [d, h, k] = w.kernel;
         if w.dilation[2] == 1 && w.stride[2] <= 2 {
             Walk { slots: d * h, run: k, stride: w.stride[2] }
@@ -178,25 +181,52 @@ impl Part<'_> {
         }
     }
 
+    /// Pixels of a slot for a strip of `columns`.
+    fn pixels(&self, columns: usize) -> usize {
+        (columns - 1) * self.stride + self.run
+    }
+
+    /// Channels of a block: as many as a strip leaves room for, in even shares of vector pairs.
+    fn block(&self, channels: usize, width: usize) -> usize {
+        let room = RING / (self.slots * self.pixels(width.min(STRIP))) / LANES * LANES;
+        let blocks = channels.div_ceil(room.max(2 * LANES));
+        channels.div_ceil(blocks).next_multiple_of(2 * LANES)
+    }
+
+    /// Columns of a strip, in whole tiles.
+    fn strip(&self, pixel: usize, width: usize, tile: usize) -> usize {
+        let tiles = width.div_ceil(tile);
+        let fits = |tiles: &usize| self.slots * self.pixels(tiles * tile) * pixel <= RING;
+        let strips = (1..tiles).find(|strips| fits(&tiles.div_ceil(*strips))).unwrap_or(tiles);
+        // Strips inside a wide image need no copy.
+        let most = if width > 2 * STRIP { 2 } else { tiles };
+        tiles.div_ceil(strips).min(most) * tile
+    }
+}
+
+/// Pixels of a tile: 8 or 7, whichever wastes fewer columns.
+fn tile_pixels(width: usize) -> usize {
+    if width.next_multiple_of(7) < width.next_multiple_of(8) { 7 } else { 8 }
+}
+
+impl Part<'_> {
     /// # Safety
     /// As [`run`], for this part.
     unsafe fn run(&self) {
         let mut scratch = SCRATCH.take();
-        let walk = self.walk();
+        let walk = self.walk;
         let width = self.call.window.output[2];
         let pixel = self.live.next_multiple_of(LANES);
-        let mut columns = width.next_multiple_of(MOST);
-        let line = |columns: usize| ((columns - 1) * walk.stride + walk.run) * pixel;
-        while columns > MOST && walk.slots * line(columns) > RING {
-            columns = columns.div_ceil(2).next_multiple_of(MOST);
-        }
-        let line = line(columns);
+        let columns = walk.strip(pixel, width, tile_pixels(width));
+        let line = walk.pixels(columns) * pixel;
         if scratch.ring.bytes() < walk.slots * line * size_of::<f32>() {
             scratch.ring = Aligned::zeros(walk.slots * line);
         }
         for column in (0..width).step_by(columns) {
             let data = &mut scratch.ring.as_mut_slice()[..walk.slots * line];
-            let mut ring = Ring { data, pixel, line, column, live: columns.min(width - column) };
+            let live = columns.min(width - column);
+            let bypassed = self.bypasses(column, columns);
+            let mut ring = Ring { data, pixel, line, column, live, bypassed };
             scratch.held.clear();
             scratch.held.resize(walk.slots, None);
             for y in self.lines.clone() {
@@ -208,6 +238,17 @@ impl Part<'_> {
             }
         }
         SCRATCH.set(scratch);
+    }
+
+    /// Whether the tiles of a strip can read the input itself: all of it is there, and its pixels do not fall on
+    /// few sets of the cache.
+    fn bypasses(&self, column: usize, columns: usize) -> bool {
+        let (w, walk) = (&self.call.window, &self.walk);
+        let start = (column * w.stride[2]).checked_sub(w.pad[2]);
+        let inside = start.is_some_and(|start| start + walk.pixels(columns) <= w.input[2]);
+        let line = w.dilation[2] == 1 && w.stride[2] <= 2;
+        let whole = self.live.is_multiple_of(LANES) && self.call.weights.multiplier == 1;
+        inside && line && whole && !self.call.x_step.is_multiple_of(512)
     }
 
     /// Brings the input lines under output line `y` into the ring and lists them.
@@ -228,22 +269,34 @@ impl Part<'_> {
         // Consecutive windows share lines only along H.
         let rotates = kd == 1 && walk.slots == kh && w.dilation[1] == 1;
         rows.clear();
-        for t in 0..walk.slots {
-            let (th, first) = if walk.run == kw { (t, 0) } else { (t / kw, t % kw) };
-            let source = (w.source(0, plane, th / kh), w.source(1, y, th % kh));
-            let (Some(d), Some(h)) = source else { continue };
-            let slot = if rotates { h % walk.slots } else { t };
-            if held[slot] != Some((d, h)) {
+        let mut t = 0;
+        for (d, h) in (0..kd).flat_map(|d| (0..kh).map(move |h| (d, h))) {
+            let source = (w.source(0, plane, d), w.source(1, y, h));
+            for first in (0..kw).step_by(walk.run) {
+                let (Some(d), Some(h)) = source else {
+                    t += 1;
+                    continue;
+                };
                 let line = ((image * w.input[0] + d) * w.input[1] + h) * w.input[2];
-                // SAFETY: a line of the input.
-                unsafe { self.copy(walk, ring, slot, line, first) };
-                held[slot] = Some((d, h));
+                let input = if ring.bypassed {
+                    let pixel = line + ring.column * w.stride[2] - w.pad[2];
+                    self.call.x.wrapping_add(pixel * self.call.x_step + self.channel)
+                } else {
+                    let slot = if rotates { h % walk.slots } else { t };
+                    if held[slot] != Some((d, h)) {
+                        // SAFETY: a line of the input.
+                        unsafe { self.copy(walk, ring, slot, line, first) };
+                        held[slot] = Some((d, h));
+                    }
+                    ring.data[slot * ring.line..].as_ptr()
+                };
+                rows.push(Row {
+                    input,
+                    weights: (self.call.weights.data.as_ptr())
+                        .wrapping_add(t * walk.run * self.call.weights.step + self.channel),
+                });
+                t += 1;
             }
-            rows.push(Row {
-                input: ring.data[slot * ring.line..].as_ptr(),
-                weights: (self.call.weights.data.as_ptr())
-                    .wrapping_add(t * walk.run * self.call.weights.step + self.channel),
-            });
         }
     }
 
@@ -289,12 +342,14 @@ impl Part<'_> {
     unsafe fn line(&self, walk: &Walk, ring: &Ring, y: usize, rows: &[Row]) {
         let w = &self.call.window;
         let first = (self.plane * w.output[1] + y) * w.output[2] + ring.column;
+        let pixel = if ring.bypassed { self.call.x_step } else { ring.pixel };
         let line = Line {
             part: self,
             rows,
             run: walk.run,
-            pixel: ring.pixel,
-            step: walk.stride * ring.pixel,
+            width: ring.pixel,
+            pixel,
+            step: walk.stride * pixel,
             first,
             columns: ring.live,
         };
@@ -332,42 +387,34 @@ tiered! {
         let x = x.wrapping_add(part.channel);
         // The same pixels of the next line come next.
         let ahead = step.wrapping_mul(part.call.window.input[2]);
-        match (part.live, pixel) {
-            (64, 64) => vectors::<S, 4>(s, x, step, to, count, ahead),
-            (48, 48) => vectors::<S, 3>(s, x, step, to, count, ahead),
-            (32, 32) => vectors::<S, 2>(s, x, step, to, count, ahead),
-            (16, 16) => vectors::<S, 1>(s, x, step, to, count, ahead),
-            _ => {
-                for i in 0..count {
-                    let (x, to) = (x.wrapping_add(i.wrapping_mul(step)), to.add(i * pixel));
-                    for c in (0..pixel).step_by(LANES) {
-                        s.store(to.add(c), s.load_up_to(x.wrapping_add(c), part.live - c));
-                    }
-                }
+        if part.live == pixel && (step == pixel || count == 1) {
+            run_of_vectors(s, x, to, count * pixel, ahead);
+            return;
+        }
+        for i in 0..count {
+            let (x, to) = (x.wrapping_add(i.wrapping_mul(step)), to.add(i * pixel));
+            if part.live == pixel {
+                run_of_vectors(s, x, to, pixel, ahead);
+                continue;
+            }
+            for c in (0..pixel).step_by(LANES) {
+                s.store(to.add(c), s.load_up_to(x.wrapping_add(c), part.live - c));
             }
         }
     }
 }
 
+/// Copies `len` elements, whole vectors, and asks for those `ahead`.
+///
 /// # Safety
-/// As [`pixels_to`], for pixels of `V` vectors.
+/// `x` is valid for reading and `to` for writing `len` elements.
 #[inline(always)]
-unsafe fn vectors<S: Simd, const V: usize>(
-    s: S,
-    mut x: *const f32,
-    step: usize,
-    mut to: *mut f32,
-    count: usize,
-    ahead: usize,
-) {
-    for _ in 0..count {
-        for v in 0..V {
-            // SAFETY: the caller's contract.
-            unsafe { s.store(to.add(v * LANES), s.load(x.add(v * LANES))) };
-            prefetch(x.wrapping_add(ahead + v * LANES));
-        }
-        x = x.wrapping_add(step);
-        to = to.wrapping_add(V * LANES);
+unsafe fn run_of_vectors<S: Simd>(s: S, x: *const f32, to: *mut f32, len: usize, ahead: usize) {
+    for i in (0..len).step_by(LANES) {
+        let x = opaque(x.wrapping_add(i)); // else a call to copy a few vectors
+        // SAFETY: the caller's contract.
+        unsafe { s.store(to.add(i), s.load(x)) };
+        prefetch(x.wrapping_add(ahead));
     }
 }
 
@@ -386,13 +433,15 @@ unsafe fn spread<S: Simd>(s: S, x: *const f32, c: usize, live: usize, m: usize) 
     unsafe { s.load(lanes.as_ptr()) }
 }
 
-/// Output columns of one line and block of channels, their input in the ring.
+/// Output columns of one line and block of channels.
 struct Line<'a> {
     part: &'a Part<'a>,
     rows: &'a [Row],
     /// Window elements of a row.
     run: usize,
-    /// Elements of a pixel of the ring, and from one output column to the next.
+    /// Channels, padded to whole vectors.
+    width: usize,
+    /// Elements from one pixel of the input to the next, and from one output column to the next.
     pixel: usize,
     step: usize,
     /// The result's row of the first column.
@@ -402,22 +451,40 @@ struct Line<'a> {
 
 tiered! {
     unsafe fn tiles(s: S; line: &Line) {
-        let rows = if S::WIDE { MOST } else { MOST / 2 };
-        for column in (0..line.columns).step_by(rows) {
+        match (S::WIDE, tile_pixels(line.part.call.window.output[2])) {
+            (true, 8) => wide::<S, 8>(s, line),
+            (true, _) => wide::<S, 7>(s, line),
+            _ => {
+                for column in (0..line.columns).step_by(4) {
+                    // A ring for tiles of 7 has no room for the last 4 of 8.
+                    let pixels = line.columns - column;
+                    for c in (0..line.width).step_by(LANES) {
+                        if pixels >= 4 {
+                            sums::<S, 4, 1>(s, line, column, c);
+                        } else {
+                            (0..pixels).for_each(|i| sums::<S, 1, 1>(s, line, column + i, c));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`sums`], for a line.
+#[inline(always)]
+unsafe fn wide<S: Simd, const P: usize>(s: S, line: &Line) {
+    for column in (0..line.columns).step_by(P) {
+        // SAFETY: the caller's contract.
+        unsafe {
             let mut c = 0;
-            if S::WIDE {
-                while c + 2 * LANES <= line.pixel {
-                    sums::<S, 8, 2>(s, line, column, c);
-                    c += 2 * LANES;
-                }
-                if c < line.pixel {
-                    sums::<S, 8, 1>(s, line, column, c);
-                }
-            } else {
-                while c < line.pixel {
-                    sums::<S, 4, 1>(s, line, column, c);
-                    c += LANES;
-                }
+            while c + 2 * LANES <= line.width {
+                sums::<S, P, 2>(s, line, column, c);
+                c += 2 * LANES;
+            }
+            if c < line.width {
+                sums::<S, P, 1>(s, line, column, c);
             }
         }
     }
@@ -435,20 +502,13 @@ unsafe fn sums<S: Simd, const P: usize, const V: usize>(s: S, line: &Line, colum
     unsafe {
         let shift = column * line.step + c;
         for row in line.rows {
-            let (mut x, mut w) = (row.input.add(shift), row.weights.add(c));
-            for _ in 0..line.run {
-                let mut wv = [s.splat(0.0); V];
-                for v in 0..V {
-                    wv[v] = s.load(w.add(v * LANES));
-                }
-                let pixels = opaque(x);
-                for r in 0..P {
-                    for v in 0..V {
-                        acc[r][v] = s.fma(s.load(pixels.add(r * line.step + v * LANES)), wv[v], acc[r][v]);
-                    }
-                }
-                x = x.wrapping_add(line.pixel);
-                w = w.wrapping_add(call.weights.step);
+            let (x, w) = (row.input.add(shift), row.weights.add(c));
+            match (line.run, line.step == line.pixel) {
+                (3, true) if S::WIDE && V == 2 => slide::<S, P, V, 3, 1>(s, &mut acc, x, w, line),
+                (3, false) if S::WIDE && V == 2 => slide::<S, P, V, 3, 2>(s, &mut acc, x, w, line),
+                (5, true) if S::WIDE && V == 2 => slide::<S, P, V, 5, 1>(s, &mut acc, x, w, line),
+                (5, false) if S::WIDE && V == 2 => slide::<S, P, V, 5, 2>(s, &mut acc, x, w, line),
+                _ => walk(s, &mut acc, x, w, line),
             }
         }
         let mut out = [0; P];
@@ -462,4 +522,83 @@ unsafe fn sums<S: Simd, const P: usize, const V: usize>(s: S, line: &Line, colum
         call.finish.sums(s, &mut acc, &place);
         store_rows(s, &acc, call.y.add(col), call.y_step, &place);
     }
+}
+
+/// Adds one line of a window of any size, an element at a time.
+///
+/// # Safety
+/// As [`sums`], from the input `x` and weights `w` on.
+#[inline(always)]
+unsafe fn walk<S: Simd, const P: usize, const V: usize>(
+    s: S,
+    acc: &mut [[S::F; V]; P],
+    mut x: *const f32,
+    mut w: *const f32,
+    line: &Line,
+) {
+    for _ in 0..line.run {
+        let pixels = opaque(x);
+        // SAFETY: the caller's contract.
+        unsafe {
+            let wv = vectors::<S, V>(s, w);
+            for r in 0..P {
+                for v in 0..V {
+                    acc[r][v] = s.fma(s.load(pixels.add(r * line.step + v * LANES)), wv[v], acc[r][v]);
+                }
+            }
+        }
+        x = x.wrapping_add(line.pixel);
+        w = w.wrapping_add(line.part.call.weights.step);
+    }
+}
+
+/// Adds one line of a window of `K` elements, output columns `T` pixels apart: its weights stay in registers and
+/// every pixel is loaded once.
+///
+/// # Safety
+/// As [`sums`], from the input `x` and weights `w` on.
+#[inline(always)]
+unsafe fn slide<S: Simd, const P: usize, const V: usize, const K: usize, const T: usize>(
+    s: S,
+    acc: &mut [[S::F; V]; P],
+    mut x: *const f32,
+    w: *const f32,
+    line: &Line,
+) {
+    let mut wv = [[s.splat(0.0); V]; K];
+    for k in 0..K {
+        // SAFETY: the caller's contract.
+        wv[k] = unsafe { vectors::<S, V>(s, w.wrapping_add(k * line.part.call.weights.step)) };
+    }
+    // Written out: a loop this long would not be unrolled, and the sums would leave the registers.
+    macro_rules! pixels {
+        ($($i:literal)*) => {$(
+            if $i < (P - 1) * T + K {
+                // SAFETY: the caller's contract.
+                let xv = unsafe { vectors::<S, V>(s, x) };
+                for k in 0..K {
+                    if $i >= k && ($i - k) % T == 0 && ($i - k) / T < P {
+                        for v in 0..V {
+                            acc[($i - k) / T][v] = s.fma(xv[v], wv[k][v], acc[($i - k) / T][v]);
+                        }
+                    }
+                }
+                x = opaque(x.wrapping_add(line.pixel));
+            }
+        )*};
+    }
+    pixels! { 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 }
+    let _ = x;
+}
+
+/// # Safety
+/// `p` is valid for reading `V` vectors.
+#[inline(always)]
+unsafe fn vectors<S: Simd, const V: usize>(s: S, p: *const f32) -> [S::F; V] {
+    let mut x = [s.splat(0.0); V];
+    for v in 0..V {
+        // SAFETY: the caller's contract.
+        x[v] = unsafe { s.load(p.add(v * LANES)) };
+    }
+    x
 }

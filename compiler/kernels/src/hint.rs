@@ -17,6 +17,7 @@ pub(crate) fn prefetch(p: *const f32) {
 #[inline(always)]
 pub(crate) fn opaque(mut p: *const f32) -> *const f32 {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
+    #[allow(clippy::pointers_in_nomem_asm_block)] // nothing is read through it
     // SAFETY: no instruction.
     unsafe {
         std::arch::asm!("/* {0} */", inout(reg) p, options(pure, nomem, nostack, preserves_flags));
