@@ -1,12 +1,15 @@
-//! A set of samples for a model: one npz with samples along the first axis, one npy, or a directory of npz.
+//! A set of samples for a model: one npz with samples along the first axis, one npy, or a directory of npz files.
 
 use crate::{from_array, npy, npz};
-use ir::{Error, Feeds, Graph, Result, Tensor, Value, budget};
-use std::collections::BTreeMap;
-use std::path::Path;
+use ir::{DType, Error, Feeds, Graph, Result, Tensor, Value, budget};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
 
 /// Name of the optional array of integer labels.
 const LABELS: &str = "labels";
+
+type Arrays = BTreeMap<String, Tensor>;
 
 /// Samples checked against a model's inputs.
 #[derive(Debug)]
@@ -14,88 +17,86 @@ pub struct Samples {
     source: Source,
     labels: Option<Vec<i64>>,
     len: usize,
-    /// Input names with their rank, in model order.
+    /// In model order.
     inputs: Vec<Input>,
+    notes: Vec<String>,
 }
 
 #[derive(Debug)]
 enum Source {
-    /// Arrays whose first axis counts samples.
-    Stacked(BTreeMap<String, Tensor>),
-    /// One set of arrays per sample.
-    Ragged(Vec<BTreeMap<String, Tensor>>),
+    /// Arrays whose first axis counts samples; arrays without axes hold for all samples.
+    Stacked(Arrays),
+    /// One file of arrays per sample, read when asked for.
+    Files(Vec<PathBuf>),
 }
 
 #[derive(Debug)]
 struct Input {
     name: String,
     rank: Option<usize>,
-    dtype: ir::DType,
+    dtype: DType,
 }
 
 impl Samples {
     /// Opens data for `graph`. Errors name the file, the array and what the model wants.
     pub fn open(path: &Path, graph: &Graph) -> Result<Samples> {
         let named = |e: Error| Error { message: format!("{}: {}", path.display(), e.message), ..e };
-        let inputs = inputs(graph)?;
-        let (source, labels) = if path.is_dir() {
-            read_directory(path)?
-        } else {
-            let mut arrays = if path.extension().is_some_and(|e| e == "npy") {
-                let bytes = std::fs::read(path)
-                    .map_err(|e| Error::data(format!("cannot read {}: {e}", path.display())))?;
-                let [only] = inputs.as_slice() else {
-                    return Err(Error::data(format!(
-                        "{}: an npy file fits models with one input",
-                        path.display()
-                    )));
-                };
-                BTreeMap::from([(only.name.clone(), npy::parse(&bytes).map_err(named)?)])
-            } else {
-                npz::read(path)?
-            };
-            let labels = arrays
-                .remove(LABELS)
-                .map(|t| t.to_i64s())
-                .transpose()
-                .map_err(|e| named(e.tensor(LABELS)))?;
-            (Source::Stacked(arrays), labels)
-        };
-        let mut s = Samples { source, labels, len: 0, inputs };
-        s.len = s.count().map_err(named)?;
-        if let Some(l) = &s.labels
-            && l.len() < s.len
-        {
-            return Err(named(Error::data(format!("{} labels for {} samples", l.len(), s.len))));
+        if path.is_dir() {
+            return Samples::from_folder(path, graph);
         }
-        s.feeds(0, graph).map_err(named)?;
-        Ok(s)
+        let arrays = if path.extension().is_some_and(|e| e == "npy") {
+            let inputs = inputs(graph)?;
+            let [only] = inputs.as_slice() else {
+                return Err(named(Error::data("an npy file fits models with one input only")));
+            };
+            let array = npy::read(&mut BufReader::new(npz::open(path)?)).map_err(named)?;
+            BTreeMap::from([(only.name.clone(), array)])
+        } else {
+            npz::read(path)?
+        };
+        Samples::from_arrays(arrays, graph).map_err(named)
     }
 
-    fn count(&self) -> Result<usize> {
-        let n = match &self.source {
-            Source::Ragged(v) => v.len(),
-            Source::Stacked(arrays) => {
-                let mut n = None;
-                for i in &self.inputs {
-                    let t = arrays.get(&i.name).ok_or_else(|| missing(&i.name, arrays))?;
-                    let first = *t
-                        .shape()
-                        .first()
-                        .ok_or_else(|| Error::data("a scalar has no sample axis").tensor(i.name.as_str()))?;
-                    if n.is_some_and(|n| n != first) {
-                        return Err(Error::data(format!(
-                            "{first} samples where other inputs have {}",
-                            n.unwrap_or(0)
-                        ))
-                        .tensor(i.name.as_str()));
-                    }
-                    n = Some(first);
-                }
-                n.unwrap_or(0)
-            }
-        };
-        if n == 0 { Err(Error::data("there are no samples")) } else { Ok(n) }
+    /// Samples along the first axis of each array; an array `labels` that is no input of the model holds the labels.
+    pub fn from_arrays(mut arrays: Arrays, graph: &Graph) -> Result<Samples> {
+        let inputs = inputs(graph)?;
+        let labels = take_labels(&mut arrays, &inputs)?;
+        let len = count(&arrays, &inputs)?;
+        if let Some(l) = &labels
+            && l.len() != len
+        {
+            return Err(Error::data(format!("{} labels for {len} samples", l.len())));
+        }
+        Samples { source: Source::Stacked(arrays), labels, len, inputs, notes: vec![] }.checked(graph)
+    }
+
+    /// One npz file per sample, in the order of their names.
+    fn from_folder(path: &Path, graph: &Graph) -> Result<Samples> {
+        let list = std::fs::read_dir(path)
+            .map_err(|e| Error::data(format!("cannot read {}: {e}", path.display())))?;
+        let mut files: Vec<PathBuf> =
+            list.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|x| x == "npz")).collect();
+        files.sort();
+        if files.is_empty() {
+            return Err(Error::data(format!("{} holds no npz files", path.display())));
+        }
+        let inputs = inputs(graph)?;
+        let labels = labels_of(&files, &inputs)?;
+        let len = files.len();
+        Samples { source: Source::Files(files), labels, len, inputs, notes: vec![] }.checked(graph)
+    }
+
+    /// The first sample must fit; what is converted on the way is noted.
+    fn checked(mut self, graph: &Graph) -> Result<Samples> {
+        self.feeds(0, graph)?;
+        let arrays = self.sample(0)?;
+        let converted = self.inputs.iter().filter_map(|i| {
+            let have = arrays.get(&i.name)?.dtype();
+            let note = format!("input '{}': {have} values are converted to {}", i.name, i.dtype);
+            (have != i.dtype).then_some(note)
+        });
+        self.notes = converted.collect();
+        Ok(self)
     }
 
     /// Number of samples.
@@ -109,27 +110,43 @@ impl Samples {
     pub fn labels(&self) -> Option<&[i64]> {
         self.labels.as_deref()
     }
+    /// What the reader should know, such as conversions of element types.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
 
-    /// Sample `i` as the model takes it: a batch of 1 where the model has a batch axis.
+    /// Sample `i` as the model takes it: a batch of 1 where the model has one axis more than the sample.
     pub fn feeds(&self, i: usize, graph: &Graph) -> Result<Feeds> {
+        let arrays = self.sample(i)?;
         let mut feeds = Feeds::new();
         for (input, &v) in self.inputs.iter().zip(graph.inputs()) {
-            let t = match &self.source {
-                Source::Stacked(a) => slice(a.get(&input.name).ok_or_else(|| missing(&input.name, a))?, i)?,
-                Source::Ragged(all) => {
-                    let a = all.get(i).ok_or_else(|| Error::data(format!("there is no sample {i}")))?;
-                    a.get(&input.name).ok_or_else(|| missing(&input.name, a))?.clone()
-                }
-            };
+            let t = arrays.get(&input.name).ok_or_else(|| missing(&input.name, &arrays))?;
             let at = |e: Error| e.tensor(input.name.as_str());
-            let t = from_array(&batched(t, input.rank)?, input.dtype).map_err(at)?;
+            let t = from_array(&batched(t, input.rank).map_err(at)?, input.dtype).map_err(at)?;
             let want = graph.ty(v);
             want.merge(&ir::ValueType::of(&t)).map_err(|_| {
-                at(Error::data(format!("a sample of shape {:?} does not fit the model's {want}", t.shape())))
+                at(Error::data(format!(
+                    "sample {i} of shape {:?} does not fit the model's {want}",
+                    t.shape()
+                )))
             })?;
             feeds.insert(input.name.clone(), Value::Tensor(t));
         }
         Ok(feeds)
+    }
+
+    /// The arrays of sample `i` that the model reads.
+    fn sample(&self, i: usize) -> Result<Arrays> {
+        match &self.source {
+            Source::Files(files) => {
+                npz::read(files.get(i).ok_or_else(|| Error::data(format!("there is no sample {i}")))?)
+            }
+            Source::Stacked(arrays) => {
+                let wanted: BTreeSet<&str> = self.inputs.iter().map(|i| i.name.as_str()).collect();
+                let read = arrays.iter().filter(|(name, _)| wanted.contains(name.as_str()));
+                read.map(|(name, t)| Ok((name.clone(), slice(t, i).map_err(|e| e.tensor(name))?))).collect()
+            }
+        }
     }
 }
 
@@ -147,53 +164,89 @@ fn inputs(graph: &Graph) -> Result<Vec<Input>> {
         .collect()
 }
 
-fn missing(name: &str, arrays: &BTreeMap<String, Tensor>) -> Error {
+fn missing(name: &str, arrays: &Arrays) -> Error {
     let given: Vec<&str> = arrays.keys().map(String::as_str).collect();
     Error::data(format!("no array for the model's input '{name}'; the data has {given:?}"))
 }
 
-/// Element `i` along the first axis.
-fn slice(t: &Tensor, i: usize) -> Result<Tensor> {
-    let inner = t.shape().get(1..).unwrap_or_default();
-    let bytes = t.dtype().storage_bytes(budget::elements(inner)?);
-    let part = i.checked_mul(bytes).and_then(|at| t.bytes().get(at..at + bytes));
-    Tensor::from_bytes(
-        t.dtype(),
-        inner,
-        part.ok_or_else(|| Error::data(format!("there is no sample {i}")))?.to_vec(),
-    )
+fn take_labels(arrays: &mut Arrays, inputs: &[Input]) -> Result<Option<Vec<i64>>> {
+    if inputs.iter().any(|i| i.name == LABELS) {
+        return Ok(None);
+    }
+    let Some(t) = arrays.remove(LABELS) else { return Ok(None) };
+    if t.shape().get(1..).is_some_and(|s| s.iter().any(|&d| d != 1)) {
+        let shape = t.shape();
+        return Err(
+            Error::data(format!("one integer per sample is wanted, got shape {shape:?}")).tensor(LABELS)
+        );
+    }
+    t.to_i64s().map(Some).map_err(|e| Error { blame: ir::Blame::Data, ..e.tensor(LABELS) })
 }
 
-/// Adds a leading 1 when the sample has one dim less than the model's input.
-fn batched(t: Tensor, rank: Option<usize>) -> Result<Tensor> {
+/// The labels of single samples; data is labelled when every file is.
+fn labels_of(files: &[PathBuf], inputs: &[Input]) -> Result<Option<Vec<i64>>> {
+    if inputs.iter().any(|i| i.name == LABELS) {
+        return Ok(None);
+    }
+    let mut labels = Vec::new();
+    for f in files {
+        let Some(t) = npz::read_one(f, LABELS)? else { return Ok(None) };
+        labels.extend(t.to_i64s()?.first().copied());
+    }
+    Ok((labels.len() == files.len()).then_some(labels))
+}
+
+/// Number of samples, the same for every input.
+fn count(arrays: &Arrays, inputs: &[Input]) -> Result<usize> {
+    let mut found: Option<(usize, &str)> = None;
+    for i in inputs {
+        let t = arrays.get(&i.name).ok_or_else(|| missing(&i.name, arrays))?;
+        let Some(&n) = t.shape().first() else { continue };
+        match found {
+            Some((m, other)) if m != n => {
+                return Err(
+                    Error::data(format!("{n} samples where '{other}' has {m}")).tensor(i.name.as_str())
+                );
+            }
+            _ => found = Some((n, &i.name)),
+        }
+    }
+    match found {
+        Some((0, _)) => Err(Error::data("there are no samples")),
+        Some((n, _)) => Ok(n),
+        // Only values that hold for all samples: one sample.
+        None => Ok(1),
+    }
+}
+
+/// Element `i` along the first axis; an array without axes is the same for all.
+fn slice(t: &Tensor, i: usize) -> Result<Tensor> {
+    let none = || Error::data(format!("there is no sample {i}"));
+    let Some(inner) = t.shape().get(1..) else { return Ok(t.clone()) };
+    let n = budget::elements(inner)?;
+    let from = i.checked_mul(n).ok_or_else(none)?;
+    if t.dtype() == DType::String {
+        let part = t.string_data()?.get(from..from.saturating_add(n)).ok_or_else(none)?;
+        return Tensor::strings(inner, part.to_vec());
+    }
+    let width = t.dtype().bits() / 8;
+    let (at, len) = (from.checked_mul(width).ok_or_else(none)?, n.saturating_mul(width));
+    let part = t.bytes().get(at..at.saturating_add(len)).ok_or_else(none)?;
+    Tensor::from_bytes(t.dtype(), inner, part.to_vec())
+}
+
+/// Adds a leading 1 when the sample has one axis less than the model's input.
+fn batched(t: &Tensor, rank: Option<usize>) -> Result<Tensor> {
     match rank {
         Some(r) if t.rank() + 1 == r => {
             let shape: Vec<usize> = std::iter::once(1).chain(t.shape().iter().copied()).collect();
             t.reshaped(&shape)
         }
-        // A scalar input may come as a vector of one element.
+        // A scalar input may come as an array of one element.
         Some(0) if t.len() == 1 => t.reshaped(&[]),
-        _ => Ok(t),
+        _ => Ok(t.clone()),
     }
 }
 
-fn read_directory(path: &Path) -> Result<(Source, Option<Vec<i64>>)> {
-    let list =
-        std::fs::read_dir(path).map_err(|e| Error::data(format!("cannot read {}: {e}", path.display())))?;
-    let mut files: Vec<_> =
-        list.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|x| x == "npz")).collect();
-    files.sort();
-    if files.is_empty() {
-        return Err(Error::data(format!("{} holds no npz files", path.display())));
-    }
-    let (mut samples, mut labels) = (Vec::new(), Vec::new());
-    for f in &files {
-        let mut arrays = npz::read(f)?;
-        if let Some(l) = arrays.remove(LABELS).or_else(|| arrays.remove("label")) {
-            labels.extend(l.to_i64s()?.first().copied());
-        }
-        samples.push(arrays);
-    }
-    let labels = (labels.len() == samples.len()).then_some(labels);
-    Ok((Source::Ragged(samples), labels))
-}
+#[cfg(test)]
+mod tests;
