@@ -222,15 +222,20 @@ impl WindowRows {
         mut spare: &'a mut [f32],
     ) -> &'a mut [f32] {
         let interior = self.window.interior(2);
-        for (i, p) in pointers.iter_mut().enumerate() {
-            let column = first + i;
-            if interior.contains(&column) {
-                *p = line.wrapping_add((column * self.window.stride[2] - self.window.pad[2]) * self.step);
-                continue;
-            }
+        let end = first + pointers.len();
+        let (lo, hi) = (interior.start.clamp(first, end) - first, interior.end.clamp(first, end) - first);
+        let hi = hi.max(lo);
+        let stride = self.window.stride[2].wrapping_mul(self.step);
+        let shift = 0usize.wrapping_sub(self.window.pad[2]).wrapping_mul(self.step);
+        let mut at = line.wrapping_add((first + lo).wrapping_mul(stride).wrapping_add(shift));
+        for p in &mut pointers[lo..hi] {
+            *p = at;
+            at = at.wrapping_add(stride);
+        }
+        for i in (0..lo).chain(hi..pointers.len()) {
             let (copy, rest) = spare.split_at_mut(self.depth());
             for (k, to) in copy.chunks_exact_mut(self.channels).enumerate() {
-                match self.window.source(2, column, k) {
+                match self.window.source(2, first + i, k) {
                     // SAFETY: a pixel of the input, which holds its channels.
                     Some(w) => to.copy_from_slice(unsafe {
                         std::slice::from_raw_parts(line.wrapping_add(w * self.step), self.channels)
@@ -238,7 +243,7 @@ impl WindowRows {
                     None => to.fill(0.0),
                 }
             }
-            *p = copy.as_ptr();
+            pointers[i] = copy.as_ptr();
             spare = rest;
         }
         spare

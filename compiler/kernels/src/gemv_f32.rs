@@ -6,6 +6,7 @@ use crate::hint::prefetch;
 use crate::indirect::{Job, Table};
 use crate::pack::Panel;
 use crate::parallel::Pool;
+use crate::scratch;
 use crate::simd::{LANES, Simd, tiered};
 use crate::tile::{Place, store_rows};
 
@@ -19,18 +20,26 @@ const AHEAD: usize = 768;
 /// # Safety
 /// As [`crate::indirect::run`].
 pub(crate) unsafe fn run(pool: &dyn Pool, job: &Job) {
-    let panels = job.b.panels.count();
-    let mut spare = vec![0.0; job.rows.spare_len(1)];
-    let (mut pointer, mut out) = ([std::ptr::null()], [0]);
-    job.rows.fill(0, 1, Table { pointers: &mut pointer, step: 1, out: &mut out, spare: &mut spare });
-    let row = Row { a: pointer[0], out: out[0], job };
-    let bytes = job.b.panels.len(job.b.rows).saturating_mul(size_of::<f32>());
+    scratch::with(job.rows.spare_len(1), |spare| {
+        let (mut pointer, mut out) = ([std::ptr::null()], [0]);
+        job.rows.fill(0, 1, Table { pointers: &mut pointer, step: 1, out: &mut out, spare });
+        // SAFETY: the caller's contract.
+        unsafe { panels(pool, &Row { a: pointer[0], out: out[0], job }) };
+    });
+}
+
+/// # Safety
+/// As [`run`]; `row` holds what [`crate::indirect::Rows::fill`] wrote.
+unsafe fn panels(pool: &dyn Pool, row: &Row) {
+    let packed = &row.job.b;
+    let panels = packed.panels.count();
+    let bytes = packed.panels.len(packed.rows).saturating_mul(size_of::<f32>());
     let tasks = (bytes / GRAIN).clamp(1, 4 * pool.threads().max(1)).min(panels);
     let share = panels.div_ceil(tasks);
     let task = |i: usize| {
         for index in i * share..panels.min((i + 1) * share) {
             // SAFETY: the caller's contract; tasks have panels of their own.
-            unsafe { row.panel(job.b.panels.get(index)) };
+            unsafe { row.panel(packed.panels.get(index)) };
         }
     };
     match panels.div_ceil(share) {
