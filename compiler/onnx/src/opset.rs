@@ -144,7 +144,7 @@ static STEPS: &[(&[&str], i64, Step)] = &[
         float_to_input(u, b, "max", 2)
     }),
     (&["Pad"], 11, pad_inputs),
-    (&["Resize"], 11, |u, _| resize_without_modes(u)),
+    (&["Resize"], 11, resize_without_modes),
     (&["Scatter"], 11, |u, _| {
         u.op = "ScatterElements".into();
         Ok(())
@@ -326,11 +326,18 @@ fn upsample_scales(u: &mut Upgrade, b: &mut Builder) -> Result<()> {
     Ok(())
 }
 
-/// Upsample and Resize-10: scales are the second input, coordinates are scaled without an offset.
-fn resize_without_modes(u: &mut Upgrade) -> Result<()> {
-    u.inputs = vec![Some(u.input(0)?), None, Some(u.input(1)?)];
+/// Upsample and Resize-10: scales are the second input, coordinates are scaled without an offset; the nearest pixel is the
+/// one before where the image grows and the one after where it shrinks.
+fn resize_without_modes(u: &mut Upgrade, b: &mut Builder) -> Result<()> {
+    let scales = u.input(1)?;
+    let known = b.graph.constant(scales).and_then(|t| t.to_f32s().ok()).unwrap_or_default();
+    let shrinks = known.iter().any(|&s| s < 1.0);
+    if shrinks && known.iter().any(|&s| s > 1.0) && u.attrs.str_or("mode", "nearest")? == "nearest" {
+        return Err(Error::unsupported("Resize before opset 11 that both grows and shrinks"));
+    }
+    u.inputs = vec![Some(u.input(0)?), None, Some(scales)];
     u.attrs.set("coordinate_transformation_mode", "asymmetric");
-    u.attrs.set("nearest_mode", "floor");
+    u.attrs.set("nearest_mode", if shrinks { "ceil" } else { "floor" });
     if u.attrs.str("mode")? == Some("bilinear") {
         u.attrs.set("mode", "linear");
     }

@@ -31,6 +31,14 @@ impl Operator for AnyOp {
     fn infer(&self, cx: &InferCx) -> Result<Vec<ValueType>> {
         Ok(vec![ValueType::Unknown; cx.outputs])
     }
+    /// "ir.Twice" is x + x.
+    fn expand(&self, g: &mut Graph, id: NodeId, lookup: &dyn Lookup) -> Result<Option<Vec<Option<ValueId>>>> {
+        if self.domain != "ir." || self.name != "Twice" {
+            return Ok(None);
+        }
+        let x = g.node(id)?.input(0).ok_or_else(|| Error::model("no input"))?;
+        Ok(Some(vec![Some(g.apply("sum", lookup.require("", "Add")?, Attrs::new(), &[x, x]))]))
+    }
     fn eval(&self, _: &EvalCx) -> Result<Vec<Value>> {
         Err(Error::unsupported("nothing is computed here"))
     }
@@ -70,6 +78,15 @@ pub fn int(name: &str, v: i64) -> Rope {
     a
 }
 
+/// An attribute that is a list of integers.
+pub fn ints(name: &str, v: &[i64]) -> Rope {
+    let mut a = Rope::new();
+    a.text(1, name);
+    a.ints(8, v);
+    a.int(20, 7);
+    a
+}
+
 /// An attribute that is a list of floats.
 pub fn floats(name: &str, v: &[f32]) -> Rope {
     let mut a = Rope::new();
@@ -90,13 +107,18 @@ pub fn body(name: &str, g: Rope) -> Rope {
 
 /// A named float value with dims; negative ones are written as they are.
 pub fn value(name: &str, dims: &[i64]) -> Rope {
+    typed(name, DType::F32, dims)
+}
+
+/// As [`value`], of another element type.
+pub fn typed(name: &str, dtype: DType, dims: &[i64]) -> Rope {
     let (mut shape, mut tensor, mut ty, mut v) = (Rope::new(), Rope::new(), Rope::new(), Rope::new());
     for &d in dims {
         let mut dim = Rope::new();
         dim.int(1, d);
         shape.message(1, dim);
     }
-    tensor.int(1, 1);
+    tensor.int(1, i64::from(dtype.onnx()));
     tensor.message(2, shape);
     ty.message(1, tensor);
     v.text(1, name);

@@ -67,3 +67,38 @@ fn external_weights_come_back() {
     assert_eq!(fs::read_dir(&dir).unwrap().count(), 2, "no temporary files stay");
     fs::remove_dir_all(&dir).unwrap();
 }
+
+#[test]
+fn internal_operators_are_written_out_in_subgraphs_too() {
+    let twice = Any.require("ir.", "Twice").unwrap();
+    let mut inner = Graph::new("inner");
+    let c = inner.add_capture("x", ValueType::Unknown, 0);
+    let v = inner.apply("t", twice, Attrs::new(), &[c]);
+    inner.add_output("t", v);
+    let mut g = small();
+    let x = g.inputs()[0];
+    let y = g.apply("y2", twice, Attrs::new(), &[x]);
+    g.add_output("y2", y);
+    let mut attrs = Attrs::new();
+    attrs.set("then_branch", Attr::Graph(Box::new(inner)));
+    let id = g.add_node("if", op("If"), attrs, &[Some(x)], &["z"]);
+    g.set_captures(id, &[x]);
+    let z = g.node(id).unwrap().output(0).unwrap();
+    g.add_output("z", z);
+    let back = import::from_bytes(to_bytes(&g, &Any).unwrap(), &Any).unwrap().graph;
+    assert!(back.nodes().all(|(_, n)| n.op.domain().is_empty()));
+    let (_, n) = back.nodes().find(|(_, n)| n.is("If")).unwrap();
+    let names: Vec<&str> = n.attrs.graphs()[0].nodes().map(|(_, n)| n.op.name()).collect();
+    assert_eq!(names, ["Add"]);
+    assert_eq!(back.value_name(back.outputs()[1].value), "y2");
+}
+
+#[test]
+fn an_internal_operator_without_expansion_is_named() {
+    let mut g = small();
+    let x = g.inputs()[0];
+    let y = g.apply("odd", Any.require("ir.", "Odd").unwrap(), Attrs::new(), &[x]);
+    g.add_output("odd", y);
+    let e = to_bytes(&g, &Any).unwrap_err();
+    assert_eq!((e.node.as_deref(), e.op.as_deref()), (Some("odd"), Some("ir.Odd")));
+}

@@ -1,7 +1,8 @@
 use super::*;
 use crate::export::to_bytes;
 use crate::rope::Rope;
-use crate::testing::{Any, body, graph, int, model, node, value};
+use crate::testing::{Any, body, graph, int, ints, model, node, typed, value};
+use ir::DType;
 use std::time::Instant;
 
 fn import(bytes: Vec<u8>) -> Result<Imported> {
@@ -154,6 +155,47 @@ fn damaged_files_never_panic() {
             let mut b = bytes.clone();
             b[n] ^= 1 << bit;
             drop(import(b));
+        }
+    }
+}
+
+/// Shape arithmetic, a window and a loop, at an opset that is upgraded.
+fn rich() -> Vec<u8> {
+    let mut inner = graph(
+        vec![node("Add", &["s", "x"], &["t"], vec![]), node("Identity", &["c"], &["d"], vec![])],
+        &[],
+        &["d", "t"],
+    );
+    inner.message(11, typed("i", DType::I64, &[]));
+    inner.message(11, typed("c", DType::Bool, &[]));
+    inner.message(11, value("s", &[1, 2, 4, 4]));
+    let nodes = vec![
+        node("Shape", &["x"], &["shape"], vec![]),
+        node("Reshape", &["x", "shape"], &["same"], vec![]),
+        node("Softmax", &["same"], &["p"], vec![int("axis", 1)]),
+        node("MaxPool", &["p"], &["m"], vec![ints("kernel_shape", &[2, 2]), ints("strides", &[2, 2])]),
+        node("Pad", &["m"], &["q"], vec![ints("pads", &[0, 0, 1, 1, 0, 0, 1, 1])]),
+        node("Transpose", &["q"], &["r"], vec![ints("perm", &[0, 2, 3, 1])]),
+        node("Loop", &["n", "", "x"], &["l"], vec![body("body", inner)]),
+        node("ReduceMean", &["l"], &["y"], vec![ints("axes", &[2, 3])]),
+        node("TopK", &["r"], &["z", ""], vec![int("k", 1)]),
+    ];
+    let mut g = graph(nodes, &[("x", &[1, 2, 4, 4])], &["y", "z"]);
+    g.message(11, typed("n", DType::I64, &[]));
+    model(9, g, vec![])
+}
+
+#[test]
+fn damaged_files_never_panic_in_real_operators() {
+    let bytes = rich();
+    from_bytes(bytes.clone(), &ops::Standard).unwrap();
+    for n in 0..bytes.len() {
+        for v in [0, 1, 0x7f, 0xff, bytes[n] ^ 4, bytes[n].wrapping_add(1)] {
+            let mut b = bytes.clone();
+            b[n] = v;
+            if let Err(e) = from_bytes(b, &ops::Standard) {
+                assert_ne!(e.blame, ir::Blame::Internal, "byte {n} = {v}: {e}");
+            }
         }
     }
 }
