@@ -1,13 +1,16 @@
 //! The two engines behind one trait.
 
+use crate::feeds;
 use ir::{Evaluate, Graph, Reference};
 
 /// Generated code on `threads` threads, or the reference evaluator.
-pub fn engine(_threads: usize, _reference: bool) -> Box<dyn Evaluate> {
-    Box::new(Reference)
+pub fn engine(threads: usize, reference: bool) -> Box<dyn Evaluate> {
+    if reference { Box::new(Reference) } else { Box::new(runtime::Jit::new(threads.max(1))) }
 }
 
-/// Operators of a graph that have no native kernel.
-pub fn interpreted(_graph: &Graph) -> Vec<String> {
-    Vec::new()
+/// Nodes of a graph that have no native kernel at its declared shapes (open dims as 1).
+pub fn interpreted(graph: &Graph) -> Vec<String> {
+    let Ok(inputs) = feeds::random(graph, &Default::default(), 0) else { return Vec::new() };
+    let session = runtime::Session::from_graph(graph, 1);
+    session.and_then(|s| s.interpreted(&inputs)).unwrap_or_default()
 }

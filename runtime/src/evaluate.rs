@@ -1,21 +1,67 @@
-//! The JIT as an [`Evaluate`] engine.
+//! The JIT as an [`Evaluate`] engine for searches: sessions are kept by graph.
 
-use ir::{Evaluate, Feeds, Graph, Outcome, Result, ValueId};
+use crate::{Session, ThreadPool};
+use ir::{Evaluate, Feeds, Graph, Outcome, Output, Result, ValueId};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-/// Compiles each graph it is given and runs it.
+/// Graphs whose sessions are kept: a search comes back to the original between candidates.
+const KEPT: usize = 3;
+
+/// A graph, the values tapped, and the session that runs both.
+type Kept = (Graph, Vec<ValueId>, Arc<Session>);
+
+/// Compiles each graph it is given, once, and runs it.
 pub struct Jit {
-    threads: usize,
+    pool: Arc<ThreadPool>,
+    sessions: Mutex<Vec<Kept>>,
 }
 
 impl Jit {
+    /// An engine on `threads` threads. Results do not depend on the number.
     pub fn new(threads: usize) -> Jit {
-        Jit { threads }
+        Jit { pool: Arc::new(ThreadPool::new(threads)), sessions: Mutex::default() }
+    }
+
+    fn session(&self, graph: &Graph, taps: &[ValueId]) -> Arc<Session> {
+        let mut kept = self.sessions.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(i) = kept.iter().position(|(g, t, _)| t == taps && g == graph) {
+            let entry = kept.remove(i);
+            let session = Arc::clone(&entry.2);
+            kept.push(entry);
+            return session;
+        }
+        let mut tapped = graph.clone();
+        let mut outputs: Vec<Output> = graph.outputs().to_vec();
+        outputs.extend(taps.iter().enumerate().map(|(i, &v)| Output { name: format!("tap:{i}"), value: v }));
+        tapped.set_outputs(outputs);
+        let session = Arc::new(Session::with_pool(&tapped, Arc::clone(&self.pool)));
+        if kept.len() >= KEPT {
+            kept.remove(0);
+        }
+        kept.push((graph.clone(), taps.to_vec(), Arc::clone(&session)));
+        session
     }
 }
 
 impl Evaluate for Jit {
     fn run(&self, graph: &Graph, inputs: &Feeds, taps: &[ValueId]) -> Result<Outcome> {
-        let _ = self.threads;
-        ir::Reference.run(graph, inputs, taps)
+        let mut outputs = self.session(graph, taps).run(inputs)?;
+        let taps = outputs.split_off(graph.outputs().len());
+        Ok(Outcome { outputs, taps })
+    }
+
+    fn time(&self, graph: &Graph, inputs: &Feeds) -> Option<Duration> {
+        let session = self.session(graph, &[]);
+        session.run(inputs).ok()?;
+        let mut times: Vec<Duration> = (0..9)
+            .map(|_| {
+                let t = Instant::now();
+                session.run(inputs).map(|_| t.elapsed())
+            })
+            .collect::<Result<_>>()
+            .ok()?;
+        times.sort();
+        times.get(times.len() / 2).copied()
     }
 }

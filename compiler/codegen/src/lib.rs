@@ -1,1 +1,33 @@
-//! compress-codegen
+//! IR of concrete shapes to machine code: layout, fusion, memory plan, kernels and the generated schedule.
+//!
+//! `compile` is the pipeline on one page. What has no lowering runs its reference semantics from the generated schedule,
+//! right if slow, so that coverage never waits for code generation.
+
+mod channels_last;
+mod clif;
+mod group;
+mod kernel;
+mod layout;
+mod lower;
+mod plan;
+mod program;
+
+pub use kernel::Io;
+pub use program::{Program, Run, StepInfo};
+
+use ir::{Graph, Result};
+use kernels::Tier;
+
+/// Compiles a graph whose inputs have known types. Values of unknown shape are kept boxed.
+pub fn compile(graph: &Graph) -> Result<Program> {
+    compile_on(graph, Tier::best())
+}
+
+/// As [`compile`] for a chosen kernel tier.
+pub fn compile_on(graph: &Graph, tier: Tier) -> Result<Program> {
+    let graph = layout::to_channels_last(graph)?;
+    let groups = group::form(&graph)?;
+    let steps = lower::lower(&graph, groups, tier)?;
+    let plan = plan::plan(&graph, &steps)?;
+    program::assemble(graph, steps, plan)
+}

@@ -1,0 +1,359 @@
+//! The only file that names Cranelift: fused element-wise loops and the static schedule.
+//!
+//! CLIF used: integer and float constants, add/sub/mul, float arithmetic, fcmp, bitselect/select, splat, load/store, brif,
+//! jump, call, return. Vectors are f32x4: the x64 back end takes no wider ones.
+
+use cranelift::codegen::ir::{MemFlagsData as MemFlags, StackSlotData, StackSlotKind};
+use cranelift::jit::{JITBuilder, JITModule};
+use cranelift::module::{FuncId, Linkage, Module, default_libcall_names};
+use cranelift::prelude::*;
+use ir::{Binary, Error, Expr, Result, Unary};
+
+/// A generated loop over `rows` rows of `n` elements. Operand `k` starts at `ptrs[k]`; from row to row it advances by
+/// `strides[k]` bytes. The last operand is the result.
+pub type RowLoop = unsafe extern "C" fn(ptrs: *const *mut u8, strides: *const i64, rows: i64, n: i64);
+
+/// The generated schedule: runs all steps on a run's context, 0 or the number of the failed step plus one.
+pub type Schedule = unsafe extern "C" fn(cx: *const u8) -> i32;
+
+/// What the schedule calls for step `i`; 0 is success.
+pub type HostStep = extern "C" fn(cx: *const u8, step: i32) -> i32;
+
+/// Where an operand of an expression comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// External operand: advances by one element (`true`) or is one value for the whole row.
+    Operand(usize, bool),
+    /// Result of an earlier expression of the same loop.
+    Earlier(usize),
+}
+
+/// Expressions evaluated per element, the last one stored. `In(i)` of an expression reads its `i`-th source.
+#[derive(Debug, Clone)]
+pub struct LoopBody {
+    pub expressions: Vec<(Expr, Vec<Source>)>,
+    /// Number of external operands.
+    pub operands: usize,
+}
+
+/// Unary functions with direct CLIF.
+pub fn supports(e: &Expr) -> bool {
+    match e {
+        Expr::In(_) | Expr::Const(_) => true,
+        Expr::Unary(op, a) => {
+            use Unary::*;
+            matches!(op, Neg | Abs | Sqrt | Reciprocal | Floor | Ceil | Round | Not | IsNan) && supports(a)
+        }
+        Expr::Binary(op, a, b) => {
+            use Binary::*;
+            matches!(op, Add | Sub | Mul | Div | Min | Max | Eq | Lt | Le | Gt | Ge | And | Or)
+                && supports(a)
+                && supports(b)
+        }
+        Expr::Select(c, a, b) => supports(c) && supports(a) && supports(b),
+        Expr::Cast(..) => false,
+    }
+}
+
+fn broken(e: impl std::fmt::Display) -> Error {
+    Error::internal(format!("code generation: {e}"))
+}
+
+/// Machine code of one program; freed on drop.
+pub struct Code {
+    module: Option<JITModule>,
+}
+
+// SAFETY: after `finish` the module is never changed, only its code is executed and finally freed.
+unsafe impl Send for Code {}
+// SAFETY: as above.
+unsafe impl Sync for Code {}
+
+impl Drop for Code {
+    fn drop(&mut self) {
+        if let Some(m) = self.module.take() {
+            // SAFETY: function pointers into this module live in the program that owns this value and drop with it.
+            unsafe { m.free_memory() };
+        }
+    }
+}
+
+/// Collects functions of one program.
+pub struct Assembler {
+    module: JITModule,
+    host: FuncId,
+    loops: Vec<FuncId>,
+    builder: FunctionBuilderContext,
+}
+
+impl Assembler {
+    pub fn new(host: HostStep) -> Result<Assembler> {
+        let mut flags = settings::builder();
+        for (k, v) in [("use_colocated_libcalls", "false"), ("is_pic", "false"), ("opt_level", "speed")] {
+            flags.set(k, v).map_err(broken)?;
+        }
+        let isa = cranelift::native::builder()
+            .map_err(broken)?
+            .finish(settings::Flags::new(flags))
+            .map_err(broken)?;
+        let mut jit = JITBuilder::with_isa(isa, default_libcall_names());
+        jit.symbol("host_step", host as *const u8);
+        let mut module = JITModule::new(jit);
+        let mut sig = module.make_signature();
+        sig.params = vec![AbiParam::new(types::I64), AbiParam::new(types::I32)];
+        sig.returns = vec![AbiParam::new(types::I32)];
+        let host = module.declare_function("host_step", Linkage::Import, &sig).map_err(broken)?;
+        Ok(Assembler { module, host, loops: Vec::new(), builder: FunctionBuilderContext::new() })
+    }
+
+    /// Generates a loop; the index finds it again in the finished code.
+    pub fn add_loop(&mut self, body: &LoopBody) -> Result<usize> {
+        let mut cx = self.module.make_context();
+        cx.func.signature.params = vec![AbiParam::new(types::I64); 4];
+        let name = format!("loop{}", self.loops.len());
+        let id = self.module.declare_function(&name, Linkage::Local, &cx.func.signature).map_err(broken)?;
+        let b = FunctionBuilder::new(&mut cx.func, &mut self.builder);
+        emit_rows(b, body, self.module.target_config());
+        self.module.define_function(id, &mut cx).map_err(|e| broken(format!("{e:?}")))?;
+        self.module.clear_context(&mut cx);
+        self.loops.push(id);
+        Ok(self.loops.len() - 1)
+    }
+
+    /// Generates the schedule of `steps` steps and makes everything executable.
+    pub fn finish(mut self, steps: usize) -> Result<(Code, Vec<RowLoop>, Schedule)> {
+        let mut cx = self.module.make_context();
+        cx.func.signature.params = vec![AbiParam::new(types::I64)];
+        cx.func.signature.returns = vec![AbiParam::new(types::I32)];
+        let id =
+            self.module.declare_function("schedule", Linkage::Local, &cx.func.signature).map_err(broken)?;
+        let mut b = FunctionBuilder::new(&mut cx.func, &mut self.builder);
+        let host = self.module.declare_func_in_func(self.host, b.func);
+        let (entry, failed) = (b.create_block(), b.create_block());
+        b.append_block_params_for_function_params(entry);
+        b.append_block_param(failed, types::I32);
+        b.switch_to_block(entry);
+        let run = b.block_params(entry)[0];
+        for i in 0..steps {
+            let index = b.ins().iconst(types::I32, i as i64);
+            let call = b.ins().call(host, &[run, index]);
+            let status = b.inst_results(call)[0];
+            let next = b.create_block();
+            let number = b.ins().iconst(types::I32, i as i64 + 1);
+            b.ins().brif(status, failed, &[number.into()], next, &[]);
+            b.switch_to_block(next);
+        }
+        let zero = b.ins().iconst(types::I32, 0);
+        b.ins().return_(&[zero]);
+        b.switch_to_block(failed);
+        let number = b.block_params(failed)[0];
+        b.ins().return_(&[number]);
+        b.seal_all_blocks();
+        b.finalize(self.module.target_config());
+        self.module.define_function(id, &mut cx).map_err(|e| broken(format!("{e:?}")))?;
+        self.module.finalize_definitions().map_err(broken)?;
+        let loops = self
+            .loops
+            .iter()
+            .map(|&f| {
+                // SAFETY: the function was generated with exactly this signature.
+                unsafe { std::mem::transmute::<*const u8, RowLoop>(self.module.get_finalized_function(f)) }
+            })
+            .collect();
+        // SAFETY: as above.
+        let schedule =
+            unsafe { std::mem::transmute::<*const u8, Schedule>(self.module.get_finalized_function(id)) };
+        Ok((Code { module: Some(self.module) }, loops, schedule))
+    }
+}
+
+/// Elements per turn of the unrolled, the vector and the scalar loop.
+const TURNS: [i64; 3] = [16, 4, 1];
+
+fn emit_rows(mut b: FunctionBuilder, body: &LoopBody, target: cranelift::codegen::isa::TargetFrontendConfig) {
+    let entry = b.create_block();
+    b.append_block_params_for_function_params(entry);
+    b.switch_to_block(entry);
+    let [ptrs, strides, rows, n] = *b.block_params(entry) else { return };
+    let flags = MemFlags::trusted();
+    let count = body.operands + 1;
+    // Current row starts live in a stack slot: there may be more operands than registers.
+    let slot =
+        b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, 8 * count as u32, 3));
+    for k in 0..count {
+        let p = b.ins().load(types::I64, flags, ptrs, 8 * k as i32);
+        b.ins().stack_store(types::I64, p, slot, 8 * k as i32);
+    }
+    let (row, done) = (b.create_block(), b.create_block());
+    b.append_block_param(row, types::I64);
+    let zero = b.ins().iconst(types::I64, 0);
+    b.ins().jump(row, &[zero.into()]);
+    b.switch_to_block(row);
+    let r = b.block_params(row)[0];
+    let more = b.ins().icmp(IntCC::SignedLessThan, r, rows);
+    let work = b.create_block();
+    b.ins().brif(more, work, &[], done, &[]);
+    b.switch_to_block(work);
+    let starts: Vec<Value> =
+        (0..count).map(|k| b.ins().stack_load(types::I64, types::I64, slot, 8 * k as i32)).collect();
+    let mut at = zero;
+    for turn in TURNS {
+        let (head, inside, after) = (b.create_block(), b.create_block(), b.create_block());
+        b.append_block_param(head, types::I64);
+        b.ins().jump(head, &[at.into()]);
+        b.switch_to_block(head);
+        let i = b.block_params(head)[0];
+        let end = b.ins().iadd_imm_s(i, turn);
+        let fits = b.ins().icmp(IntCC::SignedLessThanOrEqual, end, n);
+        b.ins().brif(fits, inside, &[], after, &[]);
+        b.switch_to_block(inside);
+        let offset = b.ins().ishl_imm_u(i, 2);
+        let vector = turn > 1;
+        for part in 0..(turn / if vector { 4 } else { 1 }) {
+            emit_element(&mut b, body, &starts, offset, 16 * part as i32, vector, flags);
+        }
+        b.ins().jump(head, &[end.into()]);
+        b.switch_to_block(after);
+        at = i;
+    }
+    for (k, &p) in starts.iter().enumerate() {
+        let s = b.ins().load(types::I64, flags, strides, 8 * k as i32);
+        let p = b.ins().iadd(p, s);
+        b.ins().stack_store(types::I64, p, slot, 8 * k as i32);
+    }
+    let next = b.ins().iadd_imm_s(r, 1);
+    b.ins().jump(row, &[next.into()]);
+    b.switch_to_block(done);
+    b.ins().return_(&[]);
+    b.seal_all_blocks();
+    b.finalize(target);
+}
+
+/// One element or one vector of the loop body at byte `offset + shift` of each operand.
+fn emit_element(
+    b: &mut FunctionBuilder,
+    body: &LoopBody,
+    starts: &[Value],
+    offset: Value,
+    shift: i32,
+    vector: bool,
+    flags: MemFlags,
+) {
+    let ty = if vector { types::F32X4 } else { types::F32 };
+    let mut loaded: Vec<Option<Value>> = vec![None; body.operands];
+    let mut results: Vec<Value> = Vec::new();
+    for (e, sources) in &body.expressions {
+        let mut values = Vec::new();
+        for s in sources {
+            values.push(match *s {
+                Source::Earlier(j) => results[j],
+                Source::Operand(k, unit) => match loaded[k] {
+                    Some(v) => v,
+                    None => {
+                        let v = if unit {
+                            let p = b.ins().iadd(starts[k], offset);
+                            b.ins().load(ty, flags, p, shift)
+                        } else {
+                            let v = b.ins().load(types::F32, flags, starts[k], 0);
+                            if vector { b.ins().splat(types::F32X4, v) } else { v }
+                        };
+                        loaded[k] = Some(v);
+                        v
+                    }
+                },
+            });
+        }
+        let v = emit(b, e, &values, vector);
+        results.push(v);
+    }
+    if let Some(&v) = results.last() {
+        let p = b.ins().iadd(starts[body.operands], offset);
+        b.ins().store(flags, v, p, shift);
+    }
+}
+
+fn constant(b: &mut FunctionBuilder, c: f64, vector: bool) -> Value {
+    let v = b.ins().f32const(c as f32);
+    if vector { b.ins().splat(types::F32X4, v) } else { v }
+}
+
+/// `c ? x : y` on a comparison's result.
+fn choose(b: &mut FunctionBuilder, c: Value, x: Value, y: Value, vector: bool) -> Value {
+    if vector {
+        let little = MemFlags::new().with_endianness(cranelift::codegen::ir::Endianness::Little);
+        let mask = b.ins().bitcast(types::F32X4, little, c);
+        b.ins().bitselect(mask, x, y)
+    } else {
+        b.ins().select(c, x, y)
+    }
+}
+
+fn is_plain(e: &Expr) -> bool {
+    matches!(e, Expr::Const(c) if !c.is_nan())
+}
+
+fn emit(b: &mut FunctionBuilder, e: &Expr, values: &[Value], vector: bool) -> Value {
+    match e {
+        Expr::In(i) => values[*i],
+        Expr::Const(c) => constant(b, *c, vector),
+        Expr::Unary(op, a) => {
+            let x = emit(b, a, values, vector);
+            match op {
+                Unary::Neg => b.ins().fneg(x),
+                Unary::Abs => b.ins().fabs(x),
+                Unary::Sqrt => b.ins().sqrt(x),
+                Unary::Floor => b.ins().floor(x),
+                Unary::Ceil => b.ins().ceil(x),
+                Unary::Round => b.ins().nearest(x),
+                Unary::Reciprocal => {
+                    let one = constant(b, 1.0, vector);
+                    b.ins().fdiv(one, x)
+                }
+                Unary::IsNan => b.ins().fcmp(FloatCC::Unordered, x, x),
+                Unary::Not if vector => b.ins().bnot(x),
+                Unary::Not => b.ins().bxor_imm_u(x, 1),
+                _ => x,
+            }
+        }
+        Expr::Binary(op, l, r) => {
+            let (x, y) = (emit(b, l, values, vector), emit(b, r, values, vector));
+            let compare = |b: &mut FunctionBuilder, cc| b.ins().fcmp(cc, x, y);
+            match op {
+                Binary::Add => b.ins().fadd(x, y),
+                Binary::Sub => b.ins().fsub(x, y),
+                Binary::Mul => b.ins().fmul(x, y),
+                Binary::Div => b.ins().fdiv(x, y),
+                Binary::Eq => compare(b, FloatCC::Equal),
+                Binary::Lt => compare(b, FloatCC::LessThan),
+                Binary::Le => compare(b, FloatCC::LessThanOrEqual),
+                Binary::Gt => compare(b, FloatCC::GreaterThan),
+                Binary::Ge => compare(b, FloatCC::GreaterThanOrEqual),
+                Binary::And => b.ins().band(x, y),
+                Binary::Or => b.ins().bor(x, y),
+                // One instruction each when a side cannot be NaN; the NaN of the other side stays.
+                Binary::Max | Binary::Min => {
+                    let cc = if *op == Binary::Max { FloatCC::LessThan } else { FloatCC::GreaterThan };
+                    if is_plain(r) {
+                        let c = b.ins().fcmp(cc, x, y);
+                        choose(b, c, y, x, vector)
+                    } else if is_plain(l) {
+                        let c = b.ins().fcmp(cc, y, x);
+                        choose(b, c, x, y, vector)
+                    } else {
+                        let c = b.ins().fcmp(cc, y, x);
+                        let nan = b.ins().fcmp(FloatCC::Unordered, x, x);
+                        let c = b.ins().bor(c, nan);
+                        choose(b, c, x, y, vector)
+                    }
+                }
+                _ => x,
+            }
+        }
+        Expr::Select(c, x, y) => {
+            let c = emit(b, c, values, vector);
+            let (x, y) = (emit(b, x, values, vector), emit(b, y, values, vector));
+            choose(b, c, x, y, vector)
+        }
+        Expr::Cast(_, a) => emit(b, a, values, vector),
+    }
+}

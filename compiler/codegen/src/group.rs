@@ -1,0 +1,223 @@
+//! Which nodes run as one step: contractions with their epilogues, and chains of cheap element-wise operators.
+
+use crate::lower::elementwise;
+use ir::{Graph, Kind, NodeId, Result, ValueId};
+use kernels::Activation;
+use std::collections::BTreeMap;
+
+/// Nodes of one step.
+#[derive(Debug, Clone)]
+pub enum Group {
+    /// One node by itself.
+    Single(NodeId),
+    /// A contraction and what is done to its sums: `act(sum + residual)`, or the residual after the activation.
+    Contraction {
+        root: NodeId,
+        bias: Option<ValueId>,
+        act: Activation,
+        residual: Option<ValueId>,
+        residual_last: bool,
+        output: ValueId,
+        nodes: Vec<NodeId>,
+    },
+    /// Cheap element-wise nodes of one result, producers first.
+    Elementwise(Vec<NodeId>),
+}
+
+/// Most nodes in one element-wise group: compile time and register pressure stay bounded.
+const MAX_CHAIN: usize = 24;
+
+/// Groups in an order in which everything is computed before it is read.
+pub fn form(graph: &Graph) -> Result<Vec<Group>> {
+    let order = graph.order()?;
+    let counts = graph.use_counts();
+    let mut at: BTreeMap<NodeId, usize> = BTreeMap::new();
+    let mut groups: Vec<Vec<NodeId>> = Vec::new();
+    let mut found: BTreeMap<NodeId, Group> = BTreeMap::new();
+    for &id in &order {
+        if at.contains_key(&id) {
+            continue;
+        }
+        if let Some((group, nodes)) = contraction(graph, id, &counts, &at)? {
+            let last = nodes.last().copied().unwrap_or(id);
+            at.extend(nodes.iter().map(|n| (*n, groups.len())));
+            groups.push(vec![last]);
+            found.insert(last, group);
+        }
+    }
+    for &id in &order {
+        if at.contains_key(&id) || !elementwise::is_cheap(graph, id) {
+            continue;
+        }
+        let node = graph.node(id)?;
+        // Join the group that computes one of the inputs, when this is its only reader and shapes agree.
+        let joined = node.inputs().iter().flatten().find_map(|&v| {
+            let p = graph.producer(v)?;
+            let g = *at.get(&p)?;
+            let same = graph.ty(v).concrete() == graph.ty(node.output(0)?).concrete();
+            let fits = groups[g].last() == Some(&p) && !found.contains_key(&p) && groups[g].len() < MAX_CHAIN;
+            (counts[v.index()] == 1 && same && fits && elementwise::is_cheap(graph, p)).then_some(g)
+        });
+        match joined {
+            Some(g) => {
+                at.insert(id, g);
+                groups[g].push(id);
+            }
+            None => {
+                at.insert(id, groups.len());
+                groups.push(vec![id]);
+            }
+        }
+    }
+    // A group runs where its last node stands.
+    let mut result = Vec::new();
+    for &id in &order {
+        match at.get(&id) {
+            None => result.push(Group::Single(id)),
+            Some(&g) if groups[g].last() == Some(&id) => result.push(match found.remove(&id) {
+                Some(c) => c,
+                None => Group::Elementwise(groups[g].clone()),
+            }),
+            _ => {}
+        }
+    }
+    Ok(result)
+}
+
+fn is_contraction(graph: &Graph, id: NodeId) -> bool {
+    let Some(n) = graph.get(id) else { return false };
+    let f32_out = n
+        .output(0)
+        .is_some_and(|o| graph.ty(o).dtype() == Some(ir::DType::F32) && graph.ty(o).concrete().is_some());
+    let last =
+        n.op.domain() == crate::channels_last::DOMAIN && matches!(n.op.name(), "Conv" | "ConvTranspose");
+    f32_out && (last || n.is("MatMul") || n.is("Gemm"))
+}
+
+type Found = (Group, Vec<NodeId>);
+
+/// A contraction with as much of what follows as its epilogue can take.
+fn contraction(
+    graph: &Graph,
+    id: NodeId,
+    counts: &[usize],
+    at: &BTreeMap<NodeId, usize>,
+) -> Result<Option<Found>> {
+    if !is_contraction(graph, id) {
+        return Ok(None);
+    }
+    let node = graph.node(id)?;
+    let Some(mut value) = node.output(0) else { return Ok(None) };
+    let mut nodes = vec![id];
+    let (mut bias, mut act, mut residual, mut residual_last) = (None, Activation::None, None, false);
+    while counts[value.index()] == 1 {
+        let Some(&next) = graph.consumers(value).first() else { break };
+        if at.contains_key(&next) {
+            break;
+        }
+        let n = graph.node(next)?;
+        let Some(out) = n.output(0).filter(|_| n.outputs().len() == 1) else { break };
+        if act == Activation::None
+            && let Some(a) = activation(graph, n)
+        {
+            act = a;
+        } else if let Some(other) = added(graph, n, value) {
+            let shape = graph.ty(out).concrete();
+            if node.is("MatMul")
+                && bias.is_none()
+                && residual.is_none()
+                && act == Activation::None
+                && is_vector(graph, other, shape.as_deref())
+            {
+                bias = Some(other);
+            } else if residual.is_none()
+                && shape.is_some()
+                && graph.ty(other).concrete() == shape
+                && graph.ty(other).dtype() == Some(ir::DType::F32)
+                && graph.constant(other).is_none()
+                && !reads(graph, other, &nodes)
+            {
+                residual = Some(other);
+                residual_last = act != Activation::None;
+            } else {
+                break;
+            }
+        } else {
+            break;
+        }
+        nodes.push(next);
+        value = out;
+        if residual_last {
+            break;
+        }
+    }
+    // A residual computed after this node must not depend on it; it is at its place before the group runs, because the
+    // group runs at its last node.
+    Ok(Some((
+        Group::Contraction {
+            root: id,
+            bias,
+            act,
+            residual,
+            residual_last,
+            output: value,
+            nodes: nodes.clone(),
+        },
+        nodes,
+    )))
+}
+
+/// The value is made by one of these nodes.
+fn reads(graph: &Graph, v: ValueId, nodes: &[NodeId]) -> bool {
+    graph.producer(v).is_some_and(|p| nodes.contains(&p))
+}
+
+/// A constant vector along the last dim.
+fn is_vector(graph: &Graph, v: ValueId, out: Option<&[usize]>) -> bool {
+    let (Some(t), Some(&n)) = (graph.constant(v), out.and_then(|s| s.last())) else { return false };
+    t.dtype() == ir::DType::F32 && t.len() == n && t.shape().last() == Some(&n)
+}
+
+/// The other operand of an addition.
+fn added(graph: &Graph, n: &ir::Node, value: ValueId) -> Option<ValueId> {
+    let (a, b) = (n.input(0)?, n.input(1)?);
+    let same = n.is("Add") && a != b && graph.ty(n.output(0)?).concrete() == graph.ty(value).concrete();
+    if !same {
+        None
+    } else if a == value {
+        Some(b)
+    } else {
+        Some(a)
+    }
+}
+
+/// The activation a node applies to its first input.
+pub fn activation(graph: &Graph, n: &ir::Node) -> Option<Activation> {
+    if !n.op.domain().is_empty() || !matches!(n.op.kind(&n.attrs), Kind::Elementwise(_)) {
+        return None;
+    }
+    let scalar = |i: usize, open: f32| match n.input(i) {
+        None => Some(open),
+        Some(v) => graph
+            .constant(v)
+            .filter(|t| t.len() == 1 && t.dtype() == ir::DType::F32)?
+            .to_f32s()
+            .ok()?
+            .first()
+            .copied(),
+    };
+    let float = |name: &str, default: f32| n.attrs.float_or(name, default).ok();
+    Some(match n.op.name() {
+        "Relu" => Activation::Relu,
+        "Clip" => Activation::Clip { lo: scalar(1, f32::NEG_INFINITY)?, hi: scalar(2, f32::INFINITY)? },
+        "LeakyRelu" => Activation::LeakyRelu(float("alpha", 0.01)?),
+        "HardSwish" => Activation::HardSwish,
+        "HardSigmoid" => Activation::HardSigmoid { alpha: float("alpha", 0.2)?, beta: float("beta", 0.5)? },
+        "Sigmoid" => Activation::Sigmoid,
+        "Tanh" => Activation::Tanh,
+        "Swish" if float("alpha", 1.0)? == 1.0 => Activation::Silu,
+        "Gelu" if n.attrs.str_or("approximate", "none").ok()? == "tanh" => Activation::GeluTanh,
+        "Gelu" => Activation::GeluErf,
+        _ => return None,
+    })
+}

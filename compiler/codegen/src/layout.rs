@@ -1,0 +1,316 @@
+//! Channels-last regions: convolutions, pools and what lies between them work on `[N, spatial…, C]`, where the reduction
+//! of a convolution is contiguous. Transposes remain only where a region meets the rest.
+
+use crate::channels_last::{channels_last, to_first, to_last};
+use ir::{Attrs, DType, Def, Error, Graph, Kind, Node, NodeId, Output, Result, Tensor, ValueId};
+use std::collections::BTreeMap;
+
+/// Where a value of the old graph is in the new one.
+#[derive(Clone, Copy, Default)]
+struct Twin {
+    /// In its own layout.
+    first: Option<ValueId>,
+    /// With channels last.
+    last: Option<ValueId>,
+}
+
+struct Rewriter<'a> {
+    old: &'a Graph,
+    new: Graph,
+    twins: BTreeMap<ValueId, Twin>,
+}
+
+/// The same graph with channels-last regions.
+pub fn to_channels_last(graph: &Graph) -> Result<Graph> {
+    let mut r = Rewriter { old: graph, new: Graph::new(&graph.name), twins: BTreeMap::new() };
+    r.new.meta = graph.meta.clone();
+    for &v in graph.inputs() {
+        let new = r.new.add_input(graph.value_name(v), graph.ty(v).clone());
+        r.twins.insert(v, Twin { first: Some(new), last: None });
+    }
+    for v in graph.values() {
+        match graph.def(v) {
+            Def::Initializer(t) => {
+                let new = r.new.add_initializer(graph.value_name(v), t.clone());
+                r.twins.insert(v, Twin { first: Some(new), last: None });
+            }
+            Def::Capture(i) => {
+                let new = r.new.add_capture(graph.value_name(v), graph.ty(v).clone(), *i);
+                r.twins.insert(v, Twin { first: Some(new), last: None });
+            }
+            _ => {}
+        }
+    }
+    for id in graph.order()? {
+        r.node(id)?;
+    }
+    let outputs = graph
+        .outputs()
+        .iter()
+        .map(|o| Ok(Output { name: o.name.clone(), value: r.first(o.value)? }))
+        .collect::<Result<_>>()?;
+    r.new.set_outputs(outputs);
+    r.new.prune();
+    let mut g = r.new.compacted()?;
+    ir::infer(&mut g)?;
+    Ok(g)
+}
+
+impl Rewriter<'_> {
+    fn twin(&self, v: ValueId) -> Twin {
+        self.twins.get(&v).copied().unwrap_or_default()
+    }
+
+    fn rank(&self, v: ValueId) -> Option<usize> {
+        self.old.ty(v).rank()
+    }
+
+    fn f32_of_rank(&self, v: ValueId) -> Option<usize> {
+        let t = self.old.ty(v);
+        if t.dtype() == Some(DType::F32) && t.concrete().is_some() {
+            t.rank().filter(|r| (3..=5).contains(r))
+        } else {
+            None
+        }
+    }
+
+    /// The value in its own layout, transposed back if a region made it.
+    fn first(&mut self, v: ValueId) -> Result<ValueId> {
+        let t = self.twin(v);
+        match (t.first, t.last) {
+            (Some(f), _) => Ok(f),
+            (None, Some(l)) => {
+                let f = self.transpose(l, &to_first(self.rank(v).unwrap_or(4)), self.old.value_name(v))?;
+                self.twins.insert(v, Twin { first: Some(f), last: Some(l) });
+                Ok(f)
+            }
+            _ => Err(Error::internal(format!("value '{}' is not in the new graph", self.old.value_name(v)))),
+        }
+    }
+
+    /// The value with channels last.
+    fn last(&mut self, v: ValueId) -> Result<ValueId> {
+        let t = self.twin(v);
+        match (t.last, t.first) {
+            (Some(l), _) => Ok(l),
+            (None, Some(f)) => {
+                let perm = to_last(self.rank(v).unwrap_or(4));
+                let l = match self.new.constant(f).cloned() {
+                    Some(c) => {
+                        let c = ops::transpose::transpose(&c, &perm)?;
+                        self.new.add_initializer("constant", c)
+                    }
+                    None => self.transpose(f, &perm, self.old.value_name(v))?,
+                };
+                self.twins.insert(v, Twin { first: Some(f), last: Some(l) });
+                Ok(l)
+            }
+            _ => Err(Error::internal(format!("value '{}' is not in the new graph", self.old.value_name(v)))),
+        }
+    }
+
+    fn transpose(&mut self, v: ValueId, perm: &[usize], name: &str) -> Result<ValueId> {
+        let perm: Vec<i64> = perm.iter().map(|&d| d as i64).collect();
+        let attrs = Attrs::new().with("perm", perm);
+        let id = self.new.add_node(
+            &format!("{name}/layout"),
+            ops::standard("Transpose")?,
+            attrs,
+            &[Some(v)],
+            &[name],
+        );
+        drop(ir::infer_node(&mut self.new, id));
+        self.new.node(id)?.output(0).ok_or_else(|| Error::internal("a transpose without output"))
+    }
+
+    /// Only the channels-last form exists: a region made it.
+    fn resident(&self, v: ValueId) -> bool {
+        let t = self.twin(v);
+        t.last.is_some() && t.first.is_none()
+    }
+
+    fn node(&mut self, id: NodeId) -> Result<()> {
+        let n = self.old.node(id)?;
+        if self.anchor(n)? || self.elementwise(n)? || self.concat(n)? || self.reduce(n)? || self.pad(n)? {
+            return Ok(());
+        }
+        self.plain(n)
+    }
+
+    fn plain(&mut self, n: &Node) -> Result<()> {
+        let inputs =
+            n.inputs().iter().map(|v| v.map(|v| self.first(v)).transpose()).collect::<Result<Vec<_>>>()?;
+        let captures = n.captures().iter().map(|&v| self.first(v)).collect::<Result<Vec<_>>>()?;
+        let id = self.emit(n, n.op, n.attrs.clone(), &inputs)?;
+        if !captures.is_empty() {
+            self.new.set_captures(id, &captures);
+        }
+        let outs = self.new.node(id)?.outputs().to_vec();
+        for (old, new) in n.outputs().iter().zip(outs) {
+            if let (Some(o), Some(v)) = (old, new) {
+                self.new.set_type(v, self.old.ty(*o).clone());
+                self.twins.insert(*o, Twin { first: Some(v), last: None });
+            }
+        }
+        Ok(())
+    }
+
+    fn emit(
+        &mut self,
+        n: &Node,
+        op: &'static dyn ir::Operator,
+        attrs: Attrs,
+        inputs: &[Option<ValueId>],
+    ) -> Result<NodeId> {
+        let names: Vec<&str> = n.outputs().iter().map(|o| o.map_or("", |v| self.old.value_name(v))).collect();
+        Ok(self.new.add_node(&n.name, op, attrs, inputs, &names))
+    }
+
+    /// Adds a node of the region; its single output has channels last.
+    fn region(
+        &mut self,
+        n: &Node,
+        op: &'static dyn ir::Operator,
+        attrs: Attrs,
+        inputs: &[Option<ValueId>],
+    ) -> Result<bool> {
+        let id = self.emit(n, op, attrs, inputs)?;
+        ir::infer_node(&mut self.new, id)?;
+        let (Some(new), Some(old)) = (self.new.node(id)?.output(0), n.output(0)) else {
+            return Err(Error::internal("a region node without output"));
+        };
+        self.twins.insert(old, Twin { first: None, last: Some(new) });
+        Ok(true)
+    }
+
+    fn one_output(n: &Node) -> bool {
+        n.outputs().len() == 1 && n.output(0).is_some()
+    }
+
+    /// Operators that start a region.
+    fn anchor(&mut self, n: &Node) -> Result<bool> {
+        let Some(x) = n.input(0) else { return Ok(false) };
+        let wrapped = channels_last(n.op.name()).filter(|_| n.op.domain().is_empty());
+        let (Some(op), Some(rank), true) = (wrapped, self.f32_of_rank(x), Self::one_output(n)) else {
+            return Ok(false);
+        };
+        let fits = match n.op.name() {
+            "Conv" | "ConvTranspose" => n.input(1).is_some_and(|w| self.old.constant(w).is_some()),
+            // Only where the kernel will take it; otherwise the standard order is as good.
+            "Resize" => rank == 4 && self.resident(x),
+            _ => true,
+        };
+        if !fits {
+            return Ok(false);
+        }
+        let mut inputs = vec![Some(self.last(x)?)];
+        for v in &n.inputs()[1..] {
+            inputs.push(v.map(|v| self.first(v)).transpose()?);
+        }
+        self.region(n, op, n.attrs.clone(), &inputs)
+    }
+
+    /// Element-wise operators join a region when what they read from it is there already and the rest can follow.
+    fn elementwise(&mut self, n: &Node) -> Result<bool> {
+        let joins = matches!(n.op.kind(&n.attrs), Kind::Elementwise(_)) && Self::one_output(n);
+        let Some(rank) = n.output(0).and_then(|o| self.old.ty(o).rank()).filter(|r| (3..=5).contains(r))
+        else {
+            return Ok(false);
+        };
+        if !joins || !n.inputs().iter().flatten().any(|&v| self.resident(v)) {
+            return Ok(false);
+        }
+        let mut inputs = Vec::new();
+        for v in n.inputs() {
+            let Some(v) = *v else {
+                inputs.push(None);
+                continue;
+            };
+            let Some(shape) = self.old.ty(v).concrete() else { return Ok(false) };
+            inputs.push(Some(if shape.iter().all(|&d| d == 1) && shape.len() <= 1 {
+                self.first(v)?
+            } else if shape.len() == rank {
+                self.last(v)?
+            } else if let Some(t) = self.old.constant(v) {
+                let mut full = vec![1; rank - shape.len()];
+                full.extend_from_slice(&shape);
+                let t = ops::transpose::transpose(&t.reshaped(&full)?, &to_last(rank))?;
+                self.new.add_initializer("constant", t)
+            } else {
+                return Ok(false);
+            }));
+        }
+        self.region(n, n.op, n.attrs.clone(), &inputs)
+    }
+
+    fn concat(&mut self, n: &Node) -> Result<bool> {
+        let Some(rank) = n.output(0).and_then(|o| self.old.ty(o).rank()).filter(|r| (3..=5).contains(r))
+        else {
+            return Ok(false);
+        };
+        if !n.is("Concat") || !n.inputs().iter().flatten().any(|&v| self.resident(v)) {
+            return Ok(false);
+        }
+        let axis = ops::broadcast::axis(n.attrs.require_int("axis")?, rank)?;
+        let axis = to_last(rank).iter().position(|&d| d == axis).unwrap_or(axis);
+        let inputs =
+            n.inputs().iter().map(|v| v.map(|v| self.last(v)).transpose()).collect::<Result<Vec<_>>>()?;
+        self.region(n, n.op, n.attrs.clone().with("axis", axis as i64), &inputs)
+    }
+
+    /// Reductions over known axes; those over all spatial dims without keeping them leave the region for free.
+    fn reduce(&mut self, n: &Node) -> Result<bool> {
+        let Some(x) = n.input(0).filter(|&x| self.resident(x)) else { return Ok(false) };
+        let Some(rank) = self.rank(x) else { return Ok(false) };
+        if !n.op.name().starts_with("Reduce") || !n.op.domain().is_empty() {
+            return Ok(false);
+        }
+        let Some(axes) = n.input(1).and_then(|a| self.old.constant(a)).map(|t| t.to_i64s()).transpose()?
+        else {
+            return Ok(false);
+        };
+        let axes: Vec<usize> = axes.iter().map(|&a| ops::broadcast::axis(a, rank)).collect::<Result<_>>()?;
+        let keep = n.attrs.int_or("keepdims", 1)? != 0;
+        let spatial = axes.len() == rank - 2 && !axes.contains(&0) && !axes.contains(&1);
+        if axes.is_empty() || (!keep && !spatial) {
+            return Ok(false);
+        }
+        let last = to_last(rank);
+        let mapped: Vec<i64> =
+            axes.iter().filter_map(|a| last.iter().position(|d| d == a)).map(|p| p as i64).collect();
+        let axes = self.new.add_initializer("axes", Tensor::vector(mapped));
+        let x = self.last(x)?;
+        let inputs = [Some(x), Some(axes)];
+        if keep {
+            return self.region(n, n.op, n.attrs.clone(), &inputs);
+        }
+        let id = self.emit(n, n.op, n.attrs.clone(), &inputs)?;
+        ir::infer_node(&mut self.new, id)?;
+        if let (Some(old), Some(new)) = (n.output(0), self.new.node(id)?.output(0)) {
+            self.twins.insert(old, Twin { first: Some(new), last: None });
+        }
+        Ok(true)
+    }
+
+    fn pad(&mut self, n: &Node) -> Result<bool> {
+        let Some(x) = n.input(0).filter(|&x| self.resident(x)) else { return Ok(false) };
+        let Some(rank) = self.rank(x) else { return Ok(false) };
+        if !n.is("Pad") || n.input(3).is_some() {
+            return Ok(false);
+        }
+        let Some(pads) = n.input(1).and_then(|p| self.old.constant(p)).map(|t| t.to_i64s()).transpose()?
+        else {
+            return Ok(false);
+        };
+        if pads.len() != 2 * rank {
+            return Ok(false);
+        }
+        let last = to_last(rank);
+        let moved: Vec<i64> =
+            last.iter().map(|&d| pads[d]).chain(last.iter().map(|&d| pads[rank + d])).collect();
+        let pads = self.new.add_initializer("pads", Tensor::vector(moved));
+        let value = n.input(2).map(|v| self.first(v)).transpose()?;
+        let x = self.last(x)?;
+        self.region(n, n.op, n.attrs.clone(), &[Some(x), Some(pads), value])
+    }
+}

@@ -1,0 +1,163 @@
+//! Groups to steps: each operator kind has a file; what none of them takes is opaque.
+
+mod contract;
+pub mod elementwise;
+mod movement;
+mod normalize;
+mod opaque;
+mod recurrent;
+mod reduce;
+mod window;
+
+use crate::group::Group;
+use crate::kernel::Kernel;
+use elementwise::RowKernel;
+use ir::{DType, Graph, Node, NodeId, Result, Shape, ValueId};
+use kernels::Tier;
+
+/// What a step does.
+pub enum Work {
+    /// Nothing: its output is its input's memory under another shape.
+    View,
+    Kernel(Box<dyn Kernel>),
+    /// A generated loop, linked when the code is there.
+    Rows(RowKernel),
+}
+
+/// One step of the schedule.
+pub struct Step {
+    pub name: String,
+    pub op: String,
+    pub kind: &'static str,
+    pub work: Work,
+    /// Operands in the order the kernel takes them.
+    pub reads: Vec<ValueId>,
+    pub writes: Vec<ValueId>,
+    /// (view, value it views).
+    pub alias: Option<(ValueId, ValueId)>,
+    pub flops: f64,
+}
+
+/// What a lowering gives: the kernel, its operands and its cost.
+pub struct Lowered {
+    pub kind: &'static str,
+    pub work: Work,
+    pub reads: Vec<ValueId>,
+    pub writes: Vec<ValueId>,
+    pub flops: f64,
+}
+
+/// What lowerings read.
+pub struct Cx<'a> {
+    pub graph: &'a Graph,
+    pub tier: Tier,
+}
+
+impl Cx<'_> {
+    pub fn shape(&self, v: ValueId) -> Option<Shape> {
+        self.graph.ty(v).concrete()
+    }
+    /// Shape of a float32 value.
+    pub fn f32_shape(&self, v: ValueId) -> Option<Shape> {
+        if self.graph.dtype(v) == Some(DType::F32) { self.shape(v) } else { None }
+    }
+    pub fn ints(&self, v: ValueId) -> Option<Vec<i64>> {
+        self.graph.constant(v)?.to_i64s().ok()
+    }
+    pub fn floats(&self, v: ValueId) -> Option<Vec<f32>> {
+        let t = self.graph.constant(v)?;
+        if t.dtype() == DType::F32 { t.to_f32s().ok() } else { None }
+    }
+    /// A constant of an optional input: `Some(None)` when the input is absent.
+    pub fn optional_floats(&self, v: Option<ValueId>) -> Option<Option<Vec<f32>>> {
+        v.map_or(Some(None), |v| self.floats(v).map(Some))
+    }
+}
+
+impl Lowered {
+    pub fn kernel(
+        kind: &'static str,
+        reads: Vec<ValueId>,
+        write: ValueId,
+        flops: f64,
+        f: impl Fn(&crate::Io) -> Result<(), String> + Send + Sync + 'static,
+    ) -> Lowered {
+        Lowered { kind, work: Work::Kernel(Box::new(f)), reads, writes: vec![write], flops }
+    }
+}
+
+type Lowering = fn(&Cx, &Node) -> Option<Lowered>;
+
+/// Lowerings of single nodes, tried in order.
+static LOWERINGS: &[Lowering] =
+    &[window::lower, elementwise::map, reduce::lower, normalize::lower, movement::lower, recurrent::lower];
+
+/// Steps for all groups.
+pub fn lower(graph: &Graph, groups: Vec<Group>, tier: Tier) -> Result<Vec<Step>> {
+    let cx = Cx { graph, tier };
+    let mut steps = Vec::new();
+    for g in groups {
+        match fused(&cx, &g)? {
+            Some(s) => steps.push(s),
+            // No kernel takes the group as a whole: its nodes run one by one.
+            None => {
+                let nodes = match &g {
+                    Group::Single(id) => std::slice::from_ref(id),
+                    Group::Contraction { nodes, .. } | Group::Elementwise(nodes) => nodes,
+                };
+                for &id in nodes {
+                    steps.push(single(&cx, id)?);
+                }
+            }
+        }
+    }
+    Ok(steps)
+}
+
+fn fused(cx: &Cx, group: &Group) -> Result<Option<Step>> {
+    let (node, lowered) = match group {
+        Group::Single(_) => return Ok(None),
+        Group::Contraction { root, bias, act, residual, residual_last, output, .. } => {
+            let node = cx.graph.node(*root)?;
+            let finish = contract::Finish {
+                bias: *bias,
+                act: *act,
+                residual: *residual,
+                residual_last: *residual_last,
+                output: *output,
+            };
+            (node, contract::lower(cx, node, &finish))
+        }
+        Group::Elementwise(nodes) => {
+            let last = nodes.last().copied().ok_or_else(|| ir::Error::internal("an empty group"))?;
+            (cx.graph.node(last)?, elementwise::fuse(cx, nodes))
+        }
+    };
+    Ok(lowered.map(|l| named(node, l)))
+}
+
+fn named(node: &Node, l: Lowered) -> Step {
+    Step {
+        name: node.name.clone(),
+        op: ir::qualified(node.op),
+        kind: l.kind,
+        work: l.work,
+        reads: l.reads,
+        writes: l.writes,
+        alias: None,
+        flops: l.flops,
+    }
+}
+
+fn single(cx: &Cx, id: NodeId) -> Result<Step> {
+    let node = cx.graph.node(id)?;
+    if let Some((out, from)) = movement::view(cx, node) {
+        let l = Lowered { kind: "view", work: Work::View, reads: vec![from], writes: vec![out], flops: 0.0 };
+        return Ok(Step { alias: Some((out, from)), ..named(node, l) });
+    }
+    let bare = node.output(0).and_then(|o| contract::lower(cx, node, &contract::Finish::bare(o)));
+    match bare.or_else(|| LOWERINGS.iter().find_map(|f| f(cx, node))) {
+        Some(l) => Ok(named(node, l)),
+        None => Ok(named(node, opaque::lower(cx, node)?)),
+    }
+}

@@ -1,0 +1,248 @@
+//! Matrix products and convolutions with their epilogues; constant weights are packed once, here.
+
+use super::{Cx, Lowered};
+use crate::channels_last::DOMAIN;
+use crate::kernel::{Io, text};
+use ir::{Node, ValueId};
+use kernels::{
+    Activation, ConvShape, ConvTransposeShape, Epilogue, GemmShape, Operand, PackedB, PackedConv,
+    PackedConvTranspose, Residual, Strides, conv_f32, conv_transpose_f32, gemm_dynamic_f32,
+    gemm_dynamic_scratch, gemm_f32,
+};
+use ops::window::Windows;
+use std::cell::RefCell;
+
+/// What follows the sums of a contraction.
+pub struct Finish {
+    pub bias: Option<ValueId>,
+    pub act: Activation,
+    pub residual: Option<ValueId>,
+    pub residual_last: bool,
+    pub output: ValueId,
+}
+
+pub fn lower(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
+    match n.op.name() {
+        "Conv" if n.op.domain() == DOMAIN => conv(cx, n, f),
+        "ConvTranspose" if n.op.domain() == DOMAIN => conv_transpose(cx, n, f),
+        "MatMul" => matmul(cx, n, f),
+        "Gemm" => gemm(cx, n, f),
+        _ => None,
+    }
+}
+
+/// The parts of a [`Finish`] that a kernel keeps.
+#[derive(Clone, Copy)]
+struct Owned {
+    act: Activation,
+    residual: bool,
+    residual_last: bool,
+}
+
+impl Finish {
+    /// The contraction by itself.
+    pub fn bare(output: ValueId) -> Finish {
+        Finish { bias: None, act: Activation::None, residual: None, residual_last: false, output }
+    }
+    fn owned(&self) -> Owned {
+        Owned { act: self.act, residual: self.residual.is_some(), residual_last: self.residual_last }
+    }
+}
+
+impl Owned {
+    /// The epilogue of one run; the residual is operand `at`.
+    fn epilogue<'a>(
+        &self,
+        io: &'a Io,
+        at: usize,
+        row_stride: usize,
+        bias: Option<&'a [f32]>,
+    ) -> Epilogue<'a> {
+        let residual = self.residual.then(|| Residual {
+            data: io.input::<f32>(at),
+            row_stride,
+            after_activation: self.residual_last,
+        });
+        Epilogue { bias, residual, slope: None, act: self.act }
+    }
+}
+
+/// Spatial sizes in front-padded triples.
+fn triple(axes: &Windows, f: impl Fn(&ops::window::Window) -> usize, fill: usize) -> Option<[usize; 3]> {
+    let mut out = [fill; 3];
+    let lead = 3usize.checked_sub(axes.len())?;
+    axes.iter().enumerate().for_each(|(i, w)| out[lead + i] = f(w));
+    Some(out)
+}
+
+/// Channels-last shape as the standard one.
+pub fn standard(shape: &[usize]) -> Vec<usize> {
+    crate::channels_last::to_first(shape.len()).into_iter().map(|d| shape[d]).collect()
+}
+
+fn conv(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
+    let (x, w) = (n.input(0)?, n.input(1)?);
+    let (shape, weights) = (cx.f32_shape(x)?, cx.floats(w)?);
+    let g = ops::conv::geometry(&n.attrs, &standard(&shape), &cx.shape(w)?).ok()?;
+    let s = ConvShape {
+        batch: g.batch,
+        input: triple(&g.axes, |w| w.input, 1)?,
+        cin: g.in_channels,
+        cout: g.out_channels,
+        kernel: triple(&g.axes, |w| w.kernel, 1)?,
+        stride: triple(&g.axes, |w| w.stride, 1)?,
+        dilation: triple(&g.axes, |w| w.dilation, 1)?,
+        pad_begin: triple(&g.axes, |w| w.pad_begin, 0)?,
+        pad_end: triple(&g.axes, |w| w.pad_end, 0)?,
+        groups: g.groups,
+    };
+    if s.output().ok()? != triple(&g.axes, |w| w.output, 1)? {
+        return None;
+    }
+    let packed = PackedConv::new(cx.tier, &weights, s.cout, s.cin, s.kernel, s.groups).ok()?;
+    let (bias, own) = (cx.optional_floats(n.input(2))?, f.owned());
+    let flops =
+        2.0 * (g.batch * g.output_plane() * g.out_channels * (g.in_channels / g.groups) * g.taps()) as f64;
+    let mut reads = vec![x];
+    reads.extend(f.residual);
+    Some(Lowered::kernel("convolution", reads, f.output, flops, move |io| {
+        let e = own.epilogue(io, 1, s.cout, bias.as_deref());
+        conv_f32(io.pool, &s, io.input(0), s.cin, &packed, io.output(0), s.cout, &e).map_err(text)
+    }))
+}
+
+fn conv_transpose(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
+    let (x, w) = (n.input(0)?, n.input(1)?);
+    let (shape, weights) = (cx.f32_shape(x)?, cx.floats(w)?);
+    let g = ops::conv_transpose::geometry(&n.attrs, &standard(&shape), &cx.shape(w)?).ok()?;
+    // Its windows are those of the convolution it transposes: input and output change places.
+    let s = ConvTransposeShape {
+        batch: g.batch,
+        input: triple(&g.axes, |w| w.output, 1)?,
+        output: triple(&g.axes, |w| w.input, 1)?,
+        cin: g.in_channels,
+        cout: g.out_channels,
+        kernel: triple(&g.axes, |w| w.kernel, 1)?,
+        stride: triple(&g.axes, |w| w.stride, 1)?,
+        dilation: triple(&g.axes, |w| w.dilation, 1)?,
+        pad_begin: triple(&g.axes, |w| w.pad_begin, 0)?,
+        groups: g.groups,
+    };
+    let packed = PackedConvTranspose::new(cx.tier, &weights, &s).ok()?;
+    let (bias, own) = (cx.optional_floats(n.input(2))?, f.owned());
+    let flops =
+        2.0 * (g.batch * g.input_plane() * g.in_channels * (g.out_channels / g.groups) * g.taps()) as f64;
+    let mut reads = vec![x];
+    reads.extend(f.residual);
+    Some(Lowered::kernel("transposed convolution", reads, f.output, flops, move |io| {
+        let e = own.epilogue(io, 1, s.cout, bias.as_deref());
+        conv_transpose_f32(io.pool, &s, io.input(0), s.cin, &packed, io.output(0), s.cout, &e).map_err(text)
+    }))
+}
+
+fn matmul(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
+    let (a, b) = (n.input(0)?, n.input(1)?);
+    let (sa, sb) = (cx.f32_shape(a)?, cx.f32_shape(b)?);
+    let (bias, own) = (cx.optional_floats(f.bias)?, f.owned());
+    let [.., k, nn] = sb[..] else { return None };
+    if sa.last() != Some(&k) || k == 0 {
+        return None;
+    }
+    let mut reads = vec![a];
+    if let (2, Some(w)) = (sb.len(), cx.floats(b)) {
+        let m: usize = sa[..sa.len() - 1].iter().product();
+        let packed = PackedB::from_kn(cx.tier, &w, k, nn).ok()?;
+        reads.extend(f.residual);
+        return Some(Lowered::kernel(
+            "matrix product",
+            reads,
+            f.output,
+            2.0 * (m * k * nn) as f64,
+            move |io| {
+                let e = own.epilogue(io, 1, nn, bias.as_deref());
+                gemm_f32(io.pool, m, io.input(0), k, &packed, io.output(0), nn, 1.0, &e).map_err(text)
+            },
+        ));
+    }
+    if sa.len() < 2 {
+        return None;
+    }
+    let m = sa[sa.len() - 2];
+    let (ba, bb) = (&sa[..sa.len() - 2], &sb[..sb.len() - 2]);
+    let count = |s: &[usize]| s.iter().product::<usize>();
+    let (batch, shared) = if ba == bb {
+        (count(ba), false)
+    } else if count(bb) == 1 && bb.len() <= ba.len() {
+        (count(ba), true)
+    } else {
+        return None;
+    };
+    let (shape, tier) = (GemmShape { batch, m, n: nn, k }, cx.tier);
+    reads.push(b);
+    reads.extend(f.residual);
+    Some(Lowered::kernel("matrix product", reads, f.output, 2.0 * (batch * m * k * nn) as f64, move |io| {
+        let e = own.epilogue(io, 2, nn, bias.as_deref());
+        let a = Operand { data: io.input(0), strides: Strides::kn(k), batch_stride: m * k };
+        let b = Operand {
+            data: io.input(1),
+            strides: Strides::kn(nn),
+            batch_stride: if shared { 0 } else { k * nn },
+        };
+        let y = io.output(0);
+        with_scratch(gemm_dynamic_scratch(shape, false, io.pool.threads()), |s| {
+            gemm_dynamic_f32(tier, io.pool, shape, a, b, y, nn, m * nn, 1.0, &e, s).map_err(text)
+        })
+    }))
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Runs `f` with `len` floats that are kept for the next call.
+fn with_scratch(len: Option<usize>, f: impl FnOnce(&mut [f32]) -> Result<(), String>) -> Result<(), String> {
+    let len = len.ok_or("the scratch memory overflows")?;
+    SCRATCH.with(|s| {
+        let mut s = s.borrow_mut();
+        if s.len() < len {
+            s.resize(len, 0.0);
+        }
+        f(&mut s[..len])
+    })
+}
+
+fn gemm(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
+    let (a, b) = (n.input(0)?, n.input(1)?);
+    let (sa, sb) = (cx.f32_shape(a)?, cx.f32_shape(b)?);
+    let flag = |name: &str| n.attrs.int_or(name, 0).ok().map(|x| x != 0);
+    let (ta, tb) = (flag("transA")?, flag("transB")?);
+    let (alpha, beta) = (n.attrs.float_or("alpha", 1.0).ok()?, n.attrs.float_or("beta", 1.0).ok()?);
+    let (&[m, k], &[_, _]) = (&sa[..], &sb[..]) else { return None };
+    let (kb, nn) = if tb { (sb[1], sb[0]) } else { (sb[0], sb[1]) };
+    if ta || k != kb || k == 0 || f.bias.is_some() {
+        return None;
+    }
+    let w = cx.floats(b)?;
+    let bias = match n.input(2) {
+        None => None,
+        Some(c) => {
+            let mut v = cx.floats(c)?;
+            match (v.len(), cx.shape(c)?.last()) {
+                (1, _) => v = vec![v[0]; nn],
+                (len, Some(&last)) if len == nn && last == nn => {}
+                _ => return None,
+            }
+            v.iter_mut().for_each(|x| *x *= beta);
+            Some(v)
+        }
+    };
+    let packed =
+        if tb { PackedB::from_nk(cx.tier, &w, nn, k) } else { PackedB::from_kn(cx.tier, &w, k, nn) }.ok()?;
+    let own = f.owned();
+    let mut reads = vec![a];
+    reads.extend(f.residual);
+    Some(Lowered::kernel("matrix product", reads, f.output, 2.0 * (m * k * nn) as f64, move |io| {
+        let e = own.epilogue(io, 1, nn, bias.as_deref());
+        gemm_f32(io.pool, m, io.input(0), k, &packed, io.output(0), nn, alpha, &e).map_err(text)
+    }))
+}

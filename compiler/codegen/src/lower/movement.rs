@@ -1,0 +1,272 @@
+//! Views, and copies of elements of any whole-byte type.
+
+use super::{Cx, Lowered, Work};
+use crate::kernel::{Io, Kernel, Plain, text};
+use crate::plan::static_bytes;
+use ir::{DType, Node, Tensor, ValueId};
+use kernels::gather::gather;
+use kernels::transpose::{Axis, Element, copy_strided, permute};
+use ops::movement::strides;
+
+/// The value of which the node's output is a view: same bytes, another shape.
+pub fn view(cx: &Cx, n: &Node) -> Option<(ValueId, ValueId)> {
+    let views =
+        matches!(n.op.name(), "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Identity" | "BitCast");
+    let (x, y) = (n.input(0)?, n.output(0)?);
+    let same = static_bytes(cx.graph, x)? == static_bytes(cx.graph, y)?;
+    if n.op.domain().is_empty() && same && (views || is_plain_transpose(cx, n)) { Some((y, x)) } else { None }
+}
+
+/// A transpose that only moves dims of size 1.
+fn is_plain_transpose(cx: &Cx, n: &Node) -> bool {
+    let perm = || {
+        let shape = cx.shape(n.input(0)?)?;
+        let p = ops::transpose::perm(&n.attrs, shape.len()).ok()?;
+        Some(p.into_iter().filter(|&d| shape[d] != 1).is_sorted())
+    };
+    n.is("Transpose") && perm().unwrap_or(false)
+}
+
+pub fn lower(cx: &Cx, n: &Node) -> Option<Lowered> {
+    if !n.op.domain().is_empty() {
+        return None;
+    }
+    for v in n.outputs().iter().flatten() {
+        static_bytes(cx.graph, *v)?;
+    }
+    let first = n.input(0)?;
+    static_bytes(cx.graph, first)?;
+    match n.op.name() {
+        "Transpose" => transpose(cx, n),
+        "Concat" => concat(cx, n),
+        "Slice" => slice(cx, n),
+        "Split" => split(cx, n),
+        "Expand" => expand(cx, n),
+        "Pad" => pad(cx, n),
+        "Gather" => pick(cx, n),
+        _ => None,
+    }
+}
+
+/// Runs a generic mover with the element type of a given width.
+macro_rules! by_width {
+    ($width:expr, $f:ident($($a:expr),*)) => {
+        match $width {
+            1 => $f::<u8>($($a),*),
+            2 => $f::<u16>($($a),*),
+            4 => $f::<u32>($($a),*),
+            _ => $f::<u64>($($a),*),
+        }
+    };
+}
+
+fn width(cx: &Cx, v: ValueId) -> Option<usize> {
+    Some(cx.graph.dtype(v)?.bits() / 8).filter(|w| matches!(w, 1 | 2 | 4 | 8))
+}
+
+fn copied(reads: Vec<ValueId>, writes: Vec<ValueId>, kernel: Box<dyn Kernel>) -> Lowered {
+    Lowered { kind: "movement", work: Work::Kernel(kernel), reads, writes, flops: 0.0 }
+}
+
+fn transpose(cx: &Cx, n: &Node) -> Option<Lowered> {
+    let (x, y) = (n.input(0)?, n.output(0)?);
+    let (shape, w) = (cx.shape(x)?, width(cx, x)?);
+    let perm = ops::transpose::perm(&n.attrs, shape.len()).ok()?;
+    fn go<T: Element + Plain>(io: &Io, shape: &[usize], perm: &[usize]) -> Result<(), String> {
+        permute::<T>(io.pool, io.input(0), shape, perm, io.output(0)).map_err(text)
+    }
+    Some(copied(vec![x], vec![y], Box::new(move |io: &Io| by_width!(w, go(io, &shape, &perm)))))
+}
+
+/// One strided copy from an operand to an output.
+#[derive(Clone)]
+struct Move {
+    operand: usize,
+    output: usize,
+    from: usize,
+    to: usize,
+    axes: Vec<Axis>,
+}
+
+struct Moves {
+    width: usize,
+    /// Bytes every element of output 0 gets first.
+    fill: Option<Vec<u8>>,
+    outputs: usize,
+    list: Vec<Move>,
+}
+
+impl Kernel for Moves {
+    fn run(&self, io: &Io) -> Result<(), String> {
+        by_width!(self.width, run_moves(self, io))
+    }
+}
+
+fn run_moves<T: Element + Plain>(m: &Moves, io: &Io) -> Result<(), String> {
+    let mut outputs: Vec<&mut [T]> = (0..m.outputs).map(|i| io.output::<T>(i)).collect();
+    if let (Some(fill), Some(out)) = (&m.fill, outputs.first_mut()) {
+        let value: T = bytemuck::pod_read_unaligned(fill);
+        out.fill(value);
+    }
+    for c in &m.list {
+        copy_strided::<T>(io.pool, io.input(c.operand), c.from, outputs[c.output], c.to, &c.axes)
+            .map_err(text)?;
+    }
+    Ok(())
+}
+
+fn moves(
+    cx: &Cx,
+    reads: Vec<ValueId>,
+    writes: Vec<ValueId>,
+    list: Vec<Move>,
+    fill: Option<Vec<u8>>,
+) -> Option<Lowered> {
+    let kernel = Moves { width: width(cx, *writes.first()?)?, fill, outputs: writes.len(), list };
+    Some(copied(reads, writes, Box::new(kernel)))
+}
+
+fn axes(shape: &[usize], from: &[isize], to: &[usize]) -> Vec<Axis> {
+    shape.iter().zip(from).zip(to).map(|((&len, &from), &to)| Axis { len, from, to: to as isize }).collect()
+}
+
+fn signed(s: &[usize]) -> Vec<isize> {
+    s.iter().map(|&s| s as isize).collect()
+}
+
+fn concat(cx: &Cx, n: &Node) -> Option<Lowered> {
+    let y = n.output(0)?;
+    let out = cx.shape(y)?;
+    let axis = ops::broadcast::axis(n.attrs.int("axis").ok()??, out.len()).ok()?;
+    let to = strides(&out);
+    let (mut at, mut list, mut reads) = (0, Vec::new(), Vec::new());
+    for v in n.inputs() {
+        let v = (*v)?;
+        static_bytes(cx.graph, v)?;
+        let shape = cx.shape(v)?;
+        list.push(Move {
+            operand: reads.len(),
+            output: 0,
+            from: 0,
+            to: at * to[axis],
+            axes: axes(&shape, &signed(&strides(&shape)), &to),
+        });
+        at += shape[axis];
+        reads.push(v);
+    }
+    moves(cx, reads, vec![y], list, None)
+}
+
+fn slice(cx: &Cx, n: &Node) -> Option<Lowered> {
+    let (x, y) = (n.input(0)?, n.output(0)?);
+    let (shape, out) = (cx.shape(x)?, cx.shape(y)?);
+    let (starts, ends) = (cx.ints(n.input(1)?)?, cx.ints(n.input(2)?)?);
+    let list = |i: usize, default: Vec<i64>| n.input(i).map_or(Some(default), |v| cx.ints(v));
+    let which = list(3, (0..starts.len() as i64).collect())?;
+    let steps = list(4, vec![1; starts.len()])?;
+    let own = strides(&shape);
+    let (mut from, mut walk) = (0usize, signed(&own));
+    for i in 0..starts.len() {
+        let a = ops::broadcast::axis(*which.get(i)?, shape.len()).ok()?;
+        let (first, step, count) =
+            ops::slice::clamp(shape[a], starts[i], *ends.get(i)?, *steps.get(i)?).ok()?;
+        if out[a] != count {
+            return None;
+        }
+        from += first * own[a];
+        walk[a] = isize::try_from(step).ok()?.checked_mul(own[a] as isize)?;
+    }
+    let m = Move { operand: 0, output: 0, from, to: 0, axes: axes(&out, &walk, &strides(&out)) };
+    moves(cx, vec![x], vec![y], vec![m], None)
+}
+
+fn split(cx: &Cx, n: &Node) -> Option<Lowered> {
+    let x = n.input(0)?;
+    let shape = cx.shape(x)?;
+    let axis = ops::broadcast::axis(n.attrs.int_or("axis", 0).ok()?, shape.len()).ok()?;
+    let own = strides(&shape);
+    let (mut at, mut list, mut writes) = (0, Vec::new(), Vec::new());
+    for o in n.outputs() {
+        let o = (*o)?;
+        let part = cx.shape(o)?;
+        list.push(Move {
+            operand: 0,
+            output: writes.len(),
+            from: at * own[axis],
+            to: 0,
+            axes: axes(&part, &signed(&own), &strides(&part)),
+        });
+        at += part[axis];
+        writes.push(o);
+    }
+    if at != shape[axis] || writes.len() > 60 {
+        return None;
+    }
+    moves(cx, vec![x], writes, list, None)
+}
+
+fn expand(cx: &Cx, n: &Node) -> Option<Lowered> {
+    let (x, y) = (n.input(0)?, n.output(0)?);
+    let (shape, out) = (cx.shape(x)?, cx.shape(y)?);
+    let from = signed(&ops::broadcast::broadcast_strides(&shape, &out));
+    let m = Move { operand: 0, output: 0, from: 0, to: 0, axes: axes(&out, &from, &strides(&out)) };
+    moves(cx, vec![x], vec![y], vec![m], None)
+}
+
+fn pad(cx: &Cx, n: &Node) -> Option<Lowered> {
+    let (x, y) = (n.input(0)?, n.output(0)?);
+    let (shape, out) = (cx.shape(x)?, cx.shape(y)?);
+    if n.attrs.str_or("mode", "constant").ok()? != "constant" {
+        return None;
+    }
+    let which = match n.input(3) {
+        Some(v) => Some(cx.ints(v)?),
+        None => None,
+    };
+    let pads = ops::pad::pads(shape.len(), &cx.ints(n.input(1)?)?, which).ok()?;
+    if pads.iter().any(|p| p.0 < 0 || p.1 < 0) {
+        return None;
+    }
+    let fill = match n.input(2) {
+        Some(v) => cx.graph.constant(v).filter(|t| t.len() == 1)?.bytes().to_vec(),
+        None => Tensor::zeros(cx.graph.dtype(x)?, &[1]).ok()?.bytes().to_vec(),
+    };
+    let to = strides(&out);
+    let at: usize = pads.iter().zip(&to).map(|(p, s)| p.0 as usize * s).sum();
+    let m =
+        Move { operand: 0, output: 0, from: 0, to: at, axes: axes(&shape, &signed(&strides(&shape)), &to) };
+    moves(cx, vec![x], vec![y], vec![m], Some(fill))
+}
+
+fn pick(cx: &Cx, n: &Node) -> Option<Lowered> {
+    let (x, i, y) = (n.input(0)?, n.input(1)?, n.output(0)?);
+    let (shape, w) = (cx.shape(x)?, width(cx, x)?);
+    let axis = ops::broadcast::axis(n.attrs.int_or("axis", 0).ok()?, shape.len()).ok()?;
+    let outer: usize = shape[..axis].iter().product();
+    let run: usize = shape[axis + 1..].iter().product();
+    let rows = shape[axis];
+    if run == 0 {
+        return None;
+    }
+    fn go<T: Element + Plain>(
+        io: &Io,
+        wide: bool,
+        outer: usize,
+        rows: usize,
+        run: usize,
+    ) -> Result<(), String> {
+        let (table, y) = (io.input::<T>(0), io.output::<T>(0));
+        if wide {
+            gather::<T, i64>(io.pool, table, outer, rows, run, io.input(1), y).map_err(text)
+        } else {
+            gather::<T, i32>(io.pool, table, outer, rows, run, io.input(1), y).map_err(text)
+        }
+    }
+    let wide = match cx.graph.dtype(i)? {
+        DType::I64 => true,
+        DType::I32 => false,
+        _ => return None,
+    };
+    cx.shape(i)?;
+    Some(copied(vec![x, i], vec![y], Box::new(move |io: &Io| by_width!(w, go(io, wide, outer, rows, run)))))
+}

@@ -1,0 +1,77 @@
+//! Softmax, normalisations and attention.
+
+use super::{Cx, Lowered};
+use crate::kernel::text;
+use ir::Node;
+use kernels::norm::{Norm, NormArgs, group_norm, normalize_rows};
+use kernels::softmax::{Softmax, softmax_axis, softmax_rows};
+
+pub fn lower(cx: &Cx, n: &Node) -> Option<Lowered> {
+    if !n.op.domain().is_empty() || n.outputs().iter().skip(1).any(Option::is_some) {
+        return None;
+    }
+    match n.op.name() {
+        "Softmax" => softmax(cx, n, Softmax::Plain),
+        "LogSoftmax" => softmax(cx, n, Softmax::Log),
+        "LayerNormalization" => rows(cx, n, |epsilon| Norm::Layer { epsilon }),
+        "RMSNormalization" => rows(cx, n, |epsilon| Norm::Rms { epsilon }),
+        "InstanceNormalization" | "GroupNormalization" => groups(cx, n),
+        _ => None,
+    }
+}
+
+fn softmax(cx: &Cx, n: &Node, kind: Softmax) -> Option<Lowered> {
+    let (x, y) = (n.input(0)?, n.output(0)?);
+    let shape = cx.f32_shape(x)?;
+    let axis = ops::broadcast::axis(n.attrs.int_or("axis", -1).ok()?, shape.len()).ok()?;
+    let outer: usize = shape[..axis].iter().product();
+    let inner: usize = shape[axis + 1..].iter().product();
+    let size = shape[axis];
+    let flops = 12.0 * (outer * inner * size) as f64;
+    Some(Lowered::kernel("softmax", vec![x], y, flops, move |io| {
+        let (x, y) = (io.input(0), io.output(0));
+        if inner == 1 {
+            softmax_rows(io.pool, kind, x, y, size, 1.0, None).map_err(text)
+        } else {
+            softmax_axis(io.pool, kind, x, y, outer, size, inner).map_err(text)
+        }
+    }))
+}
+
+fn rows(cx: &Cx, n: &Node, norm: fn(f32) -> Norm) -> Option<Lowered> {
+    let (x, y) = (n.input(0)?, n.output(0)?);
+    let shape = cx.f32_shape(x)?;
+    let axis = ops::broadcast::axis(n.attrs.int_or("axis", -1).ok()?, shape.len()).ok()?;
+    let size: usize = shape[axis..].iter().product();
+    let vector =
+        |i: usize| cx.optional_floats(n.input(i)).filter(|v| v.as_ref().is_none_or(|v| v.len() == size));
+    let (gamma, beta) = (vector(1)?, vector(2)?);
+    let norm = norm(n.attrs.float_or("epsilon", 1e-5).ok()?);
+    let flops = 8.0 * shape.iter().product::<usize>() as f64;
+    Some(Lowered::kernel("normalisation", vec![x], y, flops, move |io| {
+        let args = NormArgs { gamma: gamma.as_deref(), beta: beta.as_deref(), ..NormArgs::default() };
+        normalize_rows(io.pool, norm, io.input(0), io.output(0), size, args).map_err(text)
+    }))
+}
+
+fn groups(cx: &Cx, n: &Node) -> Option<Lowered> {
+    let (x, y) = (n.input(0)?, n.output(0)?);
+    let shape = cx.f32_shape(x)?;
+    let (&batch, &channels) = (shape.first()?, shape.get(1)?);
+    let inner: usize = shape[2..].iter().product();
+    let groups = if n.op.name() == "InstanceNormalization" {
+        channels
+    } else {
+        usize::try_from(n.attrs.int("num_groups").ok()??).ok()?
+    };
+    let (gamma, beta) = (cx.floats(n.input(1)?)?, cx.floats(n.input(2)?)?);
+    let epsilon = n.attrs.float_or("epsilon", 1e-5).ok()?;
+    if groups == 0 || gamma.len() != channels || beta.len() != channels || channels % groups != 0 {
+        return None;
+    }
+    let flops = 8.0 * shape.iter().product::<usize>() as f64;
+    Some(Lowered::kernel("normalisation", vec![x], y, flops, move |io| {
+        group_norm(io.pool, io.input(0), io.output(0), batch, channels, inner, groups, &gamma, &beta, epsilon)
+            .map_err(text)
+    }))
+}

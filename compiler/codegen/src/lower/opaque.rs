@@ -1,0 +1,133 @@
+//! Reference semantics called from generated code: for operators without a kernel and for values of unknown shape.
+
+use super::{Cx, Lowered, Work};
+use crate::kernel::{Io, Kernel};
+use crate::plan::static_bytes;
+use ir::{Attrs, DType, Error, EvalCx, Graph, Node, Operator, Result, Shape, Tensor, Value, ValueId};
+
+/// How an operand is passed.
+enum Operand {
+    Absent,
+    /// Known at compile time.
+    Constant(Tensor),
+    /// Operand `usize` of the step, in memory.
+    Memory(usize, DType, Shape),
+    /// Operand `usize` of the step, boxed.
+    Boxed(usize),
+}
+
+struct Opaque {
+    name: String,
+    op: &'static dyn Operator,
+    attrs: Attrs,
+    inputs: Vec<Operand>,
+    captures: Vec<Operand>,
+    /// For each declared output: position among the step's outputs.
+    outputs: Vec<Option<(usize, Operand)>>,
+}
+
+pub fn lower(cx: &Cx, node: &Node) -> Result<Lowered> {
+    let mut reads: Vec<ValueId> = Vec::new();
+    let mut operand = |v: Option<ValueId>| -> Operand {
+        let Some(v) = v else { return Operand::Absent };
+        if let Some(t) = cx.graph.constant(v) {
+            return Operand::Constant(t.clone());
+        }
+        let at = reads.iter().position(|&r| r == v).unwrap_or_else(|| {
+            reads.push(v);
+            reads.len() - 1
+        });
+        place(cx.graph, v, at)
+    };
+    let inputs: Vec<Operand> = node.inputs().iter().map(|&v| operand(v)).collect();
+    let captures: Vec<Operand> = node.captures().iter().map(|&v| operand(Some(v))).collect();
+    let mut writes = Vec::new();
+    let outputs = node
+        .outputs()
+        .iter()
+        .map(|o| {
+            o.map(|v| {
+                writes.push(v);
+                (writes.len() - 1, place(cx.graph, v, writes.len() - 1))
+            })
+        })
+        .collect();
+    let kernel =
+        Opaque { name: node.name.clone(), op: node.op, attrs: node.attrs.clone(), inputs, captures, outputs };
+    Ok(Lowered { kind: "reference", work: Work::Kernel(Box::new(kernel)), reads, writes, flops: 0.0 })
+}
+
+fn place(graph: &Graph, v: ValueId, at: usize) -> Operand {
+    let t = graph.ty(v);
+    match (static_bytes(graph, v), t.dtype(), t.concrete()) {
+        (Some(_), Some(d), Some(s)) => Operand::Memory(at, d, s),
+        _ => Operand::Boxed(at),
+    }
+}
+
+fn load(io: &Io, o: &Operand) -> Result<Option<Value>> {
+    Ok(match o {
+        Operand::Absent => None,
+        Operand::Constant(t) => Some(Value::Tensor(t.clone())),
+        Operand::Memory(i, d, s) => Some(Value::Tensor(copy(io, *i, *d, s)?)),
+        Operand::Boxed(i) => {
+            let b = io.pointer(*i) as usize;
+            let v = io.boxes[b].lock().unwrap_or_else(|e| e.into_inner()).clone();
+            Some(v.ok_or_else(|| Error::internal("a boxed value is not there"))?)
+        }
+    })
+}
+
+/// The operand's memory as a tensor, in storage that suits its type.
+fn copy(io: &Io, i: usize, d: DType, s: &[usize]) -> Result<Tensor> {
+    match d {
+        DType::F32 => Tensor::new(s, io.input::<f32>(i).to_vec()),
+        DType::I64 => Tensor::new(s, io.input::<i64>(i).to_vec()),
+        DType::I32 => Tensor::new(s, io.input::<i32>(i).to_vec()),
+        DType::F64 => Tensor::new(s, io.input::<f64>(i).to_vec()),
+        _ => Tensor::from_bytes(d, s, io.input::<u8>(i).to_vec()),
+    }
+}
+
+impl Kernel for Opaque {
+    fn run(&self, io: &Io) -> Result<(), String> {
+        self.evaluate(io).map_err(|e| e.to_string())
+    }
+}
+
+impl Opaque {
+    fn evaluate(&self, io: &Io) -> Result<()> {
+        let inputs: Vec<Option<Value>> = self.inputs.iter().map(|o| load(io, o)).collect::<Result<_>>()?;
+        let captures: Vec<Value> =
+            self.captures.iter().filter_map(|o| load(io, o).transpose()).collect::<Result<_>>()?;
+        let subgraph = |g: &Graph, ins: Vec<Value>| ir::run_subgraph(g, ins, &captures);
+        let cx = EvalCx {
+            node: &self.name,
+            attrs: &self.attrs,
+            inputs: &inputs,
+            captures: &captures,
+            outputs: self.outputs.len(),
+            subgraph: &subgraph,
+        };
+        let mut results = self.op.eval(&cx)?.into_iter();
+        for o in &self.outputs {
+            let v = results.next();
+            let Some((at, place)) = o else { continue };
+            let v = v.ok_or_else(|| Error::internal("too few results"))?;
+            match place {
+                Operand::Memory(_, d, s) => {
+                    let t = v.tensor()?;
+                    if t.dtype() != *d || t.shape() != &s[..] {
+                        return Err(Error::internal(format!("result is {t:?} where {d} {s:?} was inferred")));
+                    }
+                    io.output::<u8>(*at).copy_from_slice(t.bytes());
+                }
+                _ => {
+                    let b = io.pointer(io.inputs + at) as usize;
+                    *io.boxes[b].lock().unwrap_or_else(|e| e.into_inner()) = Some(v);
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,64 @@
+//! Reductions over neighbouring axes.
+
+use super::{Cx, Lowered};
+use crate::kernel::text;
+use ir::{DType, Node};
+use kernels::reduce::{Extreme, Reduction, arg_reduce, reduce};
+
+pub fn lower(cx: &Cx, n: &Node) -> Option<Lowered> {
+    if !n.op.domain().is_empty() {
+        return None;
+    }
+    let op = match n.op.name() {
+        "ReduceSum" => Reduction::Sum,
+        "ReduceMean" => Reduction::Mean,
+        "ReduceMax" => Reduction::Max,
+        "ReduceMin" => Reduction::Min,
+        "ReduceProd" => Reduction::Prod,
+        "ReduceSumSquare" => Reduction::SumSquare,
+        "ReduceL1" => Reduction::L1,
+        "ReduceL2" => Reduction::L2,
+        "ArgMax" => return arg(cx, n, Extreme::Max),
+        "ArgMin" => return arg(cx, n, Extreme::Min),
+        _ => return None,
+    };
+    let (x, y) = (n.input(0)?, n.output(0)?);
+    let shape = cx.f32_shape(x)?;
+    let mut axes: Vec<usize> = match n.input(1) {
+        None if n.attrs.int_or("noop_with_empty_axes", 0).ok()? != 0 => return None,
+        None => (0..shape.len()).collect(),
+        Some(a) => {
+            let a = cx.ints(a)?;
+            a.iter().map(|&a| ops::broadcast::axis(a, shape.len()).ok()).collect::<Option<_>>()?
+        }
+    };
+    axes.sort_unstable();
+    // Dims of size 1 between do not matter.
+    let (&first, &last) = (axes.first()?, axes.last()?);
+    if (first..=last).any(|d| !axes.contains(&d) && shape[d] != 1) || shape.contains(&0) {
+        return None;
+    }
+    let outer: usize = shape[..first].iter().product();
+    let size: usize = shape[first..=last].iter().product();
+    let inner: usize = shape[last + 1..].iter().product();
+    Some(Lowered::kernel("reduction", vec![x], y, (outer * size * inner) as f64, move |io| {
+        reduce(io.pool, op, io.input(0), io.output(0), outer, size, inner).map_err(text)
+    }))
+}
+
+fn arg(cx: &Cx, n: &Node, which: Extreme) -> Option<Lowered> {
+    let (x, y) = (n.input(0)?, n.output(0)?);
+    let shape = cx.f32_shape(x)?;
+    let axis = ops::broadcast::axis(n.attrs.int_or("axis", 0).ok()?, shape.len()).ok()?;
+    if cx.graph.dtype(y) != Some(DType::I64) || shape.contains(&0) {
+        return None;
+    }
+    let select_last = n.attrs.int_or("select_last_index", 0).ok()? != 0;
+    let outer: usize = shape[..axis].iter().product();
+    let inner: usize = shape[axis + 1..].iter().product();
+    let size = shape[axis];
+    Some(Lowered::kernel("reduction", vec![x], y, (outer * size * inner) as f64, move |io| {
+        arg_reduce(io.pool, which, select_last, io.input(0), io.output::<i64>(0), outer, size, inner)
+            .map_err(text)
+    }))
+}

@@ -1,0 +1,138 @@
+//! Pooling and resizing of channels-last images.
+
+use super::contract::standard;
+use super::{Cx, Lowered};
+use crate::channels_last::DOMAIN;
+use crate::kernel::text;
+use ir::Node;
+use kernels::resize::{Image, Taps, resize_linear, resize_nearest};
+use kernels::{Pooling, Window, global_pool_f32, pool_f32};
+
+pub fn lower(cx: &Cx, n: &Node) -> Option<Lowered> {
+    if n.op.domain() != DOMAIN {
+        return None;
+    }
+    match n.op.name() {
+        "MaxPool" | "AveragePool" => pool(cx, n),
+        "GlobalAveragePool" => global(cx, n, Pooling::Average),
+        "GlobalMaxPool" => global(cx, n, Pooling::Max),
+        "Resize" => resize(cx, n),
+        _ => None,
+    }
+}
+
+fn pool(cx: &Cx, n: &Node) -> Option<Lowered> {
+    let (x, y) = (n.input(0)?, n.output(0)?);
+    let shape = cx.f32_shape(x)?;
+    let g = ops::pool::geometry(&n.attrs, &standard(&shape)).ok()?;
+    let lead = 3usize.checked_sub(g.axes.len())?;
+    let mut w = Window {
+        input: [1; 3],
+        output: [1; 3],
+        kernel: [1; 3],
+        stride: [1; 3],
+        dilation: [1; 3],
+        pad: [0; 3],
+    };
+    let mut pad_end = [0; 3];
+    for (i, a) in g.axes.iter().enumerate() {
+        let k = lead + i;
+        (w.input[k], w.output[k], w.kernel[k]) = (a.input, a.output, a.kernel);
+        (w.stride[k], w.dilation[k], w.pad[k], pad_end[k]) = (a.stride, a.dilation, a.pad_begin, a.pad_end);
+    }
+    let include = n.attrs.int_or("count_include_pad", 0).ok()? != 0;
+    let kind = match (n.op.name(), include) {
+        ("MaxPool", _) => Pooling::Max,
+        (_, true) => Pooling::AverageWithPadding { pad_end },
+        _ => Pooling::Average,
+    };
+    let (tier, batch, channels) = (cx.tier, g.batch, g.channels);
+    let flops = (g.output_plane() * batch * channels * w.kernel.iter().product::<usize>()) as f64;
+    Some(Lowered::kernel("pooling", vec![x], y, flops, move |io| {
+        pool_f32(tier, io.pool, kind, &w, batch, channels, io.input(0), channels, io.output(0), channels)
+            .map_err(text)
+    }))
+}
+
+fn global(cx: &Cx, n: &Node, kind: Pooling) -> Option<Lowered> {
+    let (x, y) = (n.input(0)?, n.output(0)?);
+    let shape = cx.f32_shape(x)?;
+    let (&batch, &channels) = (shape.first()?, shape.last()?);
+    let positions: usize = shape[1..shape.len() - 1].iter().product();
+    let tier = cx.tier;
+    let flops = (batch * channels * positions) as f64;
+    Some(Lowered::kernel("pooling", vec![x], y, flops, move |io| {
+        let (x, y) = (io.input(0), io.output(0));
+        global_pool_f32(tier, io.pool, kind, batch, positions, channels, x, channels, y, channels)
+            .map_err(text)
+    }))
+}
+
+/// Two taps along one axis.
+struct Pair {
+    low: Vec<usize>,
+    high: Vec<usize>,
+    weight: Vec<f32>,
+}
+
+impl Pair {
+    fn taps(&self) -> Taps<'_> {
+        Taps { low: &self.low, high: &self.high, weight: &self.weight }
+    }
+}
+
+fn resize(cx: &Cx, n: &Node) -> Option<Lowered> {
+    let (x, y) = (n.input(0)?, n.output(0)?);
+    let shape = cx.f32_shape(x)?;
+    let &[batch, height, width, channels] = &shape[..] else { return None };
+    let scales = n.input(2).map(|v| cx.floats(v)).unwrap_or(Some(Vec::new()))?;
+    let sizes = n.input(3).map(|v| cx.ints(v)).unwrap_or(Some(Vec::new()))?;
+    let plan = ops::resize::plan(
+        &n.attrs,
+        &standard(&shape),
+        None,
+        (!scales.is_empty()).then_some(&scales[..]),
+        (!sizes.is_empty()).then_some(&sizes[..]),
+    )
+    .ok()?;
+    if n.attrs.str_or("coordinate_transformation_mode", "half_pixel").ok()? == "tf_crop_and_resize" {
+        return None;
+    }
+    let image = Image { batch, height, width, channels };
+    let mode = n.attrs.str_or("mode", "nearest").ok()?;
+    // Axes that keep their size have no table, or one that changes nothing.
+    if plan.tables.iter().any(|t| t.axis < 2 && t.input != t.output) {
+        return None;
+    }
+    let table = |axis: usize| plan.tables.iter().find(|t| t.axis == axis);
+    let elements: usize = plan.output.iter().product();
+    if mode == "nearest" {
+        let line =
+            |axis: usize, n: usize| table(axis).map_or_else(|| (0..n).collect(), |t| t.indices.clone());
+        let (rows, columns): (Vec<usize>, Vec<usize>) = (line(2, height), line(3, width));
+        return Some(Lowered::kernel("resize", vec![x], y, elements as f64, move |io| {
+            resize_nearest::<f32>(io.pool, image, io.input(0), &rows, &columns, io.output(0)).map_err(text)
+        }));
+    }
+    if mode != "linear" {
+        return None;
+    }
+    let line = |axis: usize, n: usize| -> Option<Pair> {
+        let Some(t) = table(axis) else {
+            return Some(Pair { low: (0..n).collect(), high: (0..n).collect(), weight: vec![0.0; n] });
+        };
+        match t.taps {
+            1 => Some(Pair { low: t.indices.clone(), high: t.indices.clone(), weight: vec![0.0; t.output] }),
+            2 => Some(Pair {
+                low: t.indices.iter().step_by(2).copied().collect(),
+                high: t.indices.iter().skip(1).step_by(2).copied().collect(),
+                weight: t.weights.iter().skip(1).step_by(2).map(|&w| w as f32).collect(),
+            }),
+            _ => None,
+        }
+    };
+    let (rows, columns) = (line(2, height)?, line(3, width)?);
+    Some(Lowered::kernel("resize", vec![x], y, 6.0 * elements as f64, move |io| {
+        resize_linear(io.pool, image, io.input(0), rows.taps(), columns.taps(), io.output(0)).map_err(text)
+    }))
+}

@@ -1,0 +1,375 @@
+//! A compiled graph: steps, their operands resolved to places, constants, and the generated schedule.
+
+use crate::clif::{Assembler, Code, RowLoop, Schedule};
+use crate::kernel::{Io, Kernel};
+use crate::lower::{Step, Work, elementwise::RowKernel};
+use crate::plan::{Place, Plan, static_bytes};
+use ir::{Bytes, DType, Error, Graph, Result, Shape, Tensor, Value, ValueId};
+use kernels::Pool;
+use std::cell::{Cell, RefCell};
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex};
+
+/// An operand of a step, ready to be resolved with a run's base pointers.
+#[derive(Debug, Clone, Copy)]
+enum Operand {
+    Arena(usize, usize),
+    Input(usize, usize),
+    Output(usize, usize),
+    /// Address of an initializer's bytes, which the program keeps.
+    Constant(usize, usize),
+    Boxed(usize),
+}
+
+struct Prepared {
+    name: String,
+    op: String,
+    kind: &'static str,
+    kernel: Box<dyn Kernel>,
+    operands: Vec<Operand>,
+    inputs: usize,
+    flops: f64,
+}
+
+/// What a step is, for profiles.
+#[derive(Debug, Clone)]
+pub struct StepInfo {
+    pub name: String,
+    pub op: String,
+    pub kind: &'static str,
+    pub flops: f64,
+    pub bytes: f64,
+}
+
+enum OutputSlot {
+    Static(DType, Shape, usize),
+    Boxed(usize),
+}
+
+/// A graph compiled for concrete input shapes.
+pub struct Program {
+    steps: Vec<Prepared>,
+    schedule: Schedule,
+    _code: Code,
+    /// Keeps initializers alive whose memory steps point to.
+    _constants: Vec<Tensor>,
+    arena_bytes: usize,
+    boxes: usize,
+    boxed_inputs: Vec<(usize, usize)>,
+    outputs: Vec<OutputSlot>,
+    states: Mutex<Vec<State>>,
+}
+
+/// A cache line.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Line(#[allow(dead_code)] [u8; 64]); // only its address is used
+
+/// Memory of one run, kept for the next.
+struct State {
+    arena: Vec<Line>,
+    boxes: Vec<Mutex<Option<Value>>>,
+}
+
+/// Results of a run, and the time of each step if asked for.
+pub struct Run {
+    pub outputs: Vec<Value>,
+    pub nanoseconds: Vec<f64>,
+}
+
+/// Resolves places and generates the code.
+pub fn assemble(graph: Graph, steps: Vec<Step>, plan: Plan) -> Result<Program> {
+    let mut code = Assembler::new(host_step)?;
+    let mut constants: Vec<Tensor> = Vec::new();
+    let mut prepared = Vec::new();
+    let mut rows: Vec<(usize, usize, RowKernel)> = Vec::new();
+    let mut resolve = |v: ValueId| -> Result<Operand> {
+        let bytes = static_bytes(&graph, v).unwrap_or(0);
+        Ok(match plan.places.get(&v) {
+            Some(Place::Arena(o)) => Operand::Arena(*o, bytes),
+            Some(Place::Input(i)) => Operand::Input(*i, bytes),
+            Some(Place::Output(i)) => Operand::Output(*i, bytes),
+            Some(Place::Boxed(i)) => Operand::Boxed(*i),
+            Some(Place::Constant) => {
+                let t = constant(&graph, &steps, v)?;
+                let t = aligned(&t)?;
+                let address = t.bytes().as_ptr() as usize;
+                constants.push(t);
+                Operand::Constant(address, bytes)
+            }
+            None => return Err(Error::internal(format!("value '{}' has no place", graph.value_name(v)))),
+        })
+    };
+    let mut resolved = Vec::new();
+    for s in &steps {
+        let inputs: Vec<Operand> = s.reads.iter().map(|&v| resolve(v)).collect::<Result<_>>()?;
+        let outputs: Vec<Operand> = s.writes.iter().map(|&v| resolve(v)).collect::<Result<_>>()?;
+        resolved.push((inputs.len(), [inputs, outputs].concat()));
+    }
+    let copies: Vec<(usize, Operand)> =
+        plan.copies.iter().map(|&(k, v)| Ok((k, resolve(v)?))).collect::<Result<_>>()?;
+    let outputs = graph
+        .outputs()
+        .iter()
+        .map(|o| {
+            let t = graph.ty(o.value);
+            match (static_bytes(&graph, o.value), t.dtype(), t.concrete()) {
+                (Some(b), Some(d), Some(s)) => Ok(OutputSlot::Static(d, s, b)),
+                _ => match plan.places.get(&o.value) {
+                    Some(Place::Boxed(i)) => Ok(OutputSlot::Boxed(*i)),
+                    _ => Err(Error::internal(format!("output '{}' has no place", o.name))),
+                },
+            }
+        })
+        .collect::<Result<Vec<_>>>()?;
+    for (s, (inputs, operands)) in steps.into_iter().zip(resolved) {
+        let kernel: Box<dyn Kernel> = match s.work {
+            Work::View => continue,
+            Work::Kernel(k) => k,
+            Work::Rows(r) => {
+                rows.push((prepared.len(), code.add_loop(&r.body)?, r));
+                Box::new(|_: &Io| Err("not linked".to_string()))
+            }
+        };
+        prepared.push(Prepared {
+            name: s.name,
+            op: s.op,
+            kind: s.kind,
+            kernel,
+            operands,
+            inputs,
+            flops: s.flops,
+        });
+    }
+    for (k, from) in copies {
+        let bytes = match &outputs[k] {
+            OutputSlot::Static(_, _, b) => *b,
+            OutputSlot::Boxed(_) => 0,
+        };
+        prepared.push(Prepared {
+            name: graph.outputs()[k].name.clone(),
+            op: "Identity".into(),
+            kind: "copy",
+            kernel: Box::new(|io: &Io| {
+                io.output::<u8>(0).copy_from_slice(io.input::<u8>(0));
+                Ok(())
+            }),
+            operands: vec![from, Operand::Output(k, bytes)],
+            inputs: 1,
+            flops: 0.0,
+        });
+    }
+    let (code, loops, schedule) = code.finish(prepared.len())?;
+    for (at, index, kernel) in rows {
+        prepared[at].kernel = Box::new(kernel.link(loops[index] as RowLoop));
+    }
+    Ok(Program {
+        steps: prepared,
+        schedule,
+        _code: code,
+        _constants: constants,
+        arena_bytes: plan.arena_bytes,
+        boxes: plan.boxes,
+        boxed_inputs: plan.boxed_inputs,
+        outputs,
+        states: Mutex::new(Vec::new()),
+    })
+}
+
+/// The initializer behind a value, views of it included.
+fn constant(graph: &Graph, steps: &[Step], v: ValueId) -> Result<Tensor> {
+    let mut at = v;
+    loop {
+        if let Some(t) = graph.constant(at) {
+            return Ok(t.clone());
+        }
+        match steps.iter().find_map(|s| s.alias.filter(|a| a.0 == at)) {
+            Some((_, from)) => at = from,
+            None => return Err(Error::internal("a constant without an initializer")),
+        }
+    }
+}
+
+/// The tensor with its bytes at an address that suits every element type.
+fn aligned(t: &Tensor) -> Result<Tensor> {
+    if (t.bytes().as_ptr() as usize).is_multiple_of(16) || t.dtype() == DType::String {
+        return Ok(t.clone());
+    }
+    let words = words(t.bytes())?;
+    Tensor::mapped(t.dtype(), t.shape(), Arc::new(words), 0)
+}
+
+/// Bytes in words of 16, so that they are aligned.
+struct Words(Vec<u128>);
+
+impl Bytes for Words {
+    fn bytes(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.0)
+    }
+}
+
+fn words(bytes: &[u8]) -> Result<Words> {
+    let mut w = empty(bytes.len())?;
+    bytemuck::cast_slice_mut::<u128, u8>(&mut w.0)[..bytes.len()].copy_from_slice(bytes);
+    Ok(w)
+}
+
+fn empty(bytes: usize) -> Result<Words> {
+    Ok(Words(ir::budget::filled(bytes.div_ceil(16), 0u128)?))
+}
+
+/// What one run needs while the schedule executes.
+struct Context<'a> {
+    program: &'a Program,
+    pool: &'a dyn Pool,
+    arena: *mut u8,
+    inputs: Vec<*mut u8>,
+    outputs: Vec<*mut u8>,
+    boxes: &'a [Mutex<Option<Value>>],
+    failure: RefCell<String>,
+    times: Option<RefCell<Vec<f64>>>,
+}
+
+extern "C" fn host_step(cx: *const u8, step: i32) -> i32 {
+    // SAFETY: the schedule passes on the context that `Program::run_timed` gave it, alive for the whole call.
+    let cx = unsafe { &*(cx as *const Context) };
+    let Some(s) = usize::try_from(step).ok().and_then(|i| cx.program.steps.get(i)) else { return 1 };
+    let start = cx.times.as_ref().map(|_| std::time::Instant::now());
+    let result = std::panic::catch_unwind(AssertUnwindSafe(|| cx.run(s)));
+    if let (Some(t), Some(start)) = (&cx.times, start) {
+        t.borrow_mut().push(start.elapsed().as_nanos() as f64);
+    }
+    match result {
+        Ok(Ok(())) => 0,
+        Ok(Err(e)) => {
+            *cx.failure.borrow_mut() = e;
+            1
+        }
+        Err(p) => {
+            let text = p
+                .downcast_ref::<String>()
+                .cloned()
+                .or_else(|| p.downcast_ref::<&str>().map(|s| s.to_string()));
+            *cx.failure.borrow_mut() = format!("internal error: {}", text.unwrap_or_default());
+            1
+        }
+    }
+}
+
+impl Context<'_> {
+    fn run(&self, s: &Prepared) -> Result<(), String> {
+        let mut operands: smallvec::SmallVec<[(*mut u8, usize); 8]> = smallvec::SmallVec::new();
+        for o in &s.operands {
+            operands.push(match *o {
+                Operand::Arena(at, n) => (self.arena.wrapping_add(at), n),
+                Operand::Input(i, n) => (self.inputs[i], n),
+                Operand::Output(i, n) => (self.outputs[i], n),
+                Operand::Constant(at, n) => (at as *mut u8, n),
+                Operand::Boxed(i) => (i as *mut u8, 0),
+            });
+        }
+        let io = Io {
+            pool: self.pool,
+            operands: &operands,
+            inputs: s.inputs,
+            boxes: self.boxes,
+            taken: &Cell::new(0),
+        };
+        s.kernel.run(&io)
+    }
+}
+
+impl Program {
+    /// Runs on inputs in the graph's order; types and shapes must be those it was compiled for.
+    pub fn run(&self, inputs: &[Value], pool: &dyn Pool) -> Result<Vec<Value>> {
+        Ok(self.run_timed(inputs, pool, false)?.outputs)
+    }
+
+    /// As [`Program::run`], with nanoseconds per step.
+    pub fn run_timed(&self, inputs: &[Value], pool: &dyn Pool, timed: bool) -> Result<Run> {
+        let mut state = match self.states.lock().unwrap_or_else(|e| e.into_inner()).pop() {
+            Some(s) => s,
+            None => State {
+                arena: ir::budget::filled(self.arena_bytes.div_ceil(64), Line([0; 64]))?,
+                boxes: (0..self.boxes).map(|_| Mutex::new(None)).collect(),
+            },
+        };
+        let kept: Vec<Option<Tensor>> = inputs
+            .iter()
+            .map(|v| if let Value::Tensor(t) = v { aligned(t).map(Some) } else { Ok(None) })
+            .collect::<Result<_>>()?;
+        for &(i, b) in &self.boxed_inputs {
+            *state.boxes[b].lock().unwrap_or_else(|e| e.into_inner()) = inputs.get(i).cloned();
+        }
+        let mut made: Vec<Words> = Vec::new();
+        for o in &self.outputs {
+            made.push(match o {
+                OutputSlot::Static(_, _, bytes) => empty(*bytes)?,
+                OutputSlot::Boxed(_) => Words(Vec::new()),
+            });
+        }
+        let cx = Context {
+            program: self,
+            pool,
+            arena: state.arena.as_mut_ptr().cast(),
+            inputs: kept
+                .iter()
+                .map(|t| t.as_ref().map_or(std::ptr::null_mut(), |t| t.bytes().as_ptr().cast_mut()))
+                .collect(),
+            outputs: made.iter_mut().map(|w| w.0.as_mut_ptr().cast()).collect(),
+            boxes: &state.boxes,
+            failure: RefCell::new(String::new()),
+            times: timed.then(|| RefCell::new(Vec::with_capacity(self.steps.len()))),
+        };
+        // SAFETY: the schedule was generated for this program and calls back `host_step` with this context only. Every
+        // operand it resolves lies in the arena, in an input or output buffer of the size compiled for, or in a constant.
+        let status = unsafe { (self.schedule)(std::ptr::from_ref(&cx).cast()) };
+        let (failure, times) = (cx.failure.into_inner(), cx.times.map(RefCell::into_inner));
+        if status != 0 {
+            let step = usize::try_from(status - 1).ok().and_then(|i| self.steps.get(i));
+            let e = Error::data(failure);
+            return Err(step.map_or(e.clone(), |s| e.at(&s.name, &s.op)));
+        }
+        let mut outputs = Vec::new();
+        for (o, w) in self.outputs.iter().zip(made) {
+            outputs.push(match o {
+                OutputSlot::Static(d, s, _) => Value::Tensor(Tensor::mapped(*d, s, Arc::new(w), 0)?),
+                OutputSlot::Boxed(i) => {
+                    let v = state.boxes[*i].lock().unwrap_or_else(|e| e.into_inner()).take();
+                    v.ok_or_else(|| Error::internal("an output was not computed"))?
+                }
+            });
+        }
+        state.boxes.iter().for_each(|b| *b.lock().unwrap_or_else(|e| e.into_inner()) = None);
+        let mut states = self.states.lock().unwrap_or_else(|e| e.into_inner());
+        if states.len() < 4 {
+            states.push(state);
+        }
+        Ok(Run { outputs, nanoseconds: times.unwrap_or_default() })
+    }
+
+    /// The steps in order.
+    pub fn steps(&self) -> Vec<StepInfo> {
+        let size = |o: &Operand| match *o {
+            Operand::Arena(_, n) | Operand::Input(_, n) | Operand::Output(_, n) | Operand::Constant(_, n) => {
+                n as f64
+            }
+            Operand::Boxed(_) => 0.0,
+        };
+        self.steps
+            .iter()
+            .map(|s| StepInfo {
+                name: s.name.clone(),
+                op: s.op.clone(),
+                kind: s.kind,
+                flops: s.flops,
+                bytes: s.operands.iter().map(size).sum(),
+            })
+            .collect()
+    }
+
+    /// Bytes of working memory of one run.
+    pub fn arena_bytes(&self) -> usize {
+        self.arena_bytes
+    }
+}
