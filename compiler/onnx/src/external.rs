@@ -85,3 +85,61 @@ fn has_several_links(p: &Path) -> bool {
 fn has_several_links(_: &Path) -> bool {
     false
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn folder(name: &str) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("compress-external-{name}-{}", std::process::id()));
+        fs::create_dir_all(dir.join("sub")).unwrap();
+        fs::write(dir.join("w.bin"), [1u8; 100]).unwrap();
+        fs::write(dir.join("sub/w.bin"), [2u8; 10]).unwrap();
+        dir
+    }
+
+    #[test]
+    fn only_files_below_the_model_are_read() {
+        let dir = folder("confined");
+        std::os::unix::fs::symlink("/etc/passwd", dir.join("link")).unwrap();
+        std::os::unix::fs::symlink("w.bin", dir.join("near")).unwrap();
+        std::os::unix::fs::symlink("/etc", dir.join("etc")).unwrap();
+        fs::hard_link(dir.join("sub/w.bin"), dir.join("hard")).unwrap();
+        let f = Folder::new(Some(&dir));
+        assert_eq!(f.file("w.bin").unwrap().bytes().len(), 100);
+        for bad in [
+            "",
+            ".",
+            "sub",
+            "/etc/passwd",
+            "../w.bin",
+            "sub/../w.bin",
+            "link",
+            "near",
+            "etc/passwd",
+            "hard",
+            "no",
+            "sub\\w.bin",
+            "w.bin\0",
+            "C:\\w.bin",
+        ] {
+            assert!(f.file(bad).is_err(), "{bad:?}");
+        }
+        assert!(Folder::new(None).file("w.bin").is_err());
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn ranges_lie_inside_the_file() {
+        let dir = folder("ranges");
+        let f = Folder::new(Some(&dir));
+        let range = |offset, length| f.range("w.bin", offset, length).map(|(_, o, l)| (o, l));
+        assert_eq!(range(10, None).unwrap(), (10, 90));
+        assert_eq!(range(10, Some(90)).unwrap(), (10, 90));
+        for (offset, length) in [(101, None), (10, Some(91)), (u64::MAX, Some(2)), (2, Some(u64::MAX))] {
+            assert!(range(offset, length).is_err(), "{offset} {length:?}");
+        }
+        fs::remove_dir_all(dir).unwrap();
+    }
+}

@@ -245,7 +245,7 @@ impl<'a> Builder<'a> {
     ) -> Result<()> {
         for i in sorted(nodes)? {
             let n = &nodes[i];
-            let place = |e: Error| e.at(&n.name, &full_name(n));
+            let place = |e: Error| e.at(label(n), &full_name(n));
             self.node(n, report).map_err(place)?;
             for o in &n.output {
                 if let (Some(info), Some(&v)) = (declared.get(o.as_str()), self.names.get(o.as_str())) {
@@ -291,7 +291,7 @@ impl<'a> Builder<'a> {
             Some(_) => self.emit(op).map(drop),
             None => {
                 let version = self.version(domain);
-                report.unknown(full_name(n), version, &n.name);
+                report.unknown(full_name(n), version, label(n));
                 for o in n.output.iter().filter(|o| !o.is_empty()) {
                     // A stand-in, so that everything else can be surveyed too.
                     let v = self.graph.add_input(o, ValueType::Unknown);
@@ -518,6 +518,12 @@ fn attribute_type(a: &AttributeProto) -> AttributeType {
     } else {
         AttributeType::INT
     }
+}
+
+/// What to call a node in messages: its name, or else what it computes.
+fn label(n: &NodeProto) -> &str {
+    let output = n.output.iter().find(|o| !o.is_empty()).map_or("", String::as_str);
+    if n.name.is_empty() { output } else { &n.name }
 }
 
 fn full_name(n: &NodeProto) -> String {

@@ -207,3 +207,6 @@ fn flat_indices(indices: &Tensor, shape: &[usize], count: usize) -> Result<Vec<u
         .map(|r| out(r).ok_or_else(|| Error::model(format!("sparse index {r:?} is out of bounds"))))
         .collect()
 }
+
+#[cfg(test)]
+mod tests;
