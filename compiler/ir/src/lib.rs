@@ -1,4 +1,4 @@
-//! The intermediate representation: graph, tensors, types, the operator trait, inference, verifier and the reference walk.
+//! The intermediate representation: graph, tensors, types, the operator trait, text form, inference, verifier and the reference walk.
 #![deny(unsafe_code)]
 
 mod attr;
@@ -12,6 +12,7 @@ mod kind;
 pub mod minifloat;
 mod operator;
 mod tensor;
+pub mod text;
 mod types;
 mod verify;
 

@@ -21,7 +21,7 @@ fn root(k: usize, n: usize) -> Complex {
     let turn = |a: f64| [a.cos(), a.sin()];
     let eighth = 8 * (k as u128);
     let n = n as u128;
-    match (eighth % (2 * n) == 0, eighth / (2 * n) % 4) {
+    match (eighth.is_multiple_of(2 * n), eighth / (2 * n) % 4) {
         (true, 0) => [1.0, 0.0],
         (true, 1) => [0.0, 1.0],
         (true, 2) => [-1.0, 0.0],
