@@ -1,11 +1,17 @@
 //! Names in a file: unique over a graph and all graphs around it, equal weights stored once.
 
-use ir::{Def, Error, Graph, Result, Tensor, ValueId};
+use ir::{DType, Def, Error, Graph, Result, Tensor, ValueId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// Larger equal tensors are shared with enclosing graphs too; small ones stay where shape inference looks for them.
 const SHARED_FROM: usize = 1024;
+
+/// Places of a tensor that its sketch looks at, and bytes at each.
+const SAMPLES: usize = 32;
+const SAMPLE: usize = 16;
+/// Most tensors of one sketch that are compared in full.
+const ALIKE: usize = 64;
 
 /// An initializer that has to be stored, under its name.
 pub struct Stored {
@@ -25,7 +31,7 @@ pub struct Names {
 struct Scope {
     taken: BTreeSet<String>,
     of: BTreeMap<ValueId, String>,
-    /// Stored tensors by content.
+    /// Stored tensors by sketch.
     weights: BTreeMap<u64, Vec<(Tensor, String)>>,
 }
 
@@ -130,13 +136,17 @@ impl Names {
 
     /// Names an initializer; an equal one that is stored already lends its name.
     fn initializer(&mut self, v: ValueId, t: &Tensor, name: &str) -> Result<Option<Stored>> {
-        let mut hasher = DefaultHasher::new();
-        t.hash(&mut hasher);
-        let key = hasher.finish();
+        let key = sketch(t);
         let depth = self.scopes.len();
         let known = self.scopes.iter().enumerate().find_map(|(i, s)| {
             let near = i + 1 == depth || t.stored_bytes() >= SHARED_FROM;
-            s.weights.get(&key).filter(|_| near)?.iter().find(|(x, _)| x == t).map(|(_, n)| n.clone())
+            s.weights
+                .get(&key)
+                .filter(|_| near)?
+                .iter()
+                .take(ALIKE)
+                .find(|(x, _)| x == t)
+                .map(|(_, n)| n.clone())
         });
         if let Some(known) = known {
             self.insert(v, known);
@@ -149,4 +159,17 @@ impl Names {
         }
         Ok(Some(Stored { name, value: v }))
     }
+}
+
+/// Equal tensors have equal sketches; a few hundred bytes of a large one tell almost all others apart, without reading it.
+fn sketch(t: &Tensor) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let bytes = t.bytes();
+    (t.dtype(), t.shape(), bytes.len()).hash(&mut hasher);
+    if t.dtype() == DType::String {
+        t.hash(&mut hasher);
+    }
+    let step = (bytes.len() / SAMPLES).max(SAMPLE);
+    bytes.chunks(step).for_each(|c| c[..c.len().min(SAMPLE)].hash(&mut hasher));
+    hasher.finish()
 }

@@ -12,7 +12,7 @@ const MAX_DEPTH: usize = 96;
 /// Tensor data longer than this stays in the file.
 const CUT: usize = 1024;
 /// Most memory the parsed skeleton may take, estimated from its items.
-const MAX_PARSED: usize = 1 << 30;
+const MAX_PARSED: usize = 512 << 20;
 /// What one string takes besides its bytes.
 const STRING: usize = 24;
 
