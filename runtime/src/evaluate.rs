@@ -5,8 +5,8 @@ use ir::{Evaluate, Feeds, Graph, Outcome, Output, Result, ValueId};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// Graphs whose sessions are kept: a search comes back to the original between candidates.
-const KEPT: usize = 3;
+/// Graphs whose sessions are kept. Each holds packed weights, and a search runs one graph over all samples at a time.
+const KEPT: usize = 2;
 
 /// A graph, the values tapped, and the session that runs both.
 type Kept = (Graph, Vec<ValueId>, Arc<Session>);

@@ -54,6 +54,9 @@ pub fn cast(t: &Tensor, to: DType, saturate: bool) -> Result<Tensor> {
     if from == DType::String {
         return from_strings(t, to, saturate);
     }
+    if from.is_unsigned_int() && from.bits() <= 8 && to == DType::I32 {
+        return Tensor::new(shape, t.unpacked()?.into_iter().map(i32::from).collect());
+    }
     if (from.is_int() || from == DType::Bool) && (to.is_int() || to == DType::Bool) {
         let v = if from == DType::U64 {
             t.data::<u64>()?.iter().map(|&x| x as i64).collect()

@@ -4,7 +4,9 @@ use crate::broadcast::axis;
 use crate::movement::{for_each, gather, gather_runs, strides, volume};
 use crate::typing::{one, tensor_type};
 use crate::{Op, schema};
-use ir::{Accuracy, Dim, Error, EvalCx, InferCx, Kind, Operator, Result, Tensor, Value, ValueType, budget};
+use ir::{
+    Accuracy, DType, Dim, Error, EvalCx, InferCx, Kind, Operator, Result, Tensor, Value, ValueType, budget,
+};
 
 macro_rules! row {
     ($name:literal, $sig:ident, $infer:ident, $eval:ident) => {
@@ -47,10 +49,18 @@ fn eval_gather(cx: &EvalCx) -> Result<Vec<Value>> {
     let (x, indices) = (cx.tensor(0)?, cx.tensor(1)?);
     let a = axis(cx.attrs.int_or("axis", 0)?, x.rank())?;
     let n = x.shape()[a];
-    let at: Vec<usize> = indices.to_i64s()?.into_iter().map(|i| wrap_index(i, n)).collect::<Result<_>>()?;
     let (outer, inner) = (volume(&x.shape()[..a]), volume(&x.shape()[a + 1..]));
     let shape = [&x.shape()[..a], indices.shape(), &x.shape()[a + 1..]].concat();
     budget::bytes(x.dtype(), &shape)?;
+    // Decoded weights have an index per element: they are read where they are.
+    if indices.dtype() == DType::I32 {
+        let at = indices.data::<i32>()?;
+        at.iter().try_for_each(|&i| wrap_index(i64::from(i), n).map(drop))?;
+        let place = move |i: i32| if i < 0 { n - i.unsigned_abs() as usize } else { i as usize };
+        let starts = (0..outer).flat_map(|o| at.iter().map(move |&i| (o * n + place(i)) * inner));
+        return Ok(one(gather_runs(x, &shape, inner, starts)?));
+    }
+    let at: Vec<usize> = indices.to_i64s()?.into_iter().map(|i| wrap_index(i, n)).collect::<Result<_>>()?;
     let starts = (0..outer).flat_map(|o| at.iter().map(move |&i| (o * n + i) * inner));
     Ok(one(gather_runs(x, &shape, inner, starts)?))
 }

@@ -5,14 +5,15 @@
 
 use ndarray::{Array1, Array2, ArrayView2, linalg::general_mat_mul, s};
 
-/// Rows pushed in one f32 product before the sum moves to f64.
+/// Rows multiplied at once.
 const PUSH_ROWS: usize = 512;
 
-/// One diagonal block of `Σ x xᵀ`.
+/// One diagonal block of `Σ x xᵀ`, in single precision: products of [`PUSH_ROWS`] rows are added a few hundred times, so
+/// the relative error stays near 1e-6, far below the damping, at half the memory.
 #[derive(Debug, Clone)]
 struct Block {
     start: usize,
-    sum: Array2<f64>,
+    sum: Array2<f32>,
 }
 
 /// Second moments of a stream of vectors.
@@ -60,21 +61,6 @@ impl Gram {
         self.count
     }
 
-    /// Shrinks covariances towards zero by the share that so few samples cannot support; mean and variances stay.
-    pub fn shrink(&mut self) {
-        let (mean, n) = (self.mean(), self.count.max(1) as f64);
-        for b in &mut self.blocks {
-            let dim = b.sum.nrows() as f64;
-            let keep = 1.0 - dim / (dim + 10.0 * n);
-            for ((i, j), v) in b.sum.indexed_iter_mut() {
-                if i != j {
-                    let common = n * mean[b.start + i] * mean[b.start + j];
-                    *v = keep * (*v - common) + common;
-                }
-            }
-        }
-    }
-
     /// Adds the rows of `x` (samples × dim).
     pub fn push(&mut self, x: ArrayView2<f32>) {
         if x.ncols() != self.dim {
@@ -82,11 +68,8 @@ impl Gram {
         }
         for rows in x.axis_chunks_iter(ndarray::Axis(0), PUSH_ROWS) {
             for b in &mut self.blocks {
-                let n = b.sum.nrows();
-                let part = rows.slice(s![.., b.start..b.start + n]);
-                let mut product = Array2::<f32>::zeros((n, n));
-                general_mat_mul(1.0, &part.t(), &part, 0.0, &mut product);
-                b.sum.zip_mut_with(&product, |s, &p| *s += f64::from(p));
+                let part = rows.slice(s![.., b.start..b.start + b.sum.nrows()]);
+                general_mat_mul(1.0, &part.t(), &part, 1.0, &mut b.sum);
             }
             for row in rows.rows() {
                 self.first.zip_mut_with(&row, |s, &v| *s += f64::from(v));
@@ -106,26 +89,46 @@ impl Gram {
 
     /// E\[x_j²\] for each column.
     pub fn diagonal(&self) -> Vec<f64> {
-        self.blocks.iter().flat_map(|b| b.sum.diag().to_vec()).map(|v| v * self.scale()).collect()
+        let all = self.blocks.iter().flat_map(|b| b.sum.diag().to_vec());
+        all.map(|v| f64::from(v) * self.scale()).collect()
     }
 
     /// The blocks of H as (first column, matrix).
     pub fn blocks(&self) -> impl Iterator<Item = (usize, Array2<f64>)> + '_ {
-        self.blocks.iter().map(|b| (b.start, &b.sum * self.scale()))
+        self.blocks.iter().map(|b| (b.start, b.sum.mapv(|v| f64::from(v) * self.scale())))
+    }
+
+    /// Shrinks covariances towards zero by the share that so few samples cannot support; mean and variances stay.
+    pub fn shrink(&mut self) {
+        let n = self.count.max(1) as f64;
+        self.edit(|i, j, dim, v, common| {
+            let keep = 1.0 - dim / (dim + 10.0 * n);
+            if i == j { v } else { keep * (v - common) + common }
+        });
     }
 
     /// The covariance instead of the second moment: what is left of an error once its mean is corrected in the bias.
-    pub fn centered(&self) -> Gram {
-        let mean = self.mean();
-        let mut g = self.clone();
-        for b in &mut g.blocks {
+    /// The mean itself is kept.
+    pub fn center(&mut self) {
+        self.edit(|i, j, _, v, common| if i == j { (v - common).max(0.0) } else { v - common });
+    }
+
+    /// Replaces each sum by a function of its row, column, the block's width, the sum and the share of the means in it.
+    fn edit(&mut self, f: impl Fn(usize, usize, f64, f64, f64) -> f64) {
+        let (mean, n) = (self.mean(), self.count as f64);
+        for b in &mut self.blocks {
+            let dim = b.sum.nrows() as f64;
             for ((i, j), v) in b.sum.indexed_iter_mut() {
-                *v -= self.count as f64 * mean[b.start + i] * mean[b.start + j];
-                if i == j {
-                    *v = v.max(0.0);
-                }
+                let common = n * mean[b.start + i] * mean[b.start + j];
+                *v = f(i, j, dim, f64::from(*v), common) as f32;
             }
         }
+    }
+
+    /// A copy with [`Gram::center`] applied.
+    pub fn centered(&self) -> Gram {
+        let mut g = self.clone();
+        g.center();
         g
     }
 
@@ -141,17 +144,10 @@ impl Gram {
     pub fn apply(&self, m: ArrayView2<f32>) -> Array2<f32> {
         let mut out = Array2::zeros(m.raw_dim());
         for b in &self.blocks {
-            let n = b.sum.nrows();
-            let cols = s![.., b.start..b.start + n];
-            let h = b.sum.mapv(|v| (v * self.scale()) as f32);
-            general_mat_mul(1.0, &m.slice(cols), &h, 0.0, &mut out.slice_mut(cols));
+            let cols = s![.., b.start..b.start + b.sum.nrows()];
+            general_mat_mul(self.scale() as f32, &m.slice(cols), &b.sum, 0.0, &mut out.slice_mut(cols));
         }
         out
-    }
-
-    /// `E‖(Wx)‖²`: the power of the layer's output, without bias.
-    pub fn power(&self, weight: ArrayView2<f32>) -> f64 {
-        self.error(weight)
     }
 }
 
@@ -160,13 +156,12 @@ impl Block {
         let n = self.sum.nrows();
         let d = delta.slice(s![.., self.start..self.start + n]);
         if n == 1 {
-            return self.sum[[0, 0]] * d.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>();
+            return f64::from(self.sum[[0, 0]]) * d.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>();
         }
-        let h = self.sum.mapv(|v| v as f32);
         let mut total = 0.0;
         for rows in d.axis_chunks_iter(ndarray::Axis(0), PUSH_ROWS) {
             let mut product = Array2::<f32>::zeros(rows.raw_dim());
-            general_mat_mul(1.0, &rows, &h, 0.0, &mut product);
+            general_mat_mul(1.0, &rows, &self.sum, 0.0, &mut product);
             total += product.iter().zip(rows.iter()).map(|(&p, &v)| f64::from(p) * f64::from(v)).sum::<f64>();
         }
         total

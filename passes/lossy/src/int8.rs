@@ -3,10 +3,10 @@
 //! The form every runtime fuses into integer kernels, so it is the choice for speed. Ranges come from streaming
 //! histograms by least squared error. Error: the weights' rounding plus `s²/12·‖W‖²` for the activations'.
 
-use crate::candidate::{Candidate, Replaces, graph_bytes};
+use crate::candidate::Candidate;
 use crate::factor::Order;
 use crate::fragment::integers_into;
-use crate::layer::{Layer, Role};
+use crate::layer::{Bias, Layer, Role};
 use crate::method::{Context, Method, Refusal};
 use crate::quant::{Grid, affine_u8, grid};
 use crate::range::Choice;
@@ -50,44 +50,51 @@ fn candidate(cx: &Context, (scale, zero): (f32, u8), recipe: &str) -> Result<Opt
     let Some(mut n) = NodeBuild::new(cx)? else { return Ok(None) };
     let node = cx.graph.node(cx.layer.node)?;
     let g = grid(cx.matrix.view(), 8, cx.matrix.ncols(), None, false);
-    let rounded = round(cx.matrix, cx.stats, Order::Activity, &g);
+    let rounded = round(cx.matrix, cx.node_stats(), Order::Activity, &g);
+    let correction =
+        cx.correction(&rounded.values).filter(|_| matches!(cx.layer.bias, Some(Bias::Constant(_))));
     let s = n.b.constant("xs", Tensor::scalar(scale));
     let z = n.b.constant("xz", Tensor::scalar(zero));
     let q = n.b.op("QuantizeLinear", "xq", Attrs::new(), &[n.x, s, z])?;
     let x = n.b.op("DequantizeLinear", "x", Attrs::new(), &[q, s, z])?;
     let w = integers_into(&mut n.b, "w", &cx.layer.view, &rounded, &g)?;
     let mut inputs = vec![x, w];
-    inputs.extend(bias(cx, &mut n, &g, scale)?);
+    let own = bias(cx, &mut n, &g, scale, correction.as_deref())?;
+    inputs.extend(own.or(n.bias));
     let y = n.b.op(node.op.name(), "y", node.attrs.clone(), &inputs)?;
     let fragment = n.b.finish(&[y])?;
-    let weights = cx.stats.map_or(0.0, |s| s.error(&(cx.matrix - &rounded.values)));
     let activations = power(cx.matrix) * f64::from(scale).powi(2) / 12.0;
-    Ok(Some(Candidate {
-        method: "int8",
-        recipe: recipe.to_string(),
-        replaces: Replaces::Node,
-        bytes: graph_bytes(&fragment),
-        fragment,
-        bias: None,
-        error: weights + activations,
-    }))
+    let mut c = cx.node("int8", recipe.to_string(), fragment, &rounded.values);
+    c.error += activations;
+    if own.is_some() {
+        // The integer bias inside the fragment holds the correction.
+        c.bias = None;
+    }
+    Ok(Some(c))
 }
 
 fn power(w: &Array2<f32>) -> f64 {
     w.iter().map(|&x| f64::from(x).powi(2)).sum()
 }
 
-/// The bias as int32 with scale `s_x·s_w` per row when it is a constant vector, else as it is.
-fn bias(cx: &Context, n: &mut NodeBuild, g: &Grid, scale: f32) -> Result<Option<ValueId>> {
+/// The bias as int32 with scale `s_x·s_w` per row, corrected, when it is a constant vector of a convolution.
+fn bias(
+    cx: &Context,
+    n: &mut NodeBuild,
+    g: &Grid,
+    scale: f32,
+    correction: Option<&[f32]>,
+) -> Result<Option<ValueId>> {
     let node = cx.graph.node(cx.layer.node)?;
     let constant = node.input(2).and_then(|v| cx.graph.constant(v));
-    let plain = cx.layer.role == Role::Conv;
-    let Some(t) = constant.filter(|t| plain && t.len() == cx.matrix.nrows()) else { return Ok(n.bias) };
+    let conv = cx.layer.role == Role::Conv;
+    let Some(t) = constant.filter(|t| conv && t.len() == cx.matrix.nrows()) else { return Ok(None) };
     let scales: Vec<f32> = g.scales.iter().map(|&s| s * scale).collect();
-    let values = t.to_f32s()?;
+    let mut values = t.to_f32s()?;
+    values.iter_mut().zip(correction.unwrap_or(&[])).for_each(|(v, c)| *v += c);
     let fits = values.iter().zip(&scales).all(|(&b, &s)| s > 0.0 && (b / s).abs() < 2e9);
     if !fits {
-        return Ok(n.bias);
+        return Ok(None);
     }
     let codes = values.iter().zip(&scales).map(|(&b, &s)| (b / s).round() as i32).collect();
     let q = n.b.constant("bq", Tensor::vector::<i32>(codes));

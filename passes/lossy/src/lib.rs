@@ -3,6 +3,8 @@
 
 pub mod candidate;
 mod codebook;
+#[cfg(test)]
+mod contract;
 pub mod factor;
 mod float16;
 mod fragment;

@@ -3,7 +3,7 @@
 //! Wins where outputs or inputs are strongly correlated. Factors are stored as floats, or as int8 with a scale per
 //! row (the product of both methods). Error: the eigenvalues left out, plus the rounding of the factors.
 
-use crate::candidate::{Candidate, Replaces, graph_bytes};
+use crate::candidate::Candidate;
 use crate::gptq::{Rounded, nearest};
 use crate::layer::Layer;
 use crate::method::{Context, Method, Refusal};
@@ -39,7 +39,7 @@ impl Method for LowRank {
     }
 
     fn candidates(&self, cx: &Context) -> Result<Vec<Candidate>> {
-        let gram = cx.stats.and_then(|s| s.grams.first());
+        let gram = cx.node_stats().and_then(|s| s.grams.first());
         let spectrum = Spectrum::of(cx.matrix, gram)?;
         let (rows, cols) = cx.matrix.dim();
         let even = (rows * cols) as f64 / (rows + cols) as f64;
@@ -70,18 +70,5 @@ fn integers(cx: &Context, a: &Array2<f32>, b: &Array2<f32>, rank: usize) -> Resu
 }
 
 fn candidate(cx: &Context, fragment: ir::Graph, product: &Array2<f32>, recipe: String) -> Candidate {
-    let delta = cx.matrix - product;
-    let error = match cx.stats {
-        Some(s) => s.error(&delta),
-        None => delta.iter().map(|&d| f64::from(d).powi(2)).sum(),
-    };
-    Candidate {
-        method: "low-rank",
-        recipe,
-        replaces: Replaces::Node,
-        bytes: graph_bytes(&fragment),
-        fragment,
-        bias: None,
-        error,
-    }
+    cx.node("low-rank", recipe, fragment, product)
 }

@@ -1,7 +1,7 @@
 //! The trait of all compression methods.
 
 use crate::candidate::{Candidate, Replaces, graph_bytes};
-use crate::layer::Layer;
+use crate::layer::{Bias, Layer};
 use crate::stats::Stats;
 use ir::{Graph, Result};
 use ndarray::Array2;
@@ -42,10 +42,13 @@ pub trait Method: Sync {
 impl Context<'_> {
     /// E‖(W − Ŵ)x‖² after bias correction; without data, the plain squared error of the weights.
     pub fn error(&self, decoded: &Array2<f32>) -> f64 {
-        let delta = self.matrix - decoded;
-        match self.measure {
-            Some(s) => s.error(&delta),
-            None => delta.iter().map(|&d| f64::from(d).powi(2)).sum(),
+        self.difference(self.measure, decoded)
+    }
+
+    fn difference(&self, stats: Option<&Stats>, decoded: &Array2<f32>) -> f64 {
+        match stats {
+            Some(s) => s.error(&(self.matrix - decoded)),
+            None => self.matrix.iter().zip(decoded).map(|(&a, &b)| f64::from(a - b).powi(2)).sum(),
         }
     }
 
@@ -54,6 +57,35 @@ impl Context<'_> {
         self.layer.bias?;
         let shift = self.stats?.shift(&(self.matrix - decoded));
         shift.iter().all(|x| x.is_finite()).then_some(shift)
+    }
+
+    /// The statistics for candidates that replace the node: only a constant bias can take their mean error.
+    pub fn node_stats(&self) -> Option<&Stats> {
+        if self.fixable() { self.measure } else { self.stats }
+    }
+
+    fn fixable(&self) -> bool {
+        matches!(self.layer.bias, Some(Bias::Constant(_)))
+    }
+
+    /// A candidate that replaces the node and computes with `decoded` in place of the weight.
+    pub fn node(
+        &self,
+        method: &'static str,
+        recipe: String,
+        fragment: Graph,
+        decoded: &Array2<f32>,
+    ) -> Candidate {
+        let error = self.difference(self.node_stats(), decoded);
+        Candidate {
+            method,
+            recipe,
+            replaces: Replaces::Node,
+            bytes: graph_bytes(&fragment),
+            fragment,
+            bias: if self.fixable() { self.correction(decoded) } else { None },
+            error,
+        }
     }
 
     /// Diagonals of H per group, when there are statistics.
@@ -71,7 +103,7 @@ impl Context<'_> {
     ) -> Candidate {
         let bias = self.correction(decoded);
         let extra = match (self.layer.bias, &bias) {
-            (Some(crate::layer::Bias::Absent(_)), Some(b)) => b.len() as u64 * 4 + 40,
+            (Some(Bias::Absent(_)), Some(b)) => b.len() as u64 * 4 + 40,
             _ => 0,
         };
         Candidate {

@@ -22,6 +22,8 @@ pub struct Stats {
     activity: OnceLock<Vec<Vec<Inverse>>>,
     natural: OnceLock<Vec<Vec<Inverse>>>,
     centered: OnceLock<Box<Stats>>,
+    /// The Gram matrices are covariances already.
+    is_centered: bool,
 }
 
 impl Stats {
@@ -39,6 +41,7 @@ impl Stats {
             activity: OnceLock::new(),
             natural: OnceLock::new(),
             centered: OnceLock::new(),
+            is_centered: false,
         }
     }
 
@@ -73,11 +76,21 @@ impl Stats {
 
     /// The same statistics of inputs whose mean is taken away.
     pub fn centered(&self) -> &Stats {
+        if self.is_centered {
+            return self;
+        }
         self.centered.get_or_init(|| {
-            let mut s = Stats::of(self.grams.iter().map(Gram::centered).collect());
+            let mut s = Stats::of(self.grams.clone());
             s.range = self.range.clone();
+            s.center();
             Box::new(s)
         })
+    }
+
+    /// Keeps covariances only: enough when every layer that reads this input has a bias to correct.
+    pub fn center(&mut self) {
+        self.grams.iter_mut().for_each(Gram::center);
+        self.is_centered = true;
     }
 
     /// Inverse factors per group, computed once.

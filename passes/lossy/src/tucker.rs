@@ -4,7 +4,7 @@
 //! Factors start as the leading singular vectors of the two channel unfoldings (HOSVD) and are improved in turn
 //! (HOOI), which never raises the error. Stored as floats or as int8. Wins on wide k×k kernels.
 
-use crate::candidate::{Candidate, Replaces, graph_bytes};
+use crate::candidate::Candidate;
 use crate::gptq::nearest;
 use crate::layer::{Layer, Role};
 use crate::method::{Context, Method, Refusal};
@@ -136,21 +136,8 @@ fn candidate(cx: &Context, f: &Factors, int8: bool) -> Result<Option<Candidate>>
     let product = stored.product();
     let decoded =
         Array2::from_shape_fn(cx.matrix.raw_dim(), |(a, b)| product[[a, b / taps, b % taps]] as f32);
-    let delta = cx.matrix - &decoded;
-    let error = match cx.stats {
-        Some(s) => s.error(&delta),
-        None => delta.iter().map(|&d| f64::from(d).powi(2)).sum(),
-    };
     let form = if int8 { " int8" } else { "" };
-    Ok(Some(Candidate {
-        method: "tucker",
-        recipe: format!("tucker {r1}×{r2}{form}"),
-        replaces: Replaces::Node,
-        bytes: graph_bytes(&fragment),
-        fragment,
-        bias: None,
-        error,
-    }))
+    Ok(Some(cx.node("tucker", format!("tucker {r1}×{r2}{form}"), fragment, &decoded)))
 }
 
 /// Emits one factor and returns what it decodes to.

@@ -81,6 +81,7 @@ fn correct_bias(g: &mut Graph, layer: &Layer, c: &Candidate) -> Result<()> {
 }
 
 fn replace_node(g: &mut Graph, layer: &Layer, c: &Candidate) -> Result<()> {
+    correct_bias(g, layer, c)?;
     let node = g.node(layer.node)?;
     let inputs: Vec<ValueId> =
         node.inputs().iter().flatten().copied().filter(|&v| v != layer.value).collect();

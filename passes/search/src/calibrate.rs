@@ -2,7 +2,7 @@
 
 use crate::goal::{Progress, Samples, check};
 use ir::{Evaluate, Feeds, Graph, Result, Value, ValueId, ValueType};
-use lossy::{Layer, Stats, patches::Extract, view::View};
+use lossy::{Bias, Layer, Stats, patches::Extract, view::View};
 use rayon::prelude::*;
 use std::sync::Arc;
 
@@ -14,6 +14,8 @@ const SAMPLES: usize = 256;
 
 /// One statistic and what feeds it; layers that read the same values in the same way share it.
 struct Stream {
+    /// Every layer that reads it has a constant bias, so covariances are all that is needed.
+    centered: bool,
     inputs: Vec<(ValueId, Extract)>,
     width: usize,
     stats: Option<Stats>,
@@ -33,11 +35,11 @@ pub fn calibrate(
     let which = spread(which, SAMPLES);
     let groups = tap_groups(graph, &streams, &samples.feeds(first)?);
     progress.stage("calibrate", which.len() * groups.len());
-    for (phase, &i) in which.iter().enumerate() {
-        let feeds = samples.feeds(i)?;
-        for taps in &groups {
+    // One set of taps at a time: an engine prepares a graph once for all samples.
+    for taps in &groups {
+        for (phase, &i) in which.iter().enumerate() {
             check(progress)?;
-            let run = evaluate.run(graph, &feeds, taps)?;
+            let run = evaluate.run(graph, &samples.feeds(i)?, taps)?;
             push(&mut streams, taps, &run.taps, phase);
             progress.step();
         }
@@ -47,6 +49,9 @@ pub fn calibrate(
         .map(|s| {
             let mut stats = s.stats.filter(|s| s.count() > 0)?;
             stats.finish();
+            if s.centered {
+                stats.center();
+            }
             Some(Arc::new(stats))
         })
         .collect();
@@ -77,9 +82,15 @@ fn plan(layers: &[Layer]) -> (Vec<Stream>, Vec<Option<usize>>) {
         let at = keys.iter().position(same).unwrap_or_else(|| {
             keys.push((l, &l.view));
             let stats = Stats::new(l.view.groups, l.view.cols, l.view.run);
-            streams.push(Stream { inputs: l.inputs.clone(), width: l.view.cols, stats: Some(stats) });
+            streams.push(Stream {
+                centered: true,
+                inputs: l.inputs.clone(),
+                width: l.view.cols,
+                stats: Some(stats),
+            });
             streams.len() - 1
         });
+        streams[at].centered &= matches!(l.bias, Some(Bias::Constant(_)));
         of_layer.push(Some(at));
     }
     (streams, of_layer)

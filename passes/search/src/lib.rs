@@ -5,6 +5,8 @@
 #![deny(unsafe_code)]
 
 mod apply;
+#[cfg(test)]
+mod behaviour;
 mod bisect;
 mod calibrate;
 mod decision;
