@@ -117,6 +117,17 @@ impl Samples {
 
     /// Sample `i` as the model takes it: a batch of 1 where the model has one axis more than the sample.
     pub fn feeds(&self, i: usize, graph: &Graph) -> Result<Feeds> {
+        let named = |e: Error| match &self.source {
+            Source::Files(f) => {
+                let file = f.get(i).map(|p| p.display().to_string()).unwrap_or_default();
+                Error { message: format!("{file}: {}", e.message), ..e }
+            }
+            Source::Stacked(_) => e,
+        };
+        self.fitted(i, graph).map_err(named)
+    }
+
+    fn fitted(&self, i: usize, graph: &Graph) -> Result<Feeds> {
         let arrays = self.sample(i)?;
         let mut feeds = Feeds::new();
         for (input, &v) in self.inputs.iter().zip(graph.inputs()) {
@@ -139,7 +150,8 @@ impl Samples {
     fn sample(&self, i: usize) -> Result<Arrays> {
         match &self.source {
             Source::Files(files) => {
-                npz::read(files.get(i).ok_or_else(|| Error::data(format!("there is no sample {i}")))?)
+                let path = files.get(i).ok_or_else(|| Error::data(format!("there is no sample {i}")))?;
+                npz::from_reader(BufReader::new(npz::open(path)?))
             }
             Source::Stacked(arrays) => {
                 let wanted: BTreeSet<&str> = self.inputs.iter().map(|i| i.name.as_str()).collect();
