@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 static TENSOR_LIMIT: AtomicUsize = AtomicUsize::new(2 << 30);
 static TOTAL_LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
+static STEP_LIMIT: AtomicUsize = AtomicUsize::new(1 << 22);
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 
 /// Highest rank any tensor may have.
@@ -18,6 +19,20 @@ pub fn set_tensor_limit(bytes: usize) {
 /// Sets the largest sum in bytes of all tensors alive at once (default: none).
 pub fn set_total_limit(bytes: usize) {
     TOTAL_LIMIT.store(bytes, Relaxed);
+}
+
+/// Sets the most iterations of a loop, those of loops inside it included (default 4 194 304).
+pub fn set_step_limit(steps: usize) {
+    STEP_LIMIT.store(steps, Relaxed);
+}
+
+/// An error when a loop that has made `steps` iterations may not make another.
+pub fn check_steps(steps: usize) -> Result<()> {
+    let limit = STEP_LIMIT.load(Relaxed);
+    if steps >= limit {
+        return Err(Error::limit(format!("a loop makes more than {limit} iterations")));
+    }
+    Ok(())
 }
 
 /// Bytes held by owned tensors right now.

@@ -4,7 +4,7 @@ use crate::broadcast::axis;
 use crate::cast::cast;
 use crate::expr::evaluate;
 use crate::movement::{assemble, gather, volume};
-use crate::typing::{one, tensor_type};
+use crate::typing::{list, one, tensor_type};
 use crate::{Op, schema};
 use ir::{
     Accuracy, Attr, Attrs, DType, Dim, Error, EvalCx, Expr, InferCx, Kind, Operator, Result, Tensor, Value,
@@ -69,7 +69,7 @@ fn sizes(raw: &[i64]) -> Result<Vec<usize>> {
 }
 
 fn eval_filled(cx: &EvalCx) -> Result<Vec<Value>> {
-    let (shape, value) = (sizes(&cx.ints(0)?)?, fill(cx.attrs)?);
+    let (shape, value) = (sizes(&list(cx, 0)?)?, fill(cx.attrs)?);
     budget::bytes(value.dtype(), &shape)?;
     if value.bytes().iter().all(|&b| b == 0) && value.dtype() != DType::String {
         return Ok(one(Tensor::zeros(value.dtype(), &shape)?));

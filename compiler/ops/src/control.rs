@@ -8,9 +8,35 @@ use ir::{
     DType, Dim, Error, EvalCx, Graph, InferCx, Kind, Operator, Result, Tensor, TensorType, Value, ValueType,
     budget,
 };
+use std::cell::Cell;
 
-/// Most iterations of one Loop or Scan.
-const MAX_TRIPS: i64 = 100_000_000;
+thread_local! {
+    /// Iterations so far, and how many loops are open, on this thread.
+    static STEPS: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
+}
+
+/// An open loop; the outermost one starts the count.
+struct Counter;
+
+impl Counter {
+    fn open() -> Counter {
+        let (steps, depth) = STEPS.get();
+        STEPS.set((if depth == 0 { 0 } else { steps }, depth + 1));
+        Counter
+    }
+    fn step(&self) -> Result<()> {
+        let (steps, depth) = STEPS.get();
+        STEPS.set((steps + 1, depth));
+        budget::check_steps(steps)
+    }
+}
+
+impl Drop for Counter {
+    fn drop(&mut self) {
+        let (steps, depth) = STEPS.get();
+        STEPS.set((steps, depth - 1));
+    }
+}
 
 /// Bookkeeping of one tensor in memory, beside its elements.
 const TENSOR_OVERHEAD: usize = 128;
@@ -114,12 +140,10 @@ fn eval_loop(cx: &EvalCx) -> Result<Vec<Value>> {
         .len()
         .checked_sub(1 + carried)
         .ok_or_else(|| Error::model("the body gives too few results"))?;
-    let mut pile = Pile::new(scans);
+    let (mut pile, counter) = (Pile::new(scans), Counter::open());
     let mut i = 0;
     while go && i < trips {
-        if i >= MAX_TRIPS {
-            return Err(Error::limit(format!("more than {MAX_TRIPS} iterations")));
-        }
+        counter.step()?;
         let mut ins = vec![Tensor::scalar(i).into(), Tensor::scalar(go).into()];
         ins.append(&mut state);
         let mut results = (cx.subgraph)(g, ins)?.into_iter();
@@ -268,11 +292,9 @@ fn eval_scan(cx: &EvalCx) -> Result<Vec<Value>> {
     if scanned.iter().zip(&axes).any(|(t, &a)| t.shape()[a] != length) {
         return Err(Error::model("scanned inputs differ in length"));
     }
-    if length > MAX_TRIPS as usize {
-        return Err(Error::limit(format!("more than {MAX_TRIPS} iterations")));
-    }
-    let mut pile = Pile::new(l.output_axes.len());
+    let (mut pile, counter) = (Pile::new(l.output_axes.len()), Counter::open());
     for step in 0..length {
+        counter.step()?;
         let mut ins = state;
         for (k, t) in scanned.iter().enumerate() {
             let i = if l.input_reversed[k] { length - 1 - step } else { step };

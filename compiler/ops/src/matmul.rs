@@ -79,7 +79,7 @@ fn typed<T: Number>(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 /// The products described by `g`, concatenated.
 pub fn product<T: Number>(a: &[T], b: &[T], g: &MatMulGeometry) -> Result<Vec<T>> {
     let mut y = budget::filled(budget::elements(&g.output)?, T::ZERO)?;
-    for (c, &(i, j)) in y.chunks_exact_mut((g.m * g.n).max(1)).zip(&g.offsets) {
+    for (c, &(i, j)) in y.chunks_exact_mut(g.m.saturating_mul(g.n).max(1)).zip(&g.offsets) {
         T::gemm([g.m, g.k, g.n], Strided(&a[i..], g.k, 1), Strided(&b[j..], g.n, 1), c, g.n)?;
     }
     Ok(y)
@@ -163,6 +163,9 @@ fn gemm<T: Number>(a: &Tensor, b: &Tensor, c: Option<&Tensor>, attrs: GemmAttrs)
         return Err(Error::model(format!("{a:?} and {b:?} do not multiply")));
     }
     let mut y = budget::filled(budget::elements(&[m, n])?, T::ZERO)?;
+    if y.is_empty() {
+        return T::write(a.dtype(), &[m, n], y);
+    }
     let (x, w) = (T::read(a)?, T::read(b)?);
     let (x, w) = (Strided(&x, a_strides.0, a_strides.1), Strided(&w, b_strides.0, b_strides.1));
     T::gemm([m, k, n], x, w, &mut y, n)?;

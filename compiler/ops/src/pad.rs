@@ -2,7 +2,7 @@
 
 use crate::broadcast::axis;
 use crate::movement::{assemble, for_each, gather, strides, volume};
-use crate::typing::{one, tensor_type};
+use crate::typing::{list, one, tensor_type};
 use crate::{Op, schema};
 use ir::{Accuracy, Dim, Error, EvalCx, InferCx, Kind, Operator, Result, Tensor, Value, ValueType, budget};
 
@@ -97,7 +97,7 @@ fn segments(map: &[Option<usize>]) -> Vec<Segment> {
 fn eval(cx: &EvalCx) -> Result<Vec<Value>> {
     let x = cx.tensor(0)?;
     let mode = cx.attrs.str_or("mode", "constant")?;
-    let pads = pads(x.rank(), &cx.ints(1)?, cx.optional_ints(3)?)?;
+    let pads = pads(x.rank(), &list(cx, 1)?, cx.has(3).then(|| list(cx, 3)).transpose()?)?;
     let fill = match cx.optional(2)? {
         Some(v) if v.len() == 1 && v.dtype() == x.dtype() => v.reshaped(&[1])?,
         Some(v) => return Err(Error::model(format!("the fill value must be one {}, got {v:?}", x.dtype()))),

@@ -125,6 +125,9 @@ fn max_pool<T: Number>(x: &Tensor, g: &PoolGeometry) -> Result<(Tensor, Vec<i64>
 
 fn to_column_major(index: i64, g: &PoolGeometry) -> i64 {
     let plane = g.input_plane() as i64;
+    if plane == 0 {
+        return 0;
+    }
     let (base, mut rest) = (index / plane * plane, index % plane);
     let mut at = 0;
     let mut step = plane;

@@ -72,7 +72,7 @@ impl Lanes {
         }
         let at = axis(attrs.int_or("axis", 1)?, x.rank())?;
         let size = x.shape()[at];
-        let inner = x.shape()[at + 1..].iter().product();
+        let inner = crate::movement::volume(&x.shape()[at + 1..]);
         let block = usize::try_from(attrs.int_or("block_size", 0)?)
             .map_err(|_| Error::model("attribute 'block_size' must not be negative"))?;
         if block == 0 {

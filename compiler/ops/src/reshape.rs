@@ -2,7 +2,7 @@
 
 use crate::broadcast::{axis, broadcast_dims, broadcast_shapes, broadcast_strides};
 use crate::movement::{strided, volume};
-use crate::typing::{one, tensor_type};
+use crate::typing::{list, one, tensor_type};
 use crate::{Op, schema};
 use ir::{Accuracy, Dim, Error, EvalCx, InferCx, Kind, Operator, Result, Shape, Value, ValueType, budget};
 
@@ -50,7 +50,13 @@ fn infer_reshape(cx: &InferCx) -> Result<Vec<ValueType>> {
             Target::Rest => Dim::Unknown,
         });
     }
-    if let (Some(rest), Some(s)) = (raw.iter().position(|t| matches!(t, Target::Rest)), input) {
+    // An entry of unknown size is what is left over as well, be it written as −1 or as its size, if it is the only one.
+    let mut open = (0..out.len()).filter(|&i| match raw[i] {
+        Target::Rest => true,
+        Target::Named(Dim::Unknown) => !raw.iter().any(|t| matches!(t, Target::Rest)),
+        _ => false,
+    });
+    if let (Some(rest), None, Some(s)) = (open.next(), open.next(), input) {
         out[rest] = remaining(s, &out, rest)?;
     }
     Ok(vec![tensor_type(dtype, Some(out))])
@@ -97,7 +103,7 @@ fn remaining(input: &[Dim], out: &[Dim], rest: usize) -> Result<Dim> {
         None => true,
     });
     Ok(match (product(&left), product(&right)) {
-        (Some(_), Some(0)) => Dim::Known(0),
+        (Some(_), Some(0)) => Dim::Unknown,
         (Some(a), Some(b)) if a % b == 0 => Dim::Known(a / b),
         (Some(a), Some(b)) => {
             return Err(Error::model(format!("{a} elements do not divide into groups of {b}")));
@@ -111,7 +117,7 @@ fn remaining(input: &[Dim], out: &[Dim], rest: usize) -> Result<Dim> {
 }
 
 fn eval_reshape(cx: &EvalCx) -> Result<Vec<Value>> {
-    let (x, raw) = (cx.tensor(0)?, cx.ints(1)?);
+    let (x, raw) = (cx.tensor(0)?, list(cx, 1)?);
     let allow_zero = cx.attrs.int_or("allowzero", 0)? != 0;
     if raw.iter().filter(|&&d| d == -1).count() > 1 {
         return Err(Error::model(format!("shape {raw:?} has more than one -1")));
@@ -202,7 +208,7 @@ fn infer_squeeze(cx: &InferCx) -> Result<Vec<ValueType>> {
 
 fn eval_squeeze(cx: &EvalCx) -> Result<Vec<Value>> {
     let x = cx.tensor(0)?;
-    let drop = match cx.optional_ints(1)? {
+    let drop = match cx.has(1).then(|| list(cx, 1)).transpose()? {
         Some(a) => axes(&a, x.rank())?,
         None => (0..x.rank()).filter(|&i| x.shape()[i] == 1).collect(),
     };
@@ -234,7 +240,7 @@ fn infer_unsqueeze(cx: &InferCx) -> Result<Vec<ValueType>> {
 
 fn eval_unsqueeze(cx: &EvalCx) -> Result<Vec<Value>> {
     let x = cx.tensor(0)?;
-    Ok(one(x.reshaped(&unsqueezed(x.shape(), &cx.ints(1)?, 1)?)?))
+    Ok(one(x.reshaped(&unsqueezed(x.shape(), &list(cx, 1)?, 1)?)?))
 }
 
 fn infer_expand(cx: &InferCx) -> Result<Vec<ValueType>> {
@@ -253,7 +259,7 @@ fn sizes(raw: &[i64]) -> Result<Shape> {
 
 fn eval_expand(cx: &EvalCx) -> Result<Vec<Value>> {
     let x = cx.tensor(0)?;
-    let shape = broadcast_shapes(&[x.shape(), &sizes(&cx.ints(1)?)?])?;
+    let shape = broadcast_shapes(&[x.shape(), &sizes(&list(cx, 1)?)?])?;
     let steps: Vec<isize> = broadcast_strides(x.shape(), &shape).into_iter().map(|s| s as isize).collect();
     Ok(one(strided(x, &shape, 0, &steps)?))
 }
@@ -282,7 +288,7 @@ fn infer_tile(cx: &InferCx) -> Result<Vec<ValueType>> {
 }
 
 fn eval_tile(cx: &EvalCx) -> Result<Vec<Value>> {
-    let (x, repeats) = (cx.tensor(0)?, sizes(&cx.ints(1)?)?);
+    let (x, repeats) = (cx.tensor(0)?, sizes(&list(cx, 1)?)?);
     if repeats.len() != x.rank() {
         return Err(Error::model(format!("{} repeats for {} dimensions", repeats.len(), x.rank())));
     }

@@ -193,7 +193,7 @@ fn infer_stft(cx: &InferCx) -> Result<Vec<ValueType>> {
         (false, false) => samples,
     };
     let frames = match (samples, frame, first(1)) {
-        (Some(n), Some(f), Some(step)) if f <= n => Dim::Known((n - f) / step + 1),
+        (Some(n), Some(f), Some(step)) if 0 < f && f <= n => Dim::Known((n - f) / step + 1),
         _ => Dim::Unknown,
     };
     let bins = frame.map_or(Dim::Unknown, |f| Dim::Known(if onesided { f / 2 + 1 } else { f }));

@@ -2,7 +2,7 @@
 
 use crate::broadcast::axis;
 use crate::movement::{strided, strides};
-use crate::typing::{one, tensor_type};
+use crate::typing::{list, one, tensor_type};
 use crate::{Op, schema};
 use ir::{Accuracy, Dim, Error, EvalCx, InferCx, Kind, Operator, Result, Tensor, Value, ValueType};
 
@@ -112,15 +112,16 @@ fn slice_dims(cx: &InferCx) -> Option<Vec<Dim>> {
 
 fn eval_slice(cx: &EvalCx) -> Result<Vec<Value>> {
     let x = cx.tensor(0)?;
-    let list = specs(x.rank(), &cx.ints(1)?, &cx.ints(2)?, cx.optional_ints(3)?, cx.optional_ints(4)?)?;
+    let given = |i: usize| cx.has(i).then(|| list(cx, i)).transpose();
+    let list = specs(x.rank(), &list(cx, 1)?, &list(cx, 2)?, given(3)?, given(4)?)?;
     let own = strides(x.shape());
     let mut shape = x.shape().to_vec();
     let mut steps: Vec<isize> = own.iter().map(|&s| s as isize).collect();
-    let mut start = 0;
+    let mut start = 0usize;
     for p in list {
         let (first, step, count) = clamp(x.shape()[p.axis], p.start, p.end, p.step)?;
         shape[p.axis] = count;
-        start += first.saturating_mul(own[p.axis]);
+        start = start.saturating_add(first.saturating_mul(own[p.axis]));
         steps[p.axis] =
             isize::try_from(step).ok().and_then(|s| s.checked_mul(own[p.axis] as isize)).unwrap_or(0);
     }
@@ -185,7 +186,12 @@ fn infer_split(cx: &InferCx) -> Result<Vec<ValueType>> {
 fn eval_split(cx: &EvalCx) -> Result<Vec<Value>> {
     let x = cx.tensor(0)?;
     let a = axis(cx.attrs.int_or("axis", 0)?, x.rank())?;
-    let sizes = split_sizes(x.shape()[a], cx.optional_ints(1)?, cx.attrs.int("num_outputs")?, cx.outputs)?;
+    let sizes = split_sizes(
+        x.shape()[a],
+        cx.has(1).then(|| list(cx, 1)).transpose()?,
+        cx.attrs.int("num_outputs")?,
+        cx.outputs,
+    )?;
     let (mut at, mut parts) = (0, Vec::new());
     for n in sizes {
         parts.push(Value::Tensor(section(x, a, at, n)?));

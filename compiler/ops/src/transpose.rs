@@ -99,7 +99,8 @@ fn eval_depth_to_space(cx: &EvalCx) -> Result<Vec<Value>> {
         return Err(Error::model(format!("{c} channels do not divide into {b}×{b} blocks")));
     }
     let d = c / (b * b);
-    let out = [n, d, h * b, w * b];
+    let side = |n: usize| n.checked_mul(b).ok_or_else(|| Error::limit("a dimension overflows"));
+    let out = [n, d, side(h)?, side(w)?];
     let y = if cx.attrs.str_or("mode", "DCR")? == "CRD" {
         transpose(&x.reshaped(&[n, d, b, b, h, w])?, &[0, 1, 4, 2, 5, 3])?
     } else {
@@ -117,7 +118,8 @@ fn eval_space_to_depth(cx: &EvalCx) -> Result<Vec<Value>> {
     let crd = cx.attrs.str_or("mode", "DCR")? == "CRD";
     let order = if crd { [0, 1, 3, 5, 2, 4] } else { [0, 3, 5, 1, 2, 4] };
     let y = transpose(&x.reshaped(&[n, c, h / b, b, w / b, b])?, &order)?;
-    Ok(one(y.reshaped(&[n, c * b * b, h / b, w / b])?))
+    let depth = c.checked_mul(b * b).ok_or_else(|| Error::limit("a dimension overflows"))?;
+    Ok(one(y.reshaped(&[n, depth, h / b, w / b])?))
 }
 
 fn eval_reverse(cx: &EvalCx) -> Result<Vec<Value>> {

@@ -17,3 +17,12 @@ pub(crate) fn tensor_type(dtype: Option<DType>, shape: Option<Vec<Dim>>) -> Valu
 pub(crate) fn one(t: ir::Tensor) -> Vec<Value> {
     vec![Value::Tensor(t)]
 }
+
+/// Integers of an input that must be a list (a single number counts as one).
+pub(crate) fn list(cx: &ir::EvalCx, i: usize) -> Result<Vec<i64>> {
+    let t = cx.tensor(i)?;
+    if t.rank() > 1 {
+        return Err(ir::Error::model(format!("input {i} must be a list, has shape {:?}", t.shape())));
+    }
+    t.to_i64s()
+}

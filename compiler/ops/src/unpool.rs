@@ -20,7 +20,9 @@ fn unpooled(attrs: &Attrs, x: &[usize]) -> Result<Shape> {
     let mut shape: Shape = x[..2].into();
     for (i, &n) in x[2..].iter().enumerate() {
         let reach = n.checked_sub(1).and_then(|n| n.checked_mul(a.strides[i]));
-        let size = reach.and_then(|r| (r + a.kernel[i]).checked_sub(a.pads_begin[i] + a.pads_end[i]));
+        let size = reach.and_then(|r| {
+            r.checked_add(a.kernel[i])?.checked_sub(a.pads_begin[i].checked_add(a.pads_end[i])?)
+        });
         shape.push(
             size.ok_or_else(|| Error::model(format!("axis {i}: {n} pooled elements cannot be unpooled")))?,
         );
