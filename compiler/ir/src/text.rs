@@ -2,7 +2,7 @@
 //!
 //! Beyond that syntax: an output may name another value (`(float y = sum)`), a tensor may come from a side table or a
 //! generator (`float[64,64] w = ["location": "fill:normal:7"]`), every element type has literals, and a subgraph whose
-//! captures are not simply the outer names declares them (`float x = ["capture": "0"]`, attribute `"ir.captures"`).
+//! captures are not simply the outer names declares them (`float x = ["capture": "0"]`, attribute `ir_captures`).
 
 mod build;
 mod fill;
@@ -21,9 +21,10 @@ use std::collections::BTreeMap;
 pub type SideTable = BTreeMap<String, Tensor>;
 
 /// Name of the attribute that lists the captured values of a node explicitly.
-const CAPTURES: &str = "ir.captures";
+const CAPTURES: &str = "ir_captures";
 
-/// The graph as text, every tensor inline. Parsing it gives the graph back, compacted.
+/// The graph as text, every tensor inline. Parsing it gives the graph back, compacted; captures have the types of the
+/// values they stand for.
 pub fn print(graph: &Graph) -> Result<String> {
     Ok(print_with(graph, usize::MAX)?.0)
 }

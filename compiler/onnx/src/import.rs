@@ -410,6 +410,9 @@ impl<'a> Builder<'a> {
         report: &mut Report,
     ) -> Result<Attrs> {
         let mut attrs = Attrs::new();
+        // In name order, so that captures are numbered by the order in which attributes are kept.
+        let mut list: Vec<&AttributeProto> = list.iter().collect();
+        list.sort_by(|a, b| a.name.cmp(&b.name));
         for a in list {
             if !a.ref_attr_name.is_empty() {
                 return Err(Error::model(format!(

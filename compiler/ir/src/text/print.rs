@@ -163,7 +163,7 @@ impl Printer {
             let mut before = " <";
             if explicit {
                 let names = joined(n.captures().iter().map(|&v| quote(g.value_name(v))));
-                self.put(format_args!("{before}{}: strings = [{names}]", quote(CAPTURES)));
+                self.put(format_args!("{before}{}: strings = [{names}]", CAPTURES));
                 before = ", ";
             }
             for (key, a) in n.attrs.iter() {
@@ -223,16 +223,13 @@ fn captures_follow(g: &Graph, n: &Node) -> Result<bool> {
     let missing = || Error::internal("a capture without a value");
     let mut order: Vec<usize> = Vec::new();
     for sub in n.attrs.graphs() {
-        let mut last = None;
         let mut declared = BTreeSet::new();
         for v in sub.values() {
             let Def::Capture(i) = *sub.def(v) else { continue };
             let outer = *n.captures().get(i).ok_or_else(missing)?;
-            if sub.value_name(v) != g.value_name(outer) || sub.ty(v) != g.ty(outer) || last >= Some(i) {
+            if sub.value_name(v) != g.value_name(outer) || !declared.insert(i) {
                 return Ok(false);
             }
-            last = Some(i);
-            declared.insert(i);
         }
         let reads = sub.order()?.into_iter().filter_map(|id| sub.get(id)).flat_map(Node::reads);
         let used: Vec<usize> = reads
