@@ -28,6 +28,7 @@ pub fn run(args: CompressArgs) -> Result {
         }
     }
     let started = Instant::now();
+    runtime::return_freed_blocks();
     let opened = model::open(&path)?;
     let (graph, trace) = exact::optimize(&opened.graph, exact::Options::PORTABLE)?;
     let samples = args.data.as_ref().map(|d| data::Samples::open(d, &graph)).transpose()?;

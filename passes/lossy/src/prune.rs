@@ -19,7 +19,7 @@ use ndarray::Array2;
 pub struct Prune;
 
 /// (share of zeros, bits of the kept values).
-const RECIPES: [(f32, u32); 7] = [(0.3, 4), (0.5, 8), (0.5, 4), (0.65, 4), (0.75, 8), (0.8, 4), (0.9, 4)];
+const RECIPES: [(f32, u32); 4] = [(0.5, 8), (0.5, 4), (0.7, 4), (0.85, 4)];
 
 impl Method for Prune {
     fn name(&self) -> &'static str {

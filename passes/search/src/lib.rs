@@ -135,7 +135,7 @@ impl<'a> Search<'a> {
         self.split.held_back = held;
         let mut budget = b.passed.unwrap_or(1e-9);
         let mut closest = None;
-        for _ in 0..5 {
+        for _ in 0..7 {
             let Some(s) = least_bytes(&self.items, budget) else { break };
             let m = self.measure_on(&s, &reference, &self.split.held_back)?;
             let met = m.within(drop, self.split.held_back.len()) && b.passed.is_some();
@@ -144,7 +144,7 @@ impl<'a> Search<'a> {
             if met {
                 break;
             }
-            budget *= 0.6;
+            budget *= 0.8;
         }
         let Some((s, m, gap)) = closest else { return self.unreachable() };
         let met = m.within(drop, self.split.held_back.len());
