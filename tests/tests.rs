@@ -1,1 +1,5 @@
+//! Tests from outside: the real binary, its exit codes, its files.
 
+mod cli;
+mod harness;
+mod tidy;

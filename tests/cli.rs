@@ -1,0 +1,9 @@
+//! One file per command.
+
+mod bench;
+mod compress;
+mod diff;
+mod hostile;
+mod inspect;
+mod optimize;
+mod run;

@@ -1,0 +1,169 @@
+//! The main job.
+
+use crate::harness::{Dir, arg, compress, model, samples};
+
+#[test]
+fn writes_a_smaller_file_inside_the_budget_with_its_reports() {
+    let d = Dir::new("main");
+    let (data, out) = (samples(&d, 160), d.path("small.onnx"));
+    let r = compress(&[arg(model()), "-o", arg(&out), "--data", arg(&data), "--max-drop", "1%"]).ok();
+    assert!(r.out.contains("smaller"), "{}", r.out);
+    assert_eq!(d.files(), ["samples.npz", "small.onnx", "small.report.html", "small.report.json"]);
+    let (before, after) = (std::fs::metadata(model()).unwrap().len(), std::fs::metadata(&out).unwrap().len());
+    assert!(after * 3 < before, "{before} → {after}");
+    let report: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(d.path("small.report.json")).unwrap()).unwrap();
+    assert_eq!(report["verdict"], "met");
+    assert_eq!(report["output"]["bytes"], after);
+    assert!(report["layers"].as_array().unwrap().len() >= 5);
+    for l in report["layers"].as_array().unwrap() {
+        assert!(l["pin"].as_str().unwrap().contains('='), "{l}");
+    }
+    let html = std::fs::read_to_string(d.path("small.report.html")).unwrap();
+    assert!(html.contains("<svg") && !html.contains("<script") && !html.contains("http"), "self-contained");
+    let back = onnx::open(&out, &ops::Standard).unwrap().graph;
+    assert!(back.meta.properties["compress.recipe"].contains("max drop 1%"));
+    assert_eq!(back.meta.properties["compress.input_blake3"].len(), 64);
+}
+
+#[test]
+fn same_bytes_for_any_thread_count_and_any_run() {
+    let d = Dir::new("bytes");
+    let data = samples(&d, 64);
+    let run = |name: &str, threads: &str| {
+        let out = d.path(name);
+        compress(&[arg(model()), "-o", arg(&out), "--data", arg(&data), "--threads", threads, "--quiet"])
+            .ok();
+        std::fs::read(out).unwrap()
+    };
+    let first = run("a.onnx", "1");
+    assert!(first == run("b.onnx", "2"), "one thread against two");
+    assert!(first == run("c.onnx", "1"), "the same command twice");
+}
+
+#[test]
+fn a_dry_run_writes_nothing() {
+    let d = Dir::new("dry");
+    let data = samples(&d, 48);
+    let r =
+        compress(&[arg(model()), "-o", arg(&d.path("x.onnx")), "--data", arg(&data), "--dry-run", "--json"])
+            .ok();
+    assert_eq!(r.json()["schema"], 1);
+    assert_eq!(d.files(), ["samples.npz"]);
+}
+
+#[test]
+fn without_data_the_report_says_so() {
+    let d = Dir::new("blind");
+    let out = d.path("x.onnx");
+    let r = compress(&[arg(model()), "-o", arg(&out)]).ok();
+    assert!(r.out.contains("no data given"), "{}", r.out);
+    assert!(std::fs::metadata(out).unwrap().len() < std::fs::metadata(model()).unwrap().len());
+}
+
+#[test]
+fn a_size_goal_is_met_or_refused() {
+    let d = Dir::new("size");
+    let (data, out) = (samples(&d, 64), d.path("x.onnx"));
+    compress(&[arg(model()), "-o", arg(&out), "--data", arg(&data), "--target-size", "30%", "--quiet"]).ok();
+    assert!(std::fs::metadata(&out).unwrap().len() * 10 <= std::fs::metadata(model()).unwrap().len() * 3);
+    let none = d.path("none.onnx");
+    let r = compress(&[arg(model()), "-o", arg(&none), "--data", arg(&data), "--target-size", "600"]);
+    r.refused(3, &["no file written"]);
+    assert!(!none.exists());
+}
+
+#[test]
+fn layers_can_be_pinned_and_methods_chosen() {
+    let d = Dir::new("pin");
+    let (data, out) = (samples(&d, 48), d.path("x.onnx"));
+    let r = compress(&[
+        arg(model()),
+        "-o",
+        arg(&out),
+        "--data",
+        arg(&data),
+        "--methods",
+        "int8-weight",
+        "--layer",
+        "Conv=keep",
+        "--json",
+    ])
+    .ok();
+    for l in r.json()["layers"].as_array().unwrap() {
+        let conv = l["op"] == "Conv";
+        let method = l["method"].as_str().unwrap();
+        assert!(if conv { method == "keep" } else { ["keep", "int8-weight"].contains(&method) }, "{l}");
+    }
+    let nothing = d.path("y.onnx");
+    compress(&[arg(model()), "-o", arg(&nothing), "--data", arg(&data), "--layer", ".*=keep"])
+        .refused(3, &["no file written"]);
+    assert!(!nothing.exists());
+}
+
+#[test]
+fn outputs_are_guarded() {
+    let d = Dir::new("guard");
+    let data = samples(&d, 16);
+    let taken = d.write("taken.onnx", b"precious");
+    compress(&[arg(model()), "-o", arg(&taken), "--data", arg(&data)]).refused(2, &["--force"]);
+    assert_eq!(std::fs::read(&taken).unwrap(), b"precious");
+    let copy = d.write("copy.onnx", &std::fs::read(model()).unwrap());
+    compress(&[arg(&copy), "-o", arg(&copy), "--force"]).refused(2, &["is the input"]);
+    assert_eq!(std::fs::read(&copy).unwrap(), std::fs::read(model()).unwrap());
+    compress(&[arg(model()), "-o", "/dev/null", "--force"]).refused(2, &["regular file"]);
+    compress(&[arg(model()), "-o", arg(&d.path("no/such/x.onnx"))]).refused(1, &["does not exist"]);
+    assert_eq!(d.files(), ["copy.onnx", "samples.npz", "taken.onnx"]);
+}
+
+#[test]
+fn usage_errors_teach() {
+    for args in [
+        &["--max-drop", "soon"][..],
+        &["--target-size", "big"],
+        &["--target-ratio", "0.5"],
+        &["--methods", "magic"],
+        &["--layer", "(=keep"],
+    ] {
+        let all = [&[arg(model())], args].concat();
+        compress(&all).refused(2, &[]);
+    }
+    assert_eq!(compress(&[]).code, 2);
+    assert_eq!(compress(&["--help"]).code, 0);
+    assert_eq!(compress(&[arg(model()), "--max-drop", "1%", "--target-size", "5MB"]).code, 2);
+}
+
+#[test]
+fn data_that_does_not_fit_is_named() {
+    let d = Dir::new("data");
+    let wrong = crate::harness::write_feeds(
+        &d,
+        "wrong.npz",
+        &[("picture", ir::Tensor::vector(vec![1f32; 4]).into())],
+    );
+    compress(&[arg(model()), "-o", arg(&d.path("x.onnx")), "--data", arg(&wrong)]).refused(1, &["image"]);
+    let shape = ir::Tensor::new(&[2, 3], vec![0f32; 6]).unwrap();
+    let wrong = crate::harness::write_feeds(&d, "shape.npz", &[("image", shape.into())]);
+    compress(&[arg(model()), "-o", arg(&d.path("x.onnx")), "--data", arg(&wrong)]).refused(1, &["image"]);
+    let garbage = d.write("garbage.npz", b"PK nothing");
+    compress(&[arg(model()), "-o", arg(&d.path("x.onnx")), "--data", arg(&garbage)])
+        .refused(1, &["garbage.npz"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_leaves_nothing_behind() {
+    let d = Dir::new("interrupt");
+    let data = samples(&d, 256);
+    let mut child =
+        crate::harness::command(&[arg(model()), "-o", arg(&d.path("x.onnx")), "--data", arg(&data)])
+            .stderr(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(400));
+    std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let status = child.wait().unwrap();
+    assert_eq!(status.code(), Some(130), "{status:?}");
+    assert_eq!(d.files(), ["samples.npz"]);
+}
