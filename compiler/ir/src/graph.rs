@@ -6,6 +6,8 @@ use petgraph::visit::EdgeRef;
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
+mod copy;
+
 /// A value of one graph: an input, an initializer, a capture or an output of a node. Never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ValueId(u32);
@@ -553,79 +555,6 @@ impl Graph {
             }
         }
         dead.len()
-    }
-
-    /// Copies this graph's nodes into `target`, reading `inputs` in place of the graph inputs and `captures` in place of
-    /// captures; returns the values of the outputs there.
-    pub fn inline_into(
-        &self,
-        target: &mut Graph,
-        inputs: &[ValueId],
-        captures: &[ValueId],
-    ) -> Result<Vec<ValueId>> {
-        let mut map: BTreeMap<ValueId, ValueId> = BTreeMap::new();
-        for v in self.values() {
-            let new = match self.def(v) {
-                Def::Input(i) => {
-                    *inputs.get(*i).ok_or_else(|| Error::model(format!("input {i} is missing")))?
-                }
-                Def::Capture(i) => {
-                    *captures.get(*i).ok_or_else(|| Error::internal(format!("capture {i} is missing")))?
-                }
-                Def::Initializer(t) => target.add_initializer(self.value_name(v), t.clone()),
-                Def::Node(..) | Def::Dead => continue,
-            };
-            map.insert(v, new);
-        }
-        for id in self.order()? {
-            let n = self.node(id)?;
-            let at = |v: ValueId| {
-                map.get(&v)
-                    .copied()
-                    .ok_or_else(|| Error::internal(format!("no value '{}'", self.value_name(v))))
-            };
-            let ins: Vec<_> = n.inputs.iter().map(|v| v.map(at).transpose()).collect::<Result<_>>()?;
-            let caps: Vec<_> = n.captures.iter().map(|v| at(*v)).collect::<Result<_>>()?;
-            let names: Vec<&str> = n.outputs.iter().map(|o| o.map_or("", |v| self.value_name(v))).collect();
-            let new = target.add_node(&n.name, n.op, n.attrs.clone(), &ins, &names);
-            if !caps.is_empty() {
-                target.set_captures(new, &caps);
-            }
-            for (i, o) in n.outputs.iter().enumerate() {
-                if let (Some(old), Some(v)) = (o, target.node(new)?.output(i)) {
-                    target.set_type(v, self.ty(*old).clone());
-                    map.insert(*old, v);
-                }
-            }
-        }
-        self.outputs
-            .iter()
-            .map(|o| {
-                map.get(&o.value)
-                    .copied()
-                    .ok_or_else(|| Error::internal(format!("output '{}' has no value", o.name)))
-            })
-            .collect()
-    }
-
-    /// A copy without dead ids, nodes in topological order: what passes hand on. Names are kept.
-    pub fn compacted(&self) -> Result<Graph> {
-        let mut g = Graph { name: self.name.clone(), meta: self.meta.clone(), ..Graph::default() };
-        let inputs: Vec<ValueId> =
-            self.inputs.iter().map(|&v| g.add_input(self.value_name(v), self.ty(v).clone())).collect();
-        let captures = self.capture_count();
-        let caps: Vec<ValueId> = (0..captures)
-            .map(|i| {
-                let old = self.values().find(|&v| *self.def(v) == Def::Capture(i));
-                let (name, ty) =
-                    old.map_or(("capture", ValueType::Unknown), |v| (self.value_name(v), self.ty(v).clone()));
-                g.add_capture(name, ty, i)
-            })
-            .collect();
-        let outs = self.inline_into(&mut g, &inputs, &caps)?;
-        g.outputs =
-            self.outputs.iter().zip(outs).map(|(o, v)| Output { name: o.name.clone(), value: v }).collect();
-        Ok(g)
     }
 
     /// One more than the highest capture number.
