@@ -395,7 +395,8 @@ fn int_binary(op: Binary, d: DType) -> Option<fn(i64, i64) -> i64> {
         BitXor => |x, y| x ^ y,
         Shl => |x, y| if (0..64).contains(&y) { x << y } else { 0 },
         Shr if d.is_unsigned_int() => |x, y| if (0..64).contains(&y) { (x as u64 >> y) as i64 } else { 0 },
-        Shr => |x, y| if (0..64).contains(&y) { x >> y } else { 0 },
+        // Shifting everything out leaves the sign.
+        Shr => |x, y| if (0..64).contains(&y) { x >> y } else { x >> 63 },
         _ => return None,
     })
 }
