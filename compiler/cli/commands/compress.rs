@@ -21,7 +21,7 @@ pub fn run(args: CompressArgs) -> Result {
     limits::set(&path, args.max_memory.as_deref())?;
     let file_bytes =
         std::fs::metadata(&path).map_err(|e| Failure::bad(format!("{}: {e}", path.display())))?.len();
-    let options = options(&args, file_bytes)?;
+    let mut options = options(&args, file_bytes)?;
     if !args.dry_run {
         for target in [&output, &reports.html, &reports.json] {
             files::check_target(target, Some(&path), args.force)?;
@@ -34,6 +34,7 @@ pub fn run(args: CompressArgs) -> Result {
     let samples = args.data.as_ref().map(|d| data::Samples::open(d, &graph)).transpose()?;
     let adapter = samples.as_ref().map(|s| Adapter { samples: s, graph: &graph });
     let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
+    options.threads = threads;
     let evaluate = engine::engine(threads, false);
     let progress = Progress::new(args.quiet || args.json);
     let outcome = search::compress(

@@ -17,6 +17,8 @@ pub struct LowRank;
 
 /// Shares of the rank at which the factors are as large as the weight.
 const SHARES: [f64; 7] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8];
+/// Most directions whose eigenvectors are computed.
+pub const WIDEST: usize = 2048;
 /// Smaller matrices gain nothing from a second operator.
 const LEAST: usize = 32;
 
@@ -34,6 +36,9 @@ impl Method for LowRank {
                 "{}×{} is too thin to factor",
                 layer.view.rows, layer.view.cols
             )));
+        }
+        if layer.view.rows.min(layer.view.cols) > WIDEST {
+            return Err(Refusal::new(format!("factoring more than {WIDEST} directions takes too long")));
         }
         Ok(())
     }

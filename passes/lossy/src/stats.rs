@@ -10,8 +10,10 @@ use std::sync::OnceLock;
 
 /// Share of the mean diagonal added before factoring.
 pub const DAMPING: f64 = 0.01;
-/// Widest matrix whose columns are correlated in full.
+/// Widest block of columns that are correlated with each other.
 const WIDEST: usize = 2304;
+/// Numbers in one Gram matrix; wider layers get narrower blocks.
+const ENTRIES: usize = 8 << 20;
 
 /// Statistics of the vectors one weight matrix is multiplied with.
 #[derive(Debug)]
@@ -30,7 +32,11 @@ impl Stats {
     /// Empty statistics for `groups` matrices of `width` columns; `runs` is the width of uncorrelated column blocks
     /// (grouped transposed convolution), or the full width.
     pub fn new(groups: usize, width: usize, runs: usize) -> Stats {
-        let gram = if runs < width { Gram::with_blocks(width, runs) } else { Gram::new(width, WIDEST) };
+        let gram = if runs < width {
+            Gram::with_blocks(width, runs)
+        } else {
+            Gram::new(width, WIDEST.min(ENTRIES / width.max(1)))
+        };
         Stats::of(vec![gram; groups.max(1)])
     }
 

@@ -7,6 +7,7 @@
 use crate::candidate::Candidate;
 use crate::gptq::nearest;
 use crate::layer::{Layer, Role};
+use crate::low_rank::WIDEST;
 use crate::method::{Context, Method, Refusal};
 use crate::quant::grid;
 use crate::replace::{NodeBuild, Stored, splits};
@@ -96,6 +97,9 @@ impl Method for Tucker {
         }
         if layer.view.shape[0].min(layer.view.shape[1]) < 8 {
             return Err(Refusal::new("too few channels to factor"));
+        }
+        if layer.view.shape[0].max(layer.view.shape[1]) > WIDEST {
+            return Err(Refusal::new(format!("factoring more than {WIDEST} channels takes too long")));
         }
         Ok(())
     }

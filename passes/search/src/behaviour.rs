@@ -112,10 +112,7 @@ fn the_compressed_graph_computes_what_was_measured() {
 
 #[test]
 fn threads_do_not_change_the_answer() {
-    let run = |n: usize| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap();
-        pool.install(|| search(Goal::MaxDrop(0.02), |_| {}))
-    };
+    let run = |n: usize| search(Goal::MaxDrop(0.02), |o| o.threads = n);
     let (one, two) = (run(1), run(2));
     assert!(one.graph == two.graph);
     assert_eq!(one.decision, two.decision);

@@ -72,11 +72,13 @@ pub struct Options {
     pub goal: Goal,
     pub methods: Vec<&'static dyn Method>,
     pub overrides: Vec<Override>,
+    /// Threads for statistics and candidates; 0 takes all. The answer does not depend on it.
+    pub threads: usize,
 }
 
 impl Options {
     pub fn new(goal: Goal) -> Options {
-        Options { goal, methods: METHODS.to_vec(), overrides: Vec::new() }
+        Options { goal, methods: METHODS.to_vec(), overrides: Vec::new(), threads: 0 }
     }
 }
 

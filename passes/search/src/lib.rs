@@ -21,7 +21,7 @@ pub use goal::{Goal, Options, Override, Progress, Samples, Silent, Split, names,
 pub use metric::{Measured, Metric};
 
 use bisect::Bisection;
-use ir::{Evaluate, Graph, Result};
+use ir::{Error, Evaluate, Graph, Result};
 use knapsack::{Item, Solution, least_bytes, least_error};
 use lossy::{Candidate, Layer};
 use metric::Reference;
@@ -34,8 +34,13 @@ const PROBES: usize = 8;
 const MARGIN: f64 = 0.85;
 /// Relative weight error allowed per layer when there is no data to measure with.
 const BLIND: f64 = 1.5e-4;
+/// Stack of each thread: nested graphs recurse.
+const STACK: usize = 64 << 20;
 /// Bytes of outputs kept for comparison.
 const OUTPUTS: usize = 96 << 20;
+
+/// Tells the bytes of a graph as a file.
+pub type Size<'a> = &'a (dyn Fn(&Graph) -> Result<u64> + Sync);
 
 /// What the search gives back.
 pub struct Outcome {
@@ -50,7 +55,24 @@ pub fn compress(
     samples: Option<&dyn Samples>,
     options: &Options,
     evaluate: &dyn Evaluate,
-    size: &dyn Fn(&Graph) -> Result<u64>,
+    size: Size,
+    progress: &dyn Progress,
+) -> Result<Outcome> {
+    let work = || search(graph, samples, options, evaluate, size, progress);
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(options.threads)
+        .stack_size(STACK)
+        .build()
+        .map_err(|e| Error::limit(format!("cannot start {} threads: {e}", options.threads)))?
+        .install(work)
+}
+
+fn search(
+    graph: &Graph,
+    samples: Option<&dyn Samples>,
+    options: &Options,
+    evaluate: &dyn Evaluate,
+    size: Size,
     progress: &dyn Progress,
 ) -> Result<Outcome> {
     let layers = lossy::layers(graph);
@@ -107,7 +129,7 @@ impl<'a> Search<'a> {
         })
     }
 
-    fn run(mut self, size: &dyn Fn(&Graph) -> Result<u64>) -> Result<Outcome> {
+    fn run(mut self, size: Size) -> Result<Outcome> {
         match self.options.goal {
             Goal::MaxDrop(drop) => self.within_drop(drop, size),
             Goal::TargetBytes(bytes) => self.within_bytes(bytes, size),
@@ -115,7 +137,7 @@ impl<'a> Search<'a> {
     }
 
     /// Bisects the distortion budget on the selection samples, then makes sure on held-back ones.
-    fn within_drop(&mut self, drop: f64, size: &dyn Fn(&Graph) -> Result<u64>) -> Result<Outcome> {
+    fn within_drop(&mut self, drop: f64, size: Size) -> Result<Outcome> {
         self.progress.stage("search", bisect::TRIALS);
         let ceiling: f64 = self.items.iter().map(|r| largest(r)).sum::<f64>().max(1e-12);
         let mut b = Bisection::new(1e-2, 1e-9, ceiling);
@@ -152,7 +174,7 @@ impl<'a> Search<'a> {
     }
 
     /// Least error within the file size, checked on held-back samples for the report.
-    fn within_bytes(&mut self, bytes: u64, size: &dyn Fn(&Graph) -> Result<u64>) -> Result<Outcome> {
+    fn within_bytes(&mut self, bytes: u64, size: Size) -> Result<Outcome> {
         self.progress.stage("search", 3);
         let fixed = size(self.graph)?.saturating_sub(self.rows.iter().map(|r| r.layer.bytes()).sum());
         let mut room = bytes.saturating_sub(fixed);
@@ -199,7 +221,7 @@ impl<'a> Search<'a> {
         held_back: Option<Measured>,
         gap: f64,
         met: bool,
-        size: &dyn Fn(&Graph) -> Result<u64>,
+        size: Size,
     ) -> Result<Outcome> {
         let graph = apply::compressed(self.graph, &self.chosen(&s))?;
         let status = if !met {
@@ -242,7 +264,7 @@ fn blind(
     graph: &Graph,
     layers: Vec<Layer>,
     options: &Options,
-    size: &dyn Fn(&Graph) -> Result<u64>,
+    size: Size,
     progress: &dyn Progress,
 ) -> Result<Outcome> {
     let none = vec![None; layers.len()];
