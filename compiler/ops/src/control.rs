@@ -9,32 +9,41 @@ use ir::{
     budget,
 };
 use std::cell::Cell;
+use std::thread::LocalKey;
+
+/// Most inferences of loop bodies for one operator of the outermost graph: a body is inferred again until its types are
+/// stable, which multiplies over nested loops.
+const MAX_INFERENCES: usize = 10_000;
+
+/// A count, and how many operators that share it are open, on one thread.
+type Count = LocalKey<Cell<(usize, usize)>>;
 
 thread_local! {
-    /// Iterations so far, and how many loops are open, on this thread.
     static STEPS: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
+    static INFERENCES: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
 }
 
-/// An open loop; the outermost one starts the count.
-struct Counter;
+/// An open operator; the outermost one starts the count.
+struct Counter(&'static Count);
 
 impl Counter {
-    fn open() -> Counter {
-        let (steps, depth) = STEPS.get();
-        STEPS.set((if depth == 0 { 0 } else { steps }, depth + 1));
-        Counter
+    fn open(key: &'static Count) -> Counter {
+        let (n, depth) = key.get();
+        key.set((if depth == 0 { 0 } else { n }, depth + 1));
+        Counter(key)
     }
-    fn step(&self) -> Result<()> {
-        let (steps, depth) = STEPS.get();
-        STEPS.set((steps + 1, depth));
-        budget::check_steps(steps)
+    /// Counts one more; gives the number before.
+    fn next(&self) -> usize {
+        let (n, depth) = self.0.get();
+        self.0.set((n.saturating_add(1), depth));
+        n
     }
 }
 
 impl Drop for Counter {
     fn drop(&mut self) {
-        let (steps, depth) = STEPS.get();
-        STEPS.set((steps, depth - 1));
+        let (n, depth) = self.0.get();
+        self.0.set((n, depth - 1));
     }
 }
 
@@ -95,30 +104,56 @@ fn body<'a>(attrs: &'a ir::Attrs, inputs: usize, what: &str) -> Result<&'a Graph
     Ok(g)
 }
 
+/// A carried value may change shape from one iteration to the next; its element type may not.
+fn loose(t: &ValueType) -> ValueType {
+    match t {
+        ValueType::Tensor(t) => ValueType::unranked(t.dtype),
+        ValueType::Unknown => ValueType::Unknown,
+        ValueType::Sequence(t) => ValueType::Sequence(Box::new(loose(t))),
+        ValueType::Optional(t) => ValueType::Optional(Box::new(loose(t))),
+    }
+}
+
+/// The body without declared shapes of its inputs, which need not hold in every iteration.
+fn undeclared(g: &Graph) -> Graph {
+    let mut g = g.clone();
+    for v in g.inputs().to_vec() {
+        let t = loose(g.ty(v));
+        g.set_type(v, t);
+    }
+    g
+}
+
 fn infer_loop(cx: &InferCx) -> Result<Vec<ValueType>> {
     let carried = cx.inputs.len().saturating_sub(2);
     let g = body(cx.attrs, carried + 2, "Loop")?;
     let initial: Vec<ValueType> =
         (2..cx.inputs.len()).map(|i| cx.input(i).cloned()).collect::<Result<_>>()?;
+    let (g, counter) = (undeclared(g), Counter::open(&INFERENCES));
     let run = |state: &[ValueType]| {
+        if counter.next() >= MAX_INFERENCES {
+            return Err(Error::limit("nested loops take too many inferences"));
+        }
         let mut ins = vec![ValueType::known(DType::I64, &[]), ValueType::known(DType::Bool, &[])];
         ins.extend_from_slice(state);
-        (cx.subgraph)(g, &ins)
+        (cx.subgraph)(&g, &ins)
     };
-    // A carried value may change shape from one iteration to the next; what is stable is known.
-    let loose = |t: &ValueType| match t {
-        ValueType::Tensor(t) => ValueType::unranked(t.dtype),
-        t => t.clone(),
-    };
+    let all_loose = || initial.iter().map(loose).collect::<Vec<_>>();
     let mut state = initial.clone();
-    let mut results = run(&state).or_else(|_| run(&initial.iter().map(loose).collect::<Vec<_>>()))?;
+    let mut stable = false;
+    let mut results = run(&state).or_else(|_| run(&all_loose()))?;
     for _ in 0..3 {
         let next: Vec<ValueType> = state.iter().zip(results.iter().skip(1)).map(|(a, b)| a.join(b)).collect();
-        if next == state {
+        stable = next == state;
+        if stable {
             break;
         }
         state = next;
-        results = run(&state).or_else(|_| run(&initial.iter().map(loose).collect::<Vec<_>>()))?;
+        results = run(&state).or_else(|_| run(&all_loose()))?;
+    }
+    if !stable {
+        state = all_loose();
+        results = run(&state)?;
     }
     let out: Vec<ValueType> = state
         .iter()
@@ -140,10 +175,10 @@ fn eval_loop(cx: &EvalCx) -> Result<Vec<Value>> {
         .len()
         .checked_sub(1 + carried)
         .ok_or_else(|| Error::model("the body gives too few results"))?;
-    let (mut pile, counter) = (Pile::new(scans), Counter::open());
+    let (mut pile, counter) = (Pile::new(scans), Counter::open(&STEPS));
     let mut i = 0;
     while go && i < trips {
-        counter.step()?;
+        budget::check_steps(counter.next())?;
         let mut ins = vec![Tensor::scalar(i).into(), Tensor::scalar(go).into()];
         ins.append(&mut state);
         let mut results = (cx.subgraph)(g, ins)?.into_iter();
@@ -292,9 +327,9 @@ fn eval_scan(cx: &EvalCx) -> Result<Vec<Value>> {
     if scanned.iter().zip(&axes).any(|(t, &a)| t.shape()[a] != length) {
         return Err(Error::model("scanned inputs differ in length"));
     }
-    let (mut pile, counter) = (Pile::new(l.output_axes.len()), Counter::open());
+    let (mut pile, counter) = (Pile::new(l.output_axes.len()), Counter::open(&STEPS));
     for step in 0..length {
-        counter.step()?;
+        budget::check_steps(counter.next())?;
         let mut ins = state;
         for (k, t) in scanned.iter().enumerate() {
             let i = if l.input_reversed[k] { length - 1 - step } else { step };

@@ -74,6 +74,42 @@ fn an_endless_loop_reaches_its_limit() {
     assert_eq!(e.blame, ir::Blame::Limit, "{e}");
 }
 
+/// Each value takes the shape of the next one, and the last grows: no shape is known, though the first iterations do not
+/// show it, nor what the body claims.
+#[test]
+fn shapes_that_change_late_are_not_believed() {
+    let names = ["a", "b", "c", "d", "e", "f"];
+    let ins: Vec<String> = names.iter().map(|n| format!("int64[1] {n}")).collect();
+    let outs: Vec<String> = (1..6).map(|i| format!("o{i} = {}", names[i])).collect();
+    let g = graph(&format!(
+        "g (int64 n, int64[1] x) => (u, v, w, y, z, last) <bool yes = {{1}}> {{
+            u, v, w, y, z, last = Loop (n, yes, x, x, x, x, x, x)
+                <body = step (int64 i, bool go, {}) => (go, {}, grown) {{ grown = Concat <axis = 0> (f, f) }}>
+        }}",
+        ins.join(", "),
+        outs.join(", ")
+    ));
+    let out = run(&g, &[("n", Tensor::scalar(7i64)), ("x", Tensor::vector(vec![1i64]))]).unwrap();
+    assert_eq!(ints(&out[0]), [1, 1, 1, 1]);
+}
+
+#[test]
+fn nested_loops_are_inferred_in_bounded_time() {
+    let mut text = "r0 = Concat <axis = 0> (v, v)".to_string();
+    for depth in 1..=20 {
+        text = format!(
+            "r{depth}, s{depth} = Loop (n, go, v, v) <body = b{depth} (int64 i, bool go, int64[1] v, int64[1] w) =>
+                (go, w, r{}) {{ {text} }}>",
+            depth - 1
+        );
+    }
+    let text = format!("g (int64 n, bool go, int64[1] v) => (r20) {{ {text} }}");
+    let mut g = text::parse(&text, &Standard).unwrap();
+    let start = std::time::Instant::now();
+    let _ = ir::infer(&mut g);
+    assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+}
+
 #[test]
 fn a_loop_may_carry_sequences() {
     let g = graph(
