@@ -25,7 +25,7 @@ enum Engine {
 ///
 /// ```no_run
 /// # fn main() -> ir::Result<()> {
-/// let session = runtime::Session::open("model.onnx".as_ref(), 1)?;
+/// let session = compress_runtime::Session::open("model.onnx".as_ref(), 1)?;
 /// let mut feeds = ir::Feeds::new();
 /// feeds.insert("x".into(), ir::Tensor::new(&[1, 3], vec![1f32, 2.0, 3.0])?.into());
 /// let outputs = session.run(&feeds)?;
