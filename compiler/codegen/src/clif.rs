@@ -1,7 +1,12 @@
-//! The only file that names Cranelift: fused element-wise loops and the static schedule.
+//! The only place that names Cranelift: fused element-wise loops (`typed` for other types than float32) and the static
+//! schedule.
 //!
 //! CLIF used: integer and float constants, add/sub/mul, float arithmetic, fcmp, bitselect/select, splat, load/store, brif,
 //! jump, call, return. Vectors are f32x4: the x64 back end takes no wider ones.
+
+mod typed;
+
+pub use typed::{Loop, Operand, TypedLoop};
 
 use cranelift::codegen::ir::{MemFlagsData as MemFlags, StackSlotData, StackSlotKind};
 use cranelift::jit::{JITBuilder, JITModule};
@@ -78,11 +83,20 @@ impl Drop for Code {
     }
 }
 
+/// Executable functions and their owner.
+pub struct Finished {
+    pub code: Code,
+    pub loops: Vec<RowLoop>,
+    pub typed: Vec<TypedLoop>,
+    pub schedule: Schedule,
+}
+
 /// Collects functions of one program.
 pub struct Assembler {
     module: JITModule,
     host: FuncId,
     loops: Vec<FuncId>,
+    typed: Vec<FuncId>,
     builder: FunctionBuilderContext,
 }
 
@@ -103,7 +117,13 @@ impl Assembler {
         sig.params = vec![AbiParam::new(types::I64), AbiParam::new(types::I32)];
         sig.returns = vec![AbiParam::new(types::I32)];
         let host = module.declare_function("host_step", Linkage::Import, &sig).map_err(broken)?;
-        Ok(Assembler { module, host, loops: Vec::new(), builder: FunctionBuilderContext::new() })
+        Ok(Assembler {
+            module,
+            host,
+            loops: Vec::new(),
+            typed: Vec::new(),
+            builder: FunctionBuilderContext::new(),
+        })
     }
 
     /// Generates a loop; the index finds it again in the finished code.
@@ -120,8 +140,23 @@ impl Assembler {
         Ok(self.loops.len() - 1)
     }
 
+    /// Generates a loop over any element types; the index finds it again in the finished code.
+    pub fn add_typed(&mut self, l: &Loop) -> Result<usize> {
+        let mut cx = self.module.make_context();
+        cx.func.signature.params = vec![AbiParam::new(types::I64); 3];
+        let name = format!("typed{}", self.typed.len());
+        let id = self.module.declare_function(&name, Linkage::Local, &cx.func.signature).map_err(broken)?;
+        let mut b = FunctionBuilder::new(&mut cx.func, &mut self.builder);
+        typed::emit_typed(&mut b, l);
+        b.finalize(self.module.target_config());
+        self.module.define_function(id, &mut cx).map_err(|e| broken(format!("{e:?}")))?;
+        self.module.clear_context(&mut cx);
+        self.typed.push(id);
+        Ok(self.typed.len() - 1)
+    }
+
     /// Generates the schedule of `steps` steps and makes everything executable.
-    pub fn finish(mut self, steps: usize) -> Result<(Code, Vec<RowLoop>, Schedule)> {
+    pub fn finish(mut self, steps: usize) -> Result<Finished> {
         let mut cx = self.module.make_context();
         cx.func.signature.params = vec![AbiParam::new(types::I64)];
         cx.func.signature.returns = vec![AbiParam::new(types::I32)];
@@ -160,10 +195,18 @@ impl Assembler {
                 unsafe { std::mem::transmute::<*const u8, RowLoop>(self.module.get_finalized_function(f)) }
             })
             .collect();
+        let typed = self
+            .typed
+            .iter()
+            .map(|&f| {
+                // SAFETY: as above.
+                unsafe { std::mem::transmute::<*const u8, TypedLoop>(self.module.get_finalized_function(f)) }
+            })
+            .collect();
         // SAFETY: as above.
         let schedule =
             unsafe { std::mem::transmute::<*const u8, Schedule>(self.module.get_finalized_function(id)) };
-        Ok((Code { module: Some(self.module) }, loops, schedule))
+        Ok(Finished { code: Code { module: Some(self.module) }, loops, typed, schedule })
     }
 }
 

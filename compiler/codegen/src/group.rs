@@ -1,6 +1,6 @@
 //! Which nodes run as one step: contractions with their epilogues, and chains of cheap element-wise operators.
 
-use crate::lower::elementwise;
+use crate::lower::{elementwise, typed};
 use ir::{Graph, Kind, NodeId, Result, ValueId};
 use kernels::Activation;
 use std::collections::BTreeMap;
@@ -46,7 +46,8 @@ pub fn form(graph: &Graph) -> Result<Vec<Group>> {
         }
     }
     for &id in &order {
-        if at.contains_key(&id) || !elementwise::is_cheap(graph, id) {
+        let cheap = elementwise::is_cheap(graph, id);
+        if at.contains_key(&id) || !(cheap || typed::is_typed(graph, id)) {
             continue;
         }
         let node = graph.node(id)?;
@@ -56,7 +57,8 @@ pub fn form(graph: &Graph) -> Result<Vec<Group>> {
             let g = *at.get(&p)?;
             let same = graph.ty(v).concrete() == graph.ty(node.output(0)?).concrete();
             let fits = groups[g].last() == Some(&p) && !found.contains_key(&p) && groups[g].len() < MAX_CHAIN;
-            (counts[v.index()] == 1 && same && fits && elementwise::is_cheap(graph, p)).then_some(g)
+            // Loops over float32 alone run in vectors, so they stay apart from those over other types.
+            (counts[v.index()] == 1 && same && fits && elementwise::is_cheap(graph, p) == cheap).then_some(g)
         });
         match joined {
             Some(g) => {

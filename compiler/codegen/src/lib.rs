@@ -5,6 +5,7 @@
 
 mod channels_last;
 mod clif;
+mod dag;
 mod group;
 mod kernel;
 mod layout;

@@ -7,6 +7,7 @@ mod normalize;
 mod opaque;
 mod recurrent;
 mod reduce;
+pub mod typed;
 mod window;
 
 use crate::group::Group;
@@ -22,6 +23,8 @@ pub enum Work {
     Kernel(Box<dyn Kernel>),
     /// A generated loop, linked when the code is there.
     Rows(RowKernel),
+    /// As `Rows`, for other types than float32.
+    Typed(typed::TypedKernel),
 }
 
 /// One step of the schedule.
@@ -130,7 +133,8 @@ fn fused(cx: &Cx, group: &Group) -> Result<Option<Step>> {
         }
         Group::Elementwise(nodes) => {
             let last = nodes.last().copied().ok_or_else(|| ir::Error::internal("an empty group"))?;
-            (cx.graph.node(last)?, elementwise::fuse(cx, nodes))
+            let lowered = elementwise::fuse(cx, nodes).or_else(|| typed::fuse(cx, nodes));
+            (cx.graph.node(last)?, lowered)
         }
     };
     Ok(lowered.map(|l| named(node, l)))

@@ -1,8 +1,8 @@
 //! A compiled graph: steps, their operands resolved to places, constants, and the generated schedule.
 
-use crate::clif::{Assembler, Code, RowLoop, Schedule};
+use crate::clif::{Assembler, Code, Finished, Schedule};
 use crate::kernel::{Io, Kernel};
-use crate::lower::{Step, Work, elementwise::RowKernel};
+use crate::lower::{Step, Work, elementwise::RowKernel, typed::TypedKernel};
 use crate::plan::{Place, Plan, static_bytes};
 use ir::{Bytes, DType, Error, Graph, Result, Shape, Tensor, Value, ValueId};
 use kernels::Pool;
@@ -83,6 +83,7 @@ pub fn assemble(graph: Graph, steps: Vec<Step>, plan: Plan) -> Result<Program> {
     let mut constants: Vec<Tensor> = Vec::new();
     let mut prepared = Vec::new();
     let mut rows: Vec<(usize, usize, RowKernel)> = Vec::new();
+    let mut others: Vec<(usize, usize, TypedKernel)> = Vec::new();
     let mut resolve = |v: ValueId| -> Result<Operand> {
         let bytes = static_bytes(&graph, v).unwrap_or(0);
         Ok(match plan.places.get(&v) {
@@ -126,6 +127,10 @@ pub fn assemble(graph: Graph, steps: Vec<Step>, plan: Plan) -> Result<Program> {
         let kernel: Box<dyn Kernel> = match s.work {
             Work::View => continue,
             Work::Kernel(k) => k,
+            Work::Typed(t) => {
+                others.push((prepared.len(), code.add_typed(t.body())?, t));
+                Box::new(|_: &Io| Err("not linked".to_string()))
+            }
             Work::Rows(r) => {
                 rows.push((prepared.len(), code.add_loop(&r.body)?, r));
                 Box::new(|_: &Io| Err("not linked".to_string()))
@@ -159,9 +164,12 @@ pub fn assemble(graph: Graph, steps: Vec<Step>, plan: Plan) -> Result<Program> {
             flops: 0.0,
         });
     }
-    let (code, loops, schedule) = code.finish(prepared.len())?;
+    let Finished { code, loops, typed, schedule } = code.finish(prepared.len())?;
     for (at, index, kernel) in rows {
-        prepared[at].kernel = Box::new(kernel.link(loops[index] as RowLoop));
+        prepared[at].kernel = Box::new(kernel.link(loops[index]));
+    }
+    for (at, index, kernel) in others {
+        prepared[at].kernel = Box::new(kernel.link(typed[index]));
     }
     Ok(Program {
         steps: prepared,
