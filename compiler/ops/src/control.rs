@@ -58,15 +58,15 @@ pub static OPERATORS: &[&dyn Operator] = &[
 
 fn infer_if(cx: &InferCx) -> Result<Vec<ValueType>> {
     let branch = |name: &str| (cx.subgraph)(cx.attrs.require_graph(name)?, &[]);
+    // The branch not taken need not fit the shapes at hand.
+    if let Some(v) = cx.ints(0) {
+        return branch(if v == [0] { "else_branch" } else { "then_branch" });
+    }
     let (a, b) = (branch("then_branch")?, branch("else_branch")?);
     if a.len() != b.len() {
         return Err(Error::model(format!("branches give {} and {} results", a.len(), b.len())));
     }
-    Ok(match cx.ints(0) {
-        Some(v) if v == [0] => b,
-        Some(_) => a,
-        None => a.iter().zip(&b).map(|(x, y)| x.join(y)).collect(),
-    })
+    Ok(a.iter().zip(&b).map(|(x, y)| x.join(y)).collect())
 }
 
 fn truth(v: &Value) -> Result<bool> {
