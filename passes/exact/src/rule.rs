@@ -123,6 +123,22 @@ impl Cx<'_> {
         let t = self.value(id)?;
         if t.len() == 1 { t.to_f64s().ok()?.first().copied() } else { None }
     }
+    /// Whether a constant may be multiplied into or divided out of others: its elements are 0 or far from overflow and
+    /// underflow, so that regrouping makes no infinity or NaN that the original did not have.
+    pub fn tame(&self, id: Id) -> bool {
+        let Some(t) = self.value(id) else { return false };
+        if !t.dtype().is_float() {
+            return true;
+        }
+        let most: f64 = if t.dtype() == DType::F16 { 240.0 } else { 1e18 };
+        let fits = |x: f64| x == 0.0 || (most.recip()..=most).contains(&x.abs());
+        t.to_f64s().is_ok_and(|v| v.into_iter().all(fits))
+    }
+    /// As [`Cx::tame`], and no element is 0.
+    pub fn divides(&self, id: Id) -> bool {
+        let nonzero = |t: Tensor| t.to_f64s().is_ok_and(|v| v.iter().all(|&x| x != 0.0));
+        self.tame(id) && self.value(id).is_some_and(nonzero)
+    }
     /// A small integer constant's elements.
     pub fn ints(&self, id: Id) -> Option<Vec<i64>> {
         self.value(id)?.to_i64s().ok()

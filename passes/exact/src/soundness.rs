@@ -541,3 +541,25 @@ fn optimizing_keeps_outputs_and_lowers_node_count() {
         assert!(g.node_count() <= b.g.node_count(), "{names:?} grew");
     }
 }
+
+/// Regression: a divisor with zeros or huge elements is not moved into weights, where it would make infinities and, with
+/// them, NaN sums that the original did not have.
+#[test]
+fn extreme_constants_stay_where_they_are() {
+    let text = "<ir_version: 10, opset_import: [\"\": 21]>
+        case (float[2,3] x) => (float[2,2] y, float[2,2] z)
+        <float[3] c = {1.0, 0.0, 3e30}, float[3,2] w = {1.0, 2.0, 3.0, -4.0, 5.0, 3e30}> {
+            d = Div (x, c)
+            p = MatMul (d, w)
+            y = Tanh (p)
+            m = Mul (x, c)
+            q = MatMul (m, w)
+            z = Tanh (q)
+        }";
+    let g = ir::text::parse(text, &ops::Standard).unwrap();
+    let (h, _) = crate::optimize(&g, crate::Options::RUNTIME).unwrap();
+    let finite = |g: &ir::Graph| {
+        g.initializers().filter_map(|(_, t)| t.to_f64s().ok()).all(|v| v.iter().all(|x| x.is_finite()))
+    };
+    assert!(finite(&g) && finite(&h), "{}", ir::text::print(&h).unwrap());
+}

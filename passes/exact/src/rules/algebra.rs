@@ -92,7 +92,7 @@ fn is_float(cx: &Cx, id: Id) -> bool {
 
 fn merge_constants(cx: &mut Cx, op: &str) -> Option<Id> {
     let (x, c, d) = (cx.id("?x")?, cx.id("?c")?, cx.id("?d")?);
-    if !(cx.constant(c) && cx.constant(d)) || cx.constant(x) {
+    if !(cx.constant(c) && cx.constant(d)) || cx.constant(x) || !(cx.tame(c) && cx.tame(d)) {
         return None;
     }
     let both = cx.op(op, Attrs::new(), &[c, d])?;
@@ -104,6 +104,9 @@ fn distribute(cx: &mut Cx) -> Option<Id> {
     if !(cx.constant(c) && cx.constant(d)) || cx.constant(x) || !is_float(cx, x) {
         return None;
     }
+    if !(cx.tame(c) && cx.tame(d)) {
+        return None;
+    }
     let scaled = cx.op("Mul", Attrs::new(), &[x, d])?;
     let shift = cx.op("Mul", Attrs::new(), &[c, d])?;
     cx.op("Add", Attrs::new(), &[scaled, shift])
@@ -111,7 +114,8 @@ fn distribute(cx: &mut Cx) -> Option<Id> {
 
 fn by_inverse(cx: &mut Cx, inverse: &str, op: &str) -> Option<Id> {
     let (x, c) = (cx.id("?x")?, cx.id("?c")?);
-    if !cx.constant(c) || cx.constant(x) || !is_float(cx, x) {
+    let safe = if inverse == "Reciprocal" { cx.divides(c) } else { cx.constant(c) };
+    if !safe || cx.constant(x) || !is_float(cx, x) {
         return None;
     }
     let inverted = cx.op(inverse, Attrs::new(), &[c])?;

@@ -47,6 +47,9 @@ fn batch_norm(cx: &mut Cx) -> Option<Id> {
     let v = cx.op("Add", none(), &[params[3], eps])?;
     let sd = cx.op("Sqrt", none(), &[v])?;
     let scale = cx.op("Div", none(), &[params[0], sd])?;
+    if !cx.tame(scale) {
+        return None;
+    }
     let back = cx.op("Mul", none(), &[params[2], scale])?;
     let shift = cx.op("Sub", none(), &[params[1], back])?;
     let scale = spread(cx, scale, channels, rank, 1)?;
@@ -68,7 +71,7 @@ fn spread(cx: &mut Cx, v: Id, n: usize, rank: usize, axis: usize) -> Option<Id> 
 
 /// A constant that varies along `axis` only of a tensor of `rank` dims, as a vector of `n` elements.
 fn along(cx: &mut Cx, c: Id, rank: usize, axis: usize, n: usize) -> Option<Id> {
-    if !cx.constant(c) {
+    if !cx.constant(c) || !cx.tame(c) {
         return None;
     }
     let shape = cx.shape(c)?;
