@@ -8,6 +8,11 @@ pub fn engine(threads: usize, reference: bool) -> Box<dyn Evaluate> {
     if reference { Box::new(Reference) } else { Box::new(runtime::Jit::new(threads.max(1))) }
 }
 
+/// Generated code that holds one graph at a time: a search runs each over all samples before the next.
+pub fn frugal(threads: usize) -> Box<dyn Evaluate> {
+    Box::new(runtime::Jit::new(threads.max(1)).keeping(1))
+}
+
 /// Nodes of a graph that have no native kernel at its declared shapes (open dims as 1).
 pub fn interpreted(graph: &Graph) -> Vec<String> {
     let Ok(inputs) = feeds::random(graph, &Default::default(), 0) else { return Vec::new() };

@@ -16,6 +16,16 @@ pub fn discard_pending() {
     pending.iter().for_each(|p| drop(fs::remove_file(p)));
 }
 
+/// From now on `p` is removed on Ctrl-C.
+pub fn expect(p: &Path) {
+    PENDING.lock().unwrap_or_else(|e| e.into_inner()).insert(p.to_path_buf());
+}
+
+/// `p` is gone or complete.
+pub fn forget(p: &Path) {
+    PENDING.lock().unwrap_or_else(|e| e.into_inner()).remove(p);
+}
+
 /// Refuses targets that must not be written: a device, a directory, an existing file without `force`, the input itself.
 pub fn check_target(target: &Path, input: Option<&Path>, force: bool) -> Result {
     let shown = target.display();
@@ -47,7 +57,8 @@ pub fn check_target(target: &Path, input: Option<&Path>, force: bool) -> Result 
     Ok(())
 }
 
-fn parent(p: &Path) -> &Path {
+/// The folder of `p`.
+pub fn parent(p: &Path) -> &Path {
     match p.parent() {
         Some(d) if !d.as_os_str().is_empty() => d,
         _ => Path::new("."),
@@ -73,7 +84,7 @@ impl Pending {
         hidden.push(format!(".{}.partial", std::process::id()));
         let temporary = parent(target).join(hidden);
         let failed = |e: std::io::Error| Failure::bad(format!("cannot write {}: {e}", target.display()));
-        PENDING.lock().unwrap_or_else(|e| e.into_inner()).insert(temporary.clone());
+        expect(&temporary);
         let pending = Pending { target: target.to_path_buf(), temporary, committed: false };
         let file =
             OpenOptions::new().write(true).create_new(true).open(&pending.temporary).map_err(failed)?;
@@ -102,6 +113,6 @@ impl Drop for Pending {
         if !self.committed {
             drop(fs::remove_file(&self.temporary));
         }
-        PENDING.lock().unwrap_or_else(|e| e.into_inner()).remove(&self.temporary);
+        forget(&self.temporary);
     }
 }

@@ -11,6 +11,7 @@ mod limits;
 mod model;
 mod progress;
 mod report;
+mod shelf;
 
 use args::{Cli, Command};
 use clap::Parser;

@@ -5,7 +5,7 @@ use ir::{Evaluate, Feeds, Graph, Outcome, Output, Result, ValueId};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// Graphs whose sessions are kept. Each holds packed weights, and a search runs one graph over all samples at a time.
+/// Graphs whose sessions are kept unless asked otherwise.
 const KEPT: usize = 2;
 
 /// A graph, the values tapped, and the session that runs both.
@@ -15,12 +15,18 @@ type Kept = (Graph, Vec<ValueId>, Arc<Session>);
 pub struct Jit {
     pool: Arc<ThreadPool>,
     sessions: Mutex<Vec<Kept>>,
+    most: usize,
 }
 
 impl Jit {
     /// An engine on `threads` threads. Results do not depend on the number.
     pub fn new(threads: usize) -> Jit {
-        Jit { pool: Arc::new(ThreadPool::new(threads)), sessions: Mutex::default() }
+        Jit { pool: Arc::new(ThreadPool::new(threads)), sessions: Mutex::default(), most: KEPT }
+    }
+
+    /// Keeps the sessions of at most `graphs` graphs, each with its packed weights.
+    pub fn keeping(self, graphs: usize) -> Jit {
+        Jit { most: graphs.max(1), ..self }
     }
 
     fn session(&self, graph: &Graph, taps: &[ValueId]) -> Arc<Session> {
@@ -31,14 +37,14 @@ impl Jit {
             kept.push(entry);
             return session;
         }
+        while kept.len() >= self.most {
+            kept.remove(0);
+        }
         let mut tapped = graph.clone();
         let mut outputs: Vec<Output> = graph.outputs().to_vec();
         outputs.extend(taps.iter().enumerate().map(|(i, &v)| Output { name: format!("tap:{i}"), value: v }));
         tapped.set_outputs(outputs);
         let session = Arc::new(Session::with_pool(&tapped, Arc::clone(&self.pool)));
-        if kept.len() >= KEPT {
-            kept.remove(0);
-        }
         kept.push((graph.clone(), taps.to_vec(), Arc::clone(&session)));
         session
     }
@@ -49,6 +55,10 @@ impl Evaluate for Jit {
         let mut outputs = self.session(graph, taps).run(inputs)?;
         let taps = outputs.split_off(graph.outputs().len());
         Ok(Outcome { outputs, taps })
+    }
+
+    fn forget(&self) {
+        self.sessions.lock().unwrap_or_else(|e| e.into_inner()).clear();
     }
 
     fn time(&self, graph: &Graph, inputs: &Feeds) -> Option<Duration> {

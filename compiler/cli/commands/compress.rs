@@ -4,6 +4,7 @@ use crate::args::CompressArgs;
 use crate::exit::{Failure, Result};
 use crate::progress::Progress;
 use crate::report::{self, Facts};
+use crate::shelf::Disk;
 use crate::{engine, files, limits, model};
 use ir::{Evaluate, Feeds, Graph, Value};
 use search::{Goal, Options, Override, Status};
@@ -35,7 +36,10 @@ pub fn run(args: CompressArgs) -> Result {
     let adapter = samples.as_ref().map(|s| Adapter { samples: s, graph: &graph });
     let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
     options.threads = threads;
-    let evaluate = engine::engine(threads, false);
+    if let Some(disk) = Disk::near(&output) {
+        options.shelf = Box::new(disk);
+    }
+    let evaluate = engine::frugal(threads);
     let progress = Progress::new(args.quiet || args.json);
     let outcome = search::compress(
         &graph,
@@ -213,11 +217,16 @@ fn self_check(file: &Path, graph: &Graph, samples: Option<&Adapter>, evaluate: &
     };
     let back = onnx::open(file, &ops::Standard).map_err(|e| wrong(e.to_string()))?.graph;
     let Some(samples) = samples else { return Ok(()) };
-    for i in 0..search::Samples::len(samples).min(SELF_CHECK) {
-        let feeds = search::Samples::feeds(samples, i)?;
-        let a = evaluate.run(graph, &feeds, &[]).map_err(|e| wrong(e.to_string()))?;
-        let b = evaluate.run(&back, &feeds, &[]).map_err(|e| wrong(e.to_string()))?;
-        for (o, (x, y)) in graph.outputs().iter().zip(a.outputs.iter().zip(&b.outputs)) {
+    let outputs = |g: &Graph| {
+        let run = |i| Ok(evaluate.run(g, &search::Samples::feeds(samples, i)?, &[])?.outputs);
+        (0..search::Samples::len(samples).min(SELF_CHECK)).map(run).collect::<ir::Result<Vec<_>>>()
+    };
+    // One graph after the other, so that one compiled form exists at a time.
+    let a = outputs(graph).map_err(|e| wrong(e.to_string()))?;
+    evaluate.forget();
+    let b = outputs(&back).map_err(|e| wrong(e.to_string()))?;
+    for (i, (a, b)) in a.iter().zip(&b).enumerate() {
+        for (o, (x, y)) in graph.outputs().iter().zip(a.iter().zip(b)) {
             let distance = distance(x, y)?;
             if distance > 1e-3 {
                 return Err(wrong(format!("output '{}' differs by {distance:.2e} on sample {i}", o.name)));

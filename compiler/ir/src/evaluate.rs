@@ -18,6 +18,8 @@ pub struct Outcome {
 pub trait Evaluate: Sync {
     /// Runs `graph` on `inputs`; `taps` are extra values to return.
     fn run(&self, graph: &Graph, inputs: &Feeds, taps: &[ValueId]) -> Result<Outcome>;
+    /// Lets go of everything kept between runs: the next graph is another one.
+    fn forget(&self) {}
     /// Median wall time of one run, or `None` when this engine's speed means nothing.
     fn time(&self, _graph: &Graph, _inputs: &Feeds) -> Option<Duration> {
         None

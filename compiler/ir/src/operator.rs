@@ -3,6 +3,9 @@
 use crate::{Attr, Attrs, DType, Dim, Error, Graph, Kind, NodeId, Result, Tensor, Value, ValueId, ValueType};
 use std::fmt;
 
+/// Most entries of a constant that shape arithmetic follows.
+const LONGEST_SHAPE: usize = 4096;
+
 /// Which element types a formal parameter takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Types {
@@ -130,6 +133,8 @@ impl InferCx<'_> {
         if let Some(d) = self.dims.get(i).and_then(Option::as_ref) {
             return Some(d.clone());
         }
+        // Longer constants are data, such as the codes of a weight.
+        self.constant(i).filter(|t| t.len() <= LONGEST_SHAPE)?;
         let v = self.ints(i)?;
         Some(v.into_iter().map(|x| usize::try_from(x).map_or(Dim::Unknown, Dim::Known)).collect())
     }

@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 /// A folded result may grow to this size whatever its inputs were.
 const SMALL_BYTES: usize = 4096;
 
+/// Initializers above this size are freed as soon as nothing reads them.
+const LARGE_BYTES: usize = 1 << 16;
+
 /// How far constant folding may expand what is stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Growth {
@@ -27,10 +30,22 @@ pub fn fold_constants(graph: &mut Graph, growth: Growth) -> Result<usize> {
             let new = graph.add_initializer(&name, t);
             graph.replace_uses(v, new);
         }
+        let inputs: Vec<ValueId> = graph.node(id)?.inputs().iter().flatten().copied().collect();
         graph.remove_node(id)?;
+        free_unused(graph, &inputs);
         folded += 1;
     }
     Ok(folded)
+}
+
+/// Lets go of large initializers that nothing reads any more: chains that decode weights would pile up until the end.
+fn free_unused(graph: &mut Graph, values: &[ValueId]) {
+    for &v in values {
+        let large = graph.constant(v).is_some_and(|t| t.stored_bytes() > LARGE_BYTES);
+        if large && graph.uses(v).is_empty() {
+            graph.set_constant(v, Tensor::vector::<u8>(Vec::new()));
+        }
+    }
 }
 
 fn evaluate(graph: &Graph, id: NodeId, growth: Growth) -> Option<Vec<Tensor>> {

@@ -29,12 +29,19 @@ pub struct Rounded {
 
 /// Rounds every weight to its nearest value, with no compensation.
 pub fn nearest(w: ArrayView2<f32>, policy: &dyn Policy) -> Rounded {
-    let (mut codes, mut values) = (Array2::zeros(w.raw_dim()), Array2::zeros(w.raw_dim()));
-    for ((r, c), &x) in w.indexed_iter() {
-        let (code, value) = policy.round(r, c, x);
-        codes[[r, c]] = code;
-        values[[r, c]] = value;
-    }
+    let (mut codes, mut values) = (Array2::<u8>::zeros(w.raw_dim()), Array2::<f32>::zeros(w.raw_dim()));
+    let tasks: Vec<_> = codes
+        .axis_chunks_iter_mut(Axis(0), ROWS)
+        .zip(values.axis_chunks_iter_mut(Axis(0), ROWS))
+        .zip(w.axis_chunks_iter(Axis(0), ROWS))
+        .enumerate()
+        .collect();
+    tasks.into_par_iter().for_each(|(i, ((mut codes, mut values), w))| {
+        let stored = codes.iter_mut().zip(values.iter_mut());
+        for (((r, c), &x), (code, value)) in w.indexed_iter().zip(stored) {
+            (*code, *value) = policy.round(i * ROWS + r, c, x);
+        }
+    });
     Rounded { codes, values }
 }
 

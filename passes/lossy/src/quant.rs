@@ -36,7 +36,7 @@ impl Grid {
 impl Policy for Grid {
     fn round(&self, row: usize, col: usize, x: f32) -> (u8, f32) {
         let s = self.scales[[row, col / self.block]];
-        let q = if s > 0.0 { (x / s).round_ties_even().clamp(self.low(), self.high()) } else { 0.0 };
+        let q = if s > 0.0 { round_within(x / s, self.low(), self.high()) } else { 0.0 };
         // NaN casts to 0, which decodes to the lowest code; a NaN weight is refused before it gets here.
         ((q + self.offset() as f32) as u8, self.decode(q, s))
     }
@@ -95,12 +95,12 @@ pub fn scale(w: &[f32], weights: Option<&[f64]>, bits: u32) -> f32 {
     let error = |s: f32| -> f64 {
         let inv = 1.0 / s;
         let one = |x: f32| {
-            let d = x - (x * inv).round_ties_even().clamp(low, high) * s;
-            d * d
+            let d = x - round_within(x * inv, low, high) * s;
+            f64::from(d * d)
         };
         match weights {
-            None => w.iter().map(|&x| f64::from(one(x))).sum(),
-            Some(d) => w.iter().zip(d).map(|(&x, &d)| f64::from(one(x)) * d.max(1e-30)).sum(),
+            None => lanes(w.len(), |i| one(w[i])),
+            Some(d) => lanes(w.len().min(d.len()), |i| one(w[i]) * d[i].max(1e-30)),
         }
     };
     let mut best = (f64::MAX, top / high);
@@ -112,6 +112,25 @@ pub fn scale(w: &[f32], weights: Option<&[f64]>, bits: u32) -> f32 {
         }
     }
     best.1
+}
+
+/// The nearest integer within integer bounds below 2^22, ties to even, in arithmetic that every vector unit has.
+fn round_within(x: f32, low: f32, high: f32) -> f32 {
+    /// Above this, neighbouring floats differ by one.
+    const UNIT: f32 = 12_582_912.0;
+    (x.clamp(low, high) + UNIT) - UNIT
+}
+
+/// Sum of `f(0..n)` in eight interleaved parts, which fit vector registers.
+fn lanes(n: usize, f: impl Fn(usize) -> f64) -> f64 {
+    let mut sums = [0f64; 8];
+    for start in (0..n - n % 8).step_by(8) {
+        for (l, s) in sums.iter_mut().enumerate() {
+            *s += f(start + l);
+        }
+    }
+    let rest: f64 = (n - n % 8..n).map(&f).sum();
+    sums.iter().sum::<f64>() + rest
 }
 
 /// The least-squares scale of each row for given codes: `s = (w·H·qᵀ)/(q·H·qᵀ)`; `hq` is rows × cols of `H·q`.
@@ -157,6 +176,16 @@ mod tests {
         let db: Vec<f64> = (2..=8).map(at).collect();
         assert!(db[2] > 17.5 && db[6] > 39.0, "{db:?}");
         assert!(db.windows(2).all(|p| p[1] > p[0] + 3.5), "{db:?}");
+    }
+
+    #[test]
+    fn rounding_is_to_the_nearest_even_integer_within_bounds() {
+        for i in -2000..2000 {
+            let x = i as f32 / 8.0;
+            assert_eq!(round_within(x, -128.0, 127.0), x.round_ties_even().clamp(-128.0, 127.0), "{x}");
+        }
+        assert_eq!(round_within(f32::INFINITY, -8.0, 7.0), 7.0);
+        assert_eq!(lanes(19, |i| i as f64), 171.0);
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! Putting chosen candidates into the graph.
 
+use crate::shelf::{Offer, Shelf};
 use ir::{Error, Graph, Result, Tensor, ValueId};
 use lossy::layer::subgraph_mut;
 use lossy::{Bias, Candidate, Layer, Replaces};
 
 /// The graph with each chosen candidate's fragment in place of its layer, compacted and with types inferred.
-pub fn compressed(graph: &Graph, chosen: &[(&Layer, &Candidate)]) -> Result<Graph> {
+pub fn compressed(graph: &Graph, chosen: &[(&Layer, &Offer)], shelf: &dyn Shelf) -> Result<Graph> {
     let mut g = graph.clone();
-    for (layer, c) in chosen {
+    for (layer, offer) in chosen {
+        let c = &offer.get(shelf)?;
         let body = body(&mut g, layer)?;
         match c.replaces {
             Replaces::Weight => {
@@ -24,24 +26,24 @@ pub fn compressed(graph: &Graph, chosen: &[(&Layer, &Candidate)]) -> Result<Grap
 
 /// The same model with dense weights: what the compressed one computes, in the original's form, so that every
 /// evaluation of the search runs at full speed.
-pub fn dense(graph: &Graph, chosen: &[(&Layer, &Candidate)]) -> Result<Graph> {
+pub fn dense(graph: &Graph, chosen: &[(&Layer, &Offer)], shelf: &dyn Shelf) -> Result<Graph> {
     use rayon::prelude::*;
     let decoded: Vec<Option<Tensor>> = chosen
         .par_iter()
-        .map(|(_, c)| (c.replaces == Replaces::Weight).then(|| c.decode()).transpose())
+        .map(|(_, o)| (o.head.replaces == Replaces::Weight).then(|| o.get(shelf)?.decode()).transpose())
         .collect::<Result<_>>()?;
     let mut g = graph.clone();
-    for ((layer, c), w) in chosen.iter().zip(decoded) {
+    for ((layer, offer), w) in chosen.iter().zip(decoded) {
         let body = body(&mut g, layer)?;
         match w {
             Some(w) => {
                 body.set_constant(layer.value, w);
-                correct_bias(body, layer, c)?;
+                correct_bias(body, layer, &offer.head)?;
             }
-            None => replace_node(body, layer, c)?,
+            None => replace_node(body, layer, &offer.get(shelf)?)?,
         }
     }
-    if chosen.iter().any(|(_, c)| c.replaces == Replaces::Node) {
+    if chosen.iter().any(|(_, o)| o.head.replaces == Replaces::Node) {
         g.prune();
         return finish(g);
     }

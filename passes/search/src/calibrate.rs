@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use std::sync::Arc;
 
 /// Tapped values held at once, in bytes.
-const TAPPED: usize = 48 << 20;
+const TAPPED: usize = 32 << 20;
 
 /// Calibration samples looked at; more change the statistics little.
 const SAMPLES: usize = 256;
@@ -43,6 +43,7 @@ pub fn calibrate(
             push(&mut streams, taps, &run.taps, phase);
             progress.step();
         }
+        evaluate.forget();
     }
     let done: Vec<Option<Arc<Stats>>> = streams
         .into_iter()

@@ -100,11 +100,11 @@ pub fn layers(rows: &[Row], solution: &Solution) -> Vec<LayerDecision> {
 
 fn layer(row: &Row, column: usize, total: f64) -> LayerDecision {
     let l = &row.layer;
-    let chosen = row.candidate(column);
+    let chosen = row.candidate(column).map(|o| &o.head);
     let bytes = chosen.map_or(l.bytes(), |c| c.bytes);
     let own = chosen.map_or(0.0, |c| c.error);
     let error = own * row.gain;
-    let cheaper = row.candidates.iter().filter(|c| c.bytes < bytes).max_by_key(|c| c.bytes);
+    let cheaper = row.candidates.iter().map(|o| &o.head).filter(|c| c.bytes < bytes).max_by_key(|c| c.bytes);
     let recipe = chosen.map_or("keep", |c| &c.recipe);
     LayerDecision {
         layer: l.name.clone(),
@@ -125,7 +125,12 @@ fn layer(row: &Row, column: usize, total: f64) -> LayerDecision {
             bytes: c.bytes,
             extra_error: c.error * row.gain - error,
         }),
-        candidates: row.candidates.iter().map(|c| (c.recipe.clone(), c.bytes, c.error * row.gain)).collect(),
+        candidates: row
+            .candidates
+            .iter()
+            .map(|o| &o.head)
+            .map(|c| (c.recipe.clone(), c.bytes, c.error * row.gain))
+            .collect(),
         refusals: row.refusals.clone(),
         pin: format!("^{}$={recipe}", regex::escape(&l.name)),
     }

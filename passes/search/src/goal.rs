@@ -1,5 +1,6 @@
 //! What the user asks for.
 
+use crate::shelf::{Memory, Shelf};
 use ir::{Error, Feeds, Result};
 use lossy::{METHODS, Method, methods};
 use regex::Regex;
@@ -74,11 +75,19 @@ pub struct Options {
     pub overrides: Vec<Override>,
     /// Threads for statistics and candidates; 0 takes all. The answer does not depend on it.
     pub threads: usize,
+    /// Where candidates wait.
+    pub shelf: Box<dyn Shelf>,
 }
 
 impl Options {
     pub fn new(goal: Goal) -> Options {
-        Options { goal, methods: METHODS.to_vec(), overrides: Vec::new(), threads: 0 }
+        Options {
+            goal,
+            methods: METHODS.to_vec(),
+            overrides: Vec::new(),
+            threads: 0,
+            shelf: Box::new(Memory::default()),
+        }
     }
 }
 

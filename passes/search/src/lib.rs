@@ -14,17 +14,20 @@ mod goal;
 pub mod knapsack;
 mod metric;
 mod sensitivity;
+mod shelf;
 mod table;
 
 pub use decision::{Decision, LayerDecision, RunnerUp, Status, Trial};
 pub use goal::{Goal, Options, Override, Progress, Samples, Silent, Split, names, select};
 pub use metric::{Measured, Metric};
+pub use shelf::{Memory, Shelf};
 
 use bisect::Bisection;
 use ir::{Error, Evaluate, Graph, Result};
 use knapsack::{Item, Solution, least_bytes, least_error};
-use lossy::{Candidate, Layer};
+use lossy::Layer;
 use metric::Reference;
+use shelf::Offer;
 use std::collections::BTreeMap;
 use table::Row;
 
@@ -107,11 +110,12 @@ impl<'a> Search<'a> {
     ) -> Result<Self> {
         let mut split = Split::of(samples.len());
         let stats = calibrate::calibrate(graph, &layers, samples, &split.calibration, evaluate, progress)?;
-        let mut rows = table::build(graph, layers, stats, &options.methods, &options.overrides, progress)?;
+        let mut rows = table::build(graph, layers, stats, options, progress)?;
         let selection = reference(graph, samples, &mut split.selection, evaluate, progress)?;
         let mut probes: Vec<usize> = split.selection.iter().copied().take(PROBES).collect();
         let probe = reference(graph, samples, &mut probes, evaluate, progress)?;
-        sensitivity::measure_gains(graph, &mut rows, &probe, samples, &probes, evaluate, progress)?;
+        let shelf = options.shelf.as_ref();
+        sensitivity::measure_gains(graph, &mut rows, shelf, &probe, samples, &probes, evaluate, progress)?;
         let items = rows.iter().map(Row::items).collect();
         let (trials, seen) = (Vec::new(), BTreeMap::new());
         Ok(Search {
@@ -183,7 +187,7 @@ impl<'a> Search<'a> {
         self.split.held_back = held;
         for _ in 0..4 {
             let Some(s) = least_error(&self.items, room) else { return self.unreachable() };
-            let g = apply::compressed(self.graph, &self.chosen(&s))?;
+            let g = apply::compressed(self.graph, &self.chosen(&s), self.options.shelf.as_ref())?;
             let found = size(&g)?;
             self.progress.step();
             if found <= bytes {
@@ -196,7 +200,7 @@ impl<'a> Search<'a> {
         self.unreachable()
     }
 
-    fn chosen<'s>(&'s self, s: &Solution) -> Vec<(&'s Layer, &'s Candidate)> {
+    fn chosen<'s>(&'s self, s: &Solution) -> Vec<(&'s Layer, &'s Offer)> {
         chosen(&self.rows, s)
     }
 
@@ -211,8 +215,10 @@ impl<'a> Search<'a> {
     }
 
     fn measure_on(&self, s: &Solution, reference: &Reference, which: &[usize]) -> Result<Measured> {
-        let g = apply::dense(self.graph, &self.chosen(s))?;
-        Ok(reference.measure(&sensitivity::outputs(&g, self.samples, which, self.evaluate, self.progress)?))
+        let g = apply::dense(self.graph, &self.chosen(s), self.options.shelf.as_ref())?;
+        let outputs = sensitivity::outputs(&g, self.samples, which, self.evaluate, self.progress);
+        self.evaluate.forget();
+        Ok(reference.measure(&outputs?))
     }
 
     fn conclude(
@@ -223,7 +229,7 @@ impl<'a> Search<'a> {
         met: bool,
         size: Size,
     ) -> Result<Outcome> {
-        let graph = apply::compressed(self.graph, &self.chosen(&s))?;
+        let graph = apply::compressed(self.graph, &self.chosen(&s), self.options.shelf.as_ref())?;
         let status = if !met {
             Status::NotReached
         } else if size(&graph)? >= size(self.graph)? {
@@ -268,7 +274,7 @@ fn blind(
     progress: &dyn Progress,
 ) -> Result<Outcome> {
     let none = vec![None; layers.len()];
-    let mut rows = table::build(graph, layers, none, &options.methods, &options.overrides, progress)?;
+    let mut rows = table::build(graph, layers, none, options, progress)?;
     sensitivity::assume_gains(&mut rows);
     let items: Vec<Vec<Item>> = rows.iter().map(Row::items).collect();
     let (solution, gap) = match options.goal {
@@ -297,7 +303,7 @@ fn blind(
         let decision = Decision { notes: vec![note], ..summary(&rows, &s, Status::NotReached) };
         return Ok(Outcome { graph: graph.clone(), decision });
     };
-    let out = apply::compressed(graph, &chosen(&rows, &s))?;
+    let out = apply::compressed(graph, &chosen(&rows, &s), options.shelf.as_ref())?;
     let status = if size(&out)? >= size(graph)? { Status::NothingGained } else { Status::Unchecked };
     let decision = Decision { gap, notes: vec![note], ..summary(&rows, &s, status) };
     Ok(Outcome { graph: out, decision })
@@ -321,7 +327,7 @@ fn summary(rows: &[Row], s: &Solution, status: Status) -> Decision {
     }
 }
 
-fn chosen<'s>(rows: &'s [Row], s: &Solution) -> Vec<(&'s Layer, &'s Candidate)> {
+fn chosen<'s>(rows: &'s [Row], s: &Solution) -> Vec<(&'s Layer, &'s Offer)> {
     rows.iter().zip(&s.choice).filter_map(|(r, &c)| Some((&r.layer, r.candidate(c)?))).collect()
 }
 

@@ -6,6 +6,7 @@
 use crate::apply::dense;
 use crate::goal::{Progress, Samples, check};
 use crate::metric::Reference;
+use crate::shelf::Shelf;
 use crate::table::Row;
 use ir::{Evaluate, Graph, Result, Value};
 
@@ -33,6 +34,7 @@ pub fn outputs(
 pub fn measure_gains(
     graph: &Graph,
     rows: &mut [Row],
+    shelf: &dyn Shelf,
     reference: &Reference,
     samples: &dyn Samples,
     which: &[usize],
@@ -43,9 +45,11 @@ pub fn measure_gains(
     for row in rows.iter_mut() {
         if let Some(probe) = probe(row) {
             let c = &row.candidates[probe];
-            let changed = dense(graph, &[(&row.layer, c)])?;
-            let d = reference.distance(&outputs(&changed, samples, which, evaluate, progress)?);
-            row.gain = if c.error > 0.0 { d / c.error } else { 0.0 };
+            let changed = dense(graph, &[(&row.layer, c)], shelf)?;
+            let d = outputs(&changed, samples, which, evaluate, progress).map(|o| reference.distance(&o));
+            evaluate.forget();
+            let d = d?;
+            row.gain = if c.head.error > 0.0 { d / c.head.error } else { 0.0 };
         }
         progress.step();
     }
@@ -57,8 +61,8 @@ pub fn measure_gains(
 fn probe(row: &Row) -> Option<usize> {
     let off = |e: f64| ((e / row.power.max(1e-300)).max(1e-300).ln() - PROBE.ln()).abs();
     (0..row.candidates.len())
-        .filter(|&i| row.candidates[i].error > 0.0)
-        .min_by(|&a, &b| off(row.candidates[a].error).total_cmp(&off(row.candidates[b].error)))
+        .filter(|&i| row.candidates[i].head.error > 0.0)
+        .min_by(|&a, &b| off(row.candidates[a].head.error).total_cmp(&off(row.candidates[b].head.error)))
 }
 
 /// A layer whose change did not show on these samples may show on others: no relative gain below a thousandth of the

@@ -1,7 +1,8 @@
 //! The table of the search: layers × candidates, each with stored bytes and layer error.
 
-use crate::goal::{Override, Progress, check};
+use crate::goal::{Options, Override, Progress, check};
 use crate::knapsack::{Item, undominated};
+use crate::shelf::Offer;
 use ir::{Error, Graph, Result};
 use lossy::layer::subgraph;
 use lossy::{Candidate, Context, Layer, Method, Stats};
@@ -11,7 +12,7 @@ use std::sync::Arc;
 /// One layer with everything it may become. Column 0 of the knapsack is "keep"; candidate i is column i + 1.
 pub struct Row {
     pub layer: Layer,
-    pub candidates: Vec<Candidate>,
+    pub candidates: Vec<Offer>,
     /// Method and reason, for methods that offer nothing here.
     pub refusals: Vec<(String, String)>,
     /// Output distortion per unit of layer error.
@@ -29,12 +30,14 @@ impl Row {
     pub fn items(&self) -> Vec<Item> {
         let keep = if self.forced { f64::INFINITY } else { 0.0 };
         std::iter::once(Item { bytes: self.layer.bytes(), error: keep })
-            .chain(self.candidates.iter().map(|c| Item { bytes: c.bytes, error: c.error * self.gain }))
+            .chain(
+                self.candidates.iter().map(|o| Item { bytes: o.head.bytes, error: o.head.error * self.gain }),
+            )
             .collect()
     }
 
     /// The candidate of a column, `None` for keep.
-    pub fn candidate(&self, column: usize) -> Option<&Candidate> {
+    pub fn candidate(&self, column: usize) -> Option<&Offer> {
         self.candidates.get(column.checked_sub(1)?)
     }
 }
@@ -44,8 +47,7 @@ pub fn build(
     graph: &Graph,
     layers: Vec<Layer>,
     stats: Vec<Option<Arc<Stats>>>,
-    methods: &[&'static dyn Method],
-    overrides: &[Override],
+    options: &Options,
     progress: &dyn Progress,
 ) -> Result<Vec<Row>> {
     progress.stage("candidates", layers.len());
@@ -56,22 +58,19 @@ pub fn build(
         .into_par_iter()
         .map(|(layer, stats)| {
             check(progress)?;
-            let row = row(graph, layer, stats.as_deref(), methods, overrides);
+            let row = row(graph, layer, stats.as_deref(), options);
             progress.step();
             row
         })
         .collect()
 }
 
-fn row(
-    graph: &Graph,
-    layer: Layer,
-    stats: Option<&Stats>,
-    methods: &[&'static dyn Method],
-    overrides: &[Override],
-) -> Result<Row> {
-    let wanted =
-        overrides.iter().rev().find(|o| o.layer.is_match(&layer.name) || o.layer.is_match(&layer.weight));
+fn row(graph: &Graph, layer: Layer, stats: Option<&Stats>, options: &Options) -> Result<Row> {
+    let wanted = options
+        .overrides
+        .iter()
+        .rev()
+        .find(|o| o.layer.is_match(&layer.name) || o.layer.is_match(&layer.weight));
     let keep = wanted.is_some_and(|o| o.recipe == "keep");
     let one: Vec<&'static dyn Method>;
     let methods = match wanted {
@@ -80,7 +79,7 @@ fn row(
             one = lossy::methods::find(word).into_iter().collect();
             &one[..]
         }
-        None => methods,
+        None => &options.methods,
     };
     let body = subgraph(graph, &layer.path).ok_or_else(|| Error::internal("a layer without its graph"))?;
     let matrix = layer.view.matrix(&layer.tensor)?;
@@ -111,25 +110,27 @@ fn row(
     for m in methods.iter().filter(|_| !keep) {
         match m.applies(&row.layer, stats.is_some()) {
             Err(r) => refusals.push((m.name().to_string(), r.0)),
-            Ok(()) => found.extend(m.candidates(&cx)?),
+            Ok(()) => {
+                let smaller =
+                    |c: &Candidate| c.error.is_finite() && (wanted.is_some() || c.bytes < row.layer.bytes());
+                let offers = m.candidates(&cx)?.into_iter().filter(smaller);
+                found.extend(offers.map(|c| Offer::put(c, options.shelf.as_ref())));
+            }
         }
     }
-    row.candidates = sift(found, row.layer.bytes(), wanted);
+    row.candidates = sift(found, wanted);
     row.refusals = refusals;
     row.forced &= !row.candidates.is_empty();
     Ok(row)
 }
 
-/// Drops candidates that another beats in bytes and error, and those larger than the layer.
-fn sift(mut found: Vec<Candidate>, bytes: u64, wanted: Option<&Override>) -> Vec<Candidate> {
-    found.retain(|c| c.error.is_finite());
-    match wanted {
-        Some(o) if o.recipe.contains(' ') => found.retain(|c| c.recipe == o.recipe),
-        Some(_) => {}
-        None => found.retain(|c| c.bytes < bytes),
+/// Drops candidates that another beats in bytes and error.
+fn sift(mut found: Vec<Offer>, wanted: Option<&Override>) -> Vec<Offer> {
+    if let Some(o) = wanted.filter(|o| o.recipe.contains(' ')) {
+        found.retain(|c| c.head.recipe == o.recipe);
     }
-    let items: Vec<Item> = found.iter().map(|c| Item { bytes: c.bytes, error: c.error }).collect();
+    let items: Vec<Item> = found.iter().map(|o| Item { bytes: o.head.bytes, error: o.head.error }).collect();
     let kept = undominated(&items);
-    let mut slots: Vec<Option<Candidate>> = found.into_iter().map(Some).collect();
+    let mut slots: Vec<Option<Offer>> = found.into_iter().map(Some).collect();
     kept.into_iter().filter_map(|i| slots[i].take()).collect()
 }
