@@ -1,5 +1,6 @@
 //! Groups to steps: each operator kind has a file; what none of them takes is opaque.
 
+mod attention;
 mod contract;
 pub mod elementwise;
 mod movement;
@@ -92,8 +93,15 @@ impl Lowered {
 type Lowering = fn(&Cx, &Node) -> Option<Lowered>;
 
 /// Lowerings of single nodes, tried in order.
-static LOWERINGS: &[Lowering] =
-    &[window::lower, elementwise::map, reduce::lower, normalize::lower, movement::lower, recurrent::lower];
+static LOWERINGS: &[Lowering] = &[
+    window::lower,
+    attention::lower,
+    elementwise::map,
+    reduce::lower,
+    normalize::lower,
+    movement::lower,
+    recurrent::lower,
+];
 
 /// Steps for all groups.
 pub fn lower(graph: &Graph, groups: Vec<Group>, tier: Tier) -> Result<Vec<Step>> {

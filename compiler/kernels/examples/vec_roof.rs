@@ -99,7 +99,7 @@ fn heads() {
     for (tokens, heads, dim) in [(128, 12, 32), (16, 12, 32), (512, 12, 64), (2048, 4, 64)] {
         let x = values(tokens * heads * dim);
         let mut y = vec![0.0; x.len()];
-        let strides = HeadStrides { batch: 0, head: dim, position: heads * dim };
+        let strides = HeadStrides { batch: 0, head: dim, position: heads * dim, lane: 1 };
         let h = Heads { data: &x, strides };
         let a = Attention {
             q: h,
@@ -116,6 +116,7 @@ fn heads() {
             keys: tokens,
             dim,
             value_dim: dim,
+            unseen: f32::NAN,
         };
         let flop = 4 * heads * tokens * tokens * dim;
         line(&format!("attention {tokens}x{heads}x{dim}"), "Gflop/s", flop as f64, |t| {

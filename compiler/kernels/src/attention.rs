@@ -12,25 +12,30 @@ use crate::scratch;
 use crate::simd::{LANES, Simd, tiered};
 use crate::vecmath::{exp, tanh};
 
-/// Distances, in elements, between neighbouring batches, heads and positions; the last axis is contiguous.
+/// Distances, in elements, between neighbouring batches, heads, positions and elements of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadStrides {
     pub batch: usize,
     pub head: usize,
     pub position: usize,
+    /// 1, except for keys whose positions are contiguous instead.
+    pub lane: usize,
 }
 
-/// A tensor of `[batch, head, position, width]` in some order of the first three.
+/// A tensor of `[batch, head, position, width]` in some order of the first three, or for keys of all; a stride of zero
+/// broadcasts.
 #[derive(Clone, Copy, Debug)]
 pub struct Heads<'a> {
     pub data: &'a [f32],
     pub strides: HeadStrides,
 }
 
-/// Added to the scores before the softmax; a stride of zero broadcasts.
+/// Applied to the scores before the softmax; a stride of zero broadcasts.
 #[derive(Clone, Copy, Debug)]
 pub struct ScoreMask<'a> {
     pub data: &'a [f32],
+    /// Scores become this where the mask is zero and stay elsewhere; without it the mask is added.
+    pub fill: Option<f32>,
     pub batch: usize,
     pub head: usize,
     pub query: usize,
@@ -61,6 +66,8 @@ pub struct Attention<'a> {
     pub keys: usize,
     pub dim: usize,
     pub value_dim: usize,
+    /// What a query gets that sees no key: `0/0` by the formula, zero by the ONNX `Attention` operator.
+    pub unseen: f32,
 }
 
 /// Queries that are worked on together.
@@ -70,7 +77,7 @@ const KEYS: usize = 512;
 /// Keys in a packed panel.
 const PANEL: usize = 64;
 
-/// Writes `[batch, heads, queries, value_dim]` with the strides `out_strides`. A query that sees no key gets NaN.
+/// Writes `[batch, heads, queries, value_dim]` with the strides `out_strides`.
 pub fn attention(
     pool: &dyn Pool,
     a: &Attention<'_>,
@@ -131,8 +138,13 @@ impl Attention<'_> {
         product("attention sizes overflow", &[self.batch, self.heads, self.queries, self.value_dim])?;
         product("attention sizes overflow", &[self.keys, self.dim.max(self.value_dim).max(PANEL), 8])?;
         let tensor = |what, data: &[f32], s: HeadStrides, heads, positions, width| {
-            reach(what, data.len(), width, &[(self.batch, s.batch), (heads, s.head), (positions, s.position)])
+            let axes = [(self.batch, s.batch), (heads, s.head), (positions, s.position), (width, s.lane)];
+            reach(what, data.len(), 1, &axes)
         };
+        let rows = [self.q.strides, self.v.strides, o].iter().all(|s| s.lane == 1);
+        if !rows || (self.k.strides.lane != 1 && self.k.strides.position != 1) {
+            return Err(Error::Shape { what: "attention rows are not contiguous" });
+        }
         tensor("attention queries", self.q.data, self.q.strides, self.heads, self.queries, self.dim)?;
         tensor("attention keys", self.k.data, self.k.strides, self.kv_heads, self.keys, self.dim)?;
         tensor("attention values", self.v.data, self.v.strides, self.kv_heads, self.keys, self.value_dim)?;
@@ -196,7 +208,7 @@ impl Attention<'_> {
             let (vs, rest) = rest.split_at_mut(sizes[1]);
             let (qs, rest) = rest.split_at_mut(sizes[2]);
             let (scores, sums) = rest.split_at_mut(sizes[3]);
-            pack_keys(at(&self.k, kv), self.k.strides.position, self.keys, self.dim, kt);
+            pack_keys(at(&self.k, kv), self.k.strides, self.keys, self.dim, kt);
             pack_rows(at(&self.v, kv), self.v.strides.position, self.keys, self.value_dim, wide, vs);
             for i in (first..last).step_by(QUERIES) {
                 let n = QUERIES.min(last - i);
@@ -211,6 +223,8 @@ impl Attention<'_> {
                     mask: mask.map_or(std::ptr::null(), |(p, q, _)| p.wrapping_add(i * q)),
                     mask_query: mask.map_or(0, |m| m.1),
                     mask_key: mask.map_or(0, |m| m.2),
+                    fill: self.mask.and_then(|m| m.fill),
+                    unseen: self.unseen,
                     softcap: self.softcap,
                     causal: self.causal.map(|c| c.saturating_add_unsigned(i)),
                     queries: n,
@@ -230,8 +244,8 @@ impl Attention<'_> {
 /// Panels of 64 keys, `[panel, dim, 64]`, zero past the last key.
 ///
 /// # Safety
-/// `k` has `keys` rows of `dim` elements at distance `stride`.
-unsafe fn pack_keys(k: *const f32, stride: usize, keys: usize, dim: usize, to: &mut [f32]) {
+/// `k` has `keys` rows of `dim` elements with these strides, of which one is 1.
+unsafe fn pack_keys(k: *const f32, strides: HeadStrides, keys: usize, dim: usize, to: &mut [f32]) {
     if dim == 0 {
         return;
     }
@@ -240,10 +254,18 @@ unsafe fn pack_keys(k: *const f32, stride: usize, keys: usize, dim: usize, to: &
         if n < PANEL {
             panel.fill(0.0);
         }
+        if strides.lane != 1 {
+            for (d, row) in panel.chunks_exact_mut(PANEL).enumerate() {
+                // SAFETY: element `d` of rows p·64 .. p·64 + n, which are neighbours.
+                let from = unsafe { std::slice::from_raw_parts(k.add(d * strides.lane + p * PANEL), n) };
+                row[..n].copy_from_slice(from);
+            }
+            continue;
+        }
         // SAFETY: rows p·64 .. p·64 + n of `k`, transposed into the panel's `dim` rows of 64.
         unsafe {
-            let from = k.add(p * PANEL * stride).cast::<u8>();
-            let row = 4 * stride as isize;
+            let from = k.add(p * PANEL * strides.position).cast::<u8>();
+            let row = 4 * strides.position as isize;
             crate::transpose::turn::<4>(
                 from,
                 row,
@@ -296,6 +318,8 @@ struct Block {
     mask: *const f32,
     mask_query: usize,
     mask_key: usize,
+    fill: Option<f32>,
+    unseen: f32,
     softcap: f32,
     /// Last key that the first query sees.
     causal: Option<isize>,
@@ -337,7 +361,7 @@ tiered! {
                 let visible = b.seen(r).saturating_sub(from).min(n);
                 let row = b.scores.add(r * KEYS);
                 let mask = if b.mask.is_null() { b.mask } else { b.mask.add(r * b.mask_query + from * b.mask_key) };
-                let (t, w) = soften(s, row, n, visible, mask, b.mask_key, b.softcap, top[r]);
+                let (t, w) = soften(s, row, n, visible, mask, b, top[r]);
                 // A row that has seen nothing has no sums to rescale, and -∞ - -∞ is not a number.
                 if from > 0 && t > top[r] {
                     let shrink = s.array(exp(s, s.splat(top[r] - t)))[0];
@@ -351,10 +375,11 @@ tiered! {
             from += n;
         }
         for r in 0..b.queries {
-            let share = s.splat(1.0 / weight[r]);
+            let (share, seen) = (s.splat(1.0 / weight[r]), weight[r] != 0.0);
             let mut i = 0;
             while i < b.value_dim {
-                let y = s.mul(s.load(b.sums.add(r * b.wide + i)), share);
+                let sum = s.load(b.sums.add(r * b.wide + i));
+                let y = if seen { s.mul(sum, share) } else { s.splat(b.unseen) };
                 s.store_up_to(b.out.add(r * b.out_position + i), y, b.value_dim - i);
                 i += LANES;
             }
@@ -492,10 +517,10 @@ unsafe fn soften<S: Simd>(
     n: usize,
     visible: usize,
     mask: *const f32,
-    mask_key: usize,
-    softcap: f32,
+    b: &Block,
     top: f32,
 ) -> (f32, f32) {
+    let (mask_key, softcap) = (b.mask_key, b.softcap);
     let lowest = s.splat(f32::NEG_INFINITY);
     let mut best = s.splat(top);
     let (plain, mut i) = (mask.is_null() && softcap <= 0.0, 0);
@@ -513,7 +538,11 @@ unsafe fn soften<S: Simd>(
                 x = s.mul(c, tanh(s, s.div(x, c)));
             }
             if !mask.is_null() && left > 0 {
-                x = s.add(x, if mask_key == 0 { s.splat(*mask) } else { s.load_up_to(mask.add(i), left) });
+                let m = if mask_key == 0 { s.splat(*mask) } else { s.load_up_to(mask.add(i), left) };
+                x = match b.fill {
+                    Some(f) => s.select(s.eq(m, s.zero()), s.splat(f), x),
+                    None => s.add(x, m),
+                };
             }
             if left < LANES {
                 x = s.select(s.head(left), x, lowest);
@@ -557,7 +586,8 @@ mod tests {
     fn exact(a: &Attention<'_>, b: usize, h: usize, i: usize) -> Vec<f64> {
         let kv = h / (a.heads / a.kv_heads);
         let get = |t: &Heads<'_>, h: usize, p: usize, d: usize| {
-            f64::from(t.data[b * t.strides.batch + h * t.strides.head + p * t.strides.position + d])
+            let s = t.strides;
+            f64::from(t.data[b * s.batch + h * s.head + p * s.position + d * s.lane])
         };
         let score = |j: usize| {
             if a.causal.is_some_and(|c| j as isize > i as isize + c) {
@@ -568,12 +598,20 @@ mod tests {
             if a.softcap > 0.0 {
                 s = f64::from(a.softcap) * (s / f64::from(a.softcap)).tanh();
             }
-            s + a.mask.map_or(0.0, |m| f64::from(m.data[b * m.batch + h * m.head + i * m.query + j * m.key]))
+            let Some(m) = a.mask else { return s };
+            match (f64::from(m.data[b * m.batch + h * m.head + i * m.query + j * m.key]), m.fill) {
+                (0.0, Some(fill)) => f64::from(fill),
+                (_, Some(_)) => s,
+                (m, None) => s + m,
+            }
         };
         let scores: Vec<f64> = (0..a.keys).map(score).collect();
         let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let e: Vec<f64> = scores.iter().map(|s| (s - top).exp()).collect();
         let sum: f64 = e.iter().sum();
+        if top == f64::NEG_INFINITY {
+            return vec![f64::from(a.unseen); a.value_dim];
+        }
         (0..a.value_dim).map(|d| (0..a.keys).map(|j| e[j] / sum * get(&a.v, kv, j, d)).sum()).collect()
     }
 
@@ -581,9 +619,19 @@ mod tests {
     fn strides(interleaved: bool, heads: usize, positions: usize, width: usize) -> HeadStrides {
         let batch = heads * positions * width;
         if interleaved {
-            HeadStrides { batch, head: width, position: heads * width }
+            HeadStrides { batch, head: width, position: heads * width, lane: 1 }
         } else {
-            HeadStrides { batch, head: positions * width, position: width }
+            HeadStrides { batch, head: positions * width, position: width, lane: 1 }
+        }
+    }
+
+    /// `[B, H, D, S]`.
+    fn transposed(heads: usize, positions: usize, width: usize) -> HeadStrides {
+        HeadStrides {
+            batch: heads * positions * width,
+            head: positions * width,
+            position: 1,
+            lane: positions,
         }
     }
 
@@ -641,11 +689,22 @@ mod tests {
             let mut mask = values(batch * queries * keys, 4);
             mask.iter_mut().step_by(3).for_each(|m| *m = f32::NEG_INFINITY);
             mask[..keys.saturating_sub(1)].fill(f32::NEG_INFINITY);
+            let chosen: Vec<f32> = mask.iter().map(|&m| if m.is_finite() { 2.0 } else { 0.0 }).collect();
             for interleaved in [false, true] {
-                let full = ScoreMask { data: &mask, batch: queries * keys, head: 0, query: keys, key: 1 };
+                let full = ScoreMask {
+                    data: &mask,
+                    fill: None,
+                    batch: queries * keys,
+                    head: 0,
+                    query: keys,
+                    key: 1,
+                };
                 let by_query = ScoreMask { batch: 0, head: 1, query: 2, key: 0, ..full };
+                let filled = |fill| ScoreMask { data: &chosen, fill: Some(fill), ..full };
                 for (mask, causal, softcap) in [
                     (None, None, 0.0),
+                    (Some(filled(-1e9)), None, 0.0),
+                    (Some(filled(f32::NEG_INFINITY)), None, 0.0),
                     (Some(full), None, 0.0),
                     (None, Some(0), 0.0),
                     (Some(full), Some(keys as isize - queries as isize), 5.0),
@@ -653,7 +712,13 @@ mod tests {
                 ] {
                     let a = Attention {
                         q: Heads { data: &q, strides: strides(interleaved, heads, queries, dim) },
-                        k: Heads { data: &k, strides: strides(interleaved, kv_heads, keys, dim) },
+                        k: Heads {
+                            data: &k,
+                            strides: match mask {
+                                Some(m) if m.fill.is_some() => transposed(kv_heads, keys, dim),
+                                _ => strides(interleaved, kv_heads, keys, dim),
+                            },
+                        },
                         v: Heads { data: &v, strides: strides(!interleaved, kv_heads, keys, value_dim) },
                         mask,
                         causal,
@@ -666,6 +731,7 @@ mod tests {
                         keys,
                         dim,
                         value_dim,
+                        unseen: if interleaved { 0.0 } else { f32::NAN },
                     };
                     check(&a, interleaved);
                 }
@@ -676,7 +742,7 @@ mod tests {
     #[test]
     fn wrong_sizes_are_refused() {
         let data = [0.0; 64];
-        let h = Heads { data: &data, strides: HeadStrides { batch: 0, head: 32, position: 8 } };
+        let h = Heads { data: &data, strides: HeadStrides { batch: 0, head: 32, position: 8, lane: 1 } };
         let a = Attention {
             q: h,
             k: h,
@@ -692,16 +758,27 @@ mod tests {
             keys: 4,
             dim: 8,
             value_dim: 8,
+            unseen: f32::NAN,
         };
+        let columns = HeadStrides { position: 1, lane: 4, ..h.strides };
         let mut y = [0.0; 64];
         assert!(attention(&Serial, &a, &mut y, h.strides).is_ok());
         assert!(attention(&Serial, &a, &mut y[..63], h.strides).is_err());
         assert!(attention(&Serial, &a, &mut y, HeadStrides { position: 7, ..h.strides }).is_err());
         assert!(attention(&Serial, &Attention { keys: 0, ..a }, &mut y, h.strides).is_ok() && y[0].is_nan());
+        assert!(
+            attention(&Serial, &Attention { k: Heads { strides: columns, ..h }, ..a }, &mut y, h.strides)
+                .is_ok()
+        );
+        assert!(
+            attention(&Serial, &Attention { v: Heads { strides: columns, ..h }, ..a }, &mut y, h.strides)
+                .is_err()
+        );
+        assert!(attention(&Serial, &a, &mut y, columns).is_err());
         assert!(attention(&Serial, &Attention { keys: 5, ..a }, &mut y, h.strides).is_err());
         assert!(attention(&Serial, &Attention { kv_heads: 3, ..a }, &mut y, h.strides).is_err());
         assert!(attention(&Serial, &Attention { keys: usize::MAX, ..a }, &mut y, h.strides).is_err());
-        let m = ScoreMask { data: &data[..15], batch: 0, head: 0, query: 4, key: 1 };
+        let m = ScoreMask { data: &data[..15], fill: None, batch: 0, head: 0, query: 4, key: 1 };
         assert!(attention(&Serial, &Attention { mask: Some(m), ..a }, &mut y, h.strides).is_err());
     }
 }

@@ -863,6 +863,25 @@ pub static INSTANCE_NORMALIZATION: Signature = Signature {
     outputs: &[f("output", "T", Types::Of(T1), Arity::Required)],
     attrs: &[a("epsilon", AttrKind::Float, false)],
 };
+/// ir.Attention
+pub static IR_ATTENTION: Signature = Signature {
+    since: &[],
+    inputs: &[
+        f("Q", "T", Types::Of(T1), Arity::Required),
+        f("K", "T", Types::Of(T1), Arity::Required),
+        f("V", "T", Types::Of(T1), Arity::Required),
+        f("mask", "U", Types::Of(T4), Arity::Optional),
+    ],
+    outputs: &[f("Y", "T", Types::Of(T1), Arity::Required)],
+    attrs: &[
+        a("fill", AttrKind::Float, false),
+        a("k_perm", AttrKind::Ints, true),
+        a("q_perm", AttrKind::Ints, true),
+        a("scale", AttrKind::Float, false),
+        a("v_perm", AttrKind::Ints, true),
+        a("y_perm", AttrKind::Ints, true),
+    ],
+};
 /// IsInf
 pub static IS_INF: Signature = Signature {
     since: &[10, 20],

@@ -30,7 +30,7 @@ fn transparent(n: &Node) -> bool {
 
 /// Builds the e-graph of `graph`.
 pub fn enter(graph: &Graph) -> Result<Converted> {
-    let mut egraph = Egraph::new(Facts::default());
+    let mut egraph = Egraph::new(Facts::of_opset(graph.meta.opset));
     let mut class: BTreeMap<ValueId, Id> = BTreeMap::new();
     let mut chosen = Vec::new();
     for v in graph.values() {

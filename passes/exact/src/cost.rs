@@ -1,6 +1,6 @@
 //! Cost of one operator, in units of one float moved: element traffic plus arithmetic, with a fixed price per node.
 
-use crate::facts::{Egraph, operator};
+use crate::facts::{Egraph, attrs_of, operator};
 use crate::language::{ENode, Symbol};
 use ir::{Dim, ValueType};
 
@@ -50,6 +50,7 @@ pub fn cost(egraph: &Egraph, id: egg::Id, node: &ENode) -> f64 {
         "MatMul" | "Gemm" | "FusedMatMul" | "FusedGemm" => {
             moved + matrix(out, types.first().copied().flatten())
         }
+        "Attention" => moved + attention(egraph, node, op.domain() == "ir."),
         _ => moved,
     };
     NODE + work
@@ -64,4 +65,24 @@ fn contraction(out: Option<&ValueType>, weight: Option<&ValueType>) -> f64 {
 fn matrix(out: Option<&ValueType>, a: Option<&ValueType>) -> f64 {
     let inner = a.and_then(ValueType::shape).and_then(|s| s.last()).map_or(UNKNOWN, |d| dim(d, 1));
     elements(out) * inner / FLOPS_PER_MOVE
+}
+
+/// Both products and the softmax between them, which stays in the cache.
+fn attention(egraph: &Egraph, node: &ENode, permuted: bool) -> f64 {
+    let attrs = attrs_of(egraph, node).unwrap_or_default();
+    // Size along an axis of an operand, `i` from the end, seen through its permutation.
+    let size = |operand: usize, perm: &str, i: usize| {
+        let ty = node.children.get(operand + 1).and_then(|&c| egraph[c].data.types.first());
+        let Some(shape) = ty.and_then(ValueType::shape) else { return UNKNOWN };
+        let at = shape.len().wrapping_sub(i);
+        let axis = match attrs.ints(perm) {
+            Ok(Some(p)) if permuted => p.get(at).and_then(|&d| usize::try_from(d).ok()).unwrap_or(at),
+            _ => at,
+        };
+        shape.get(axis).map_or(UNKNOWN, |d| dim(d, 1))
+    };
+    let width = size(0, "q_perm", 1).max(1.0);
+    let q = elements(node.children.get(1).and_then(|&c| egraph[c].data.types.first()));
+    let scores = q / width * size(1, "k_perm", 2);
+    scores * ((width + size(2, "v_perm", 1)) / FLOPS_PER_MOVE + 1.0)
 }

@@ -29,6 +29,8 @@ pub struct Fact {
 /// Tables behind leaves, shared by the whole e-graph.
 #[derive(Default)]
 pub struct Facts {
+    /// Opset of the source graph.
+    opset: i64,
     attrs: Vec<Attrs>,
     attr_index: BTreeMap<String, u32>,
     tensors: Vec<Tensor>,
@@ -44,6 +46,12 @@ pub struct Facts {
 }
 
 impl Facts {
+    pub fn of_opset(opset: i64) -> Facts {
+        Facts { opset, ..Facts::default() }
+    }
+    pub fn opset(&self) -> i64 {
+        self.opset
+    }
     pub fn attrs(&self, i: u32) -> &Attrs {
         &self.attrs[i as usize]
     }

@@ -100,6 +100,10 @@ impl Cx<'_> {
     pub fn class(&self) -> Id {
         self.class
     }
+    /// The opset of the model.
+    pub fn opset(&self) -> i64 {
+        self.egraph.analysis.opset()
+    }
     /// The attribute set bound to a variable.
     pub fn attrs(&self, var: &str) -> Option<Attrs> {
         let id = self.id(var)?;

@@ -1,6 +1,8 @@
 //! Every rule has an instance here: a graph with random shapes and values on which it fires. After saturation each e-node
 //! of each class must evaluate to the class's value in the reference semantics.
 
+mod attention;
+
 use crate::facts::{Egraph, attrs_of, is_absent, operator};
 use crate::language::Symbol;
 use crate::{Rule, convert, rules};
@@ -86,6 +88,12 @@ type Instance = fn(&mut B);
 
 /// Rules and a graph on which all of them fire.
 fn instances() -> Vec<(&'static [&'static str], Instance)> {
+    let mut all = general();
+    all.extend(attention::instances());
+    all
+}
+
+fn general() -> Vec<(&'static [&'static str], Instance)> {
     vec![
         (&["commute-add", "drop-add-zero"], |b| {
             let n = b.dim();

@@ -1,4 +1,4 @@
-//! Softmax, normalisations and attention.
+//! Softmax and normalisations.
 
 use super::{Cx, Lowered};
 use crate::kernel::text;

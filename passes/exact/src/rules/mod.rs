@@ -1,6 +1,7 @@
 //! The rule tables, by theme.
 
 mod algebra;
+mod attention;
 mod fuse;
 mod layout;
 mod recognise;
@@ -11,5 +12,11 @@ use crate::Rule;
 /// Every rule, in a fixed order.
 pub fn all() -> impl Iterator<Item = &'static Rule> {
     let layout = layout::UNARY.iter().chain(layout::BINARY.as_flattened()).chain(layout::RULES);
-    algebra::RULES.iter().chain(layout).chain(fuse::RULES).chain(recognise::RULES).chain(runtime::RULES)
+    algebra::RULES
+        .iter()
+        .chain(layout)
+        .chain(fuse::RULES)
+        .chain(recognise::RULES)
+        .chain(attention::RULES)
+        .chain(runtime::RULES)
 }
