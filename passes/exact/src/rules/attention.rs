@@ -129,7 +129,7 @@ fn scores(cx: &Cx) -> Option<Scores> {
         return None;
     }
     let scale = match cx.id("?c") {
-        Some(c) => cx.scalar(c).filter(|_| cx.rank(c).is_some_and(|r| r <= rank))?,
+        Some(c) => cx.scalar(c).filter(|_| cx.rank(c).is_some_and(|r| r <= rank) && cx.tame(c))?,
         None => 1.0,
     };
     Some(Scores { rank, q, k, v, scale })
@@ -147,7 +147,9 @@ fn swapped(rank: usize) -> Vec<i64> {
 
 fn attention(cx: &mut Cx, mask: Mask) -> Option<Id> {
     let s = scores(cx)?;
-    let (q, k, _) = (cx.shape(s.q)?, cx.shape(s.k)?, cx.shape(s.v)?);
+    // Known sizes: code is generated for them.
+    let (q, k) = (cx.shape(s.q)?, cx.shape(s.k)?);
+    cx.shape(s.v)?;
     if let Some((m, _)) = mask {
         let leading = ops::broadcast::broadcast_shapes(&[&q[..s.rank - 2], &k[..s.rank - 2]]).ok()?;
         let mut all = leading;
@@ -236,14 +238,10 @@ fn absorb(cx: &mut Cx, name: &str, x: &str) -> Option<Id> {
 /// (c·q)·kᵀ = c·(q·kᵀ)
 fn fold_scale(cx: &mut Cx, x: &str) -> Option<Id> {
     let (mut a, x, c) = (cx.attrs("?a")?, cx.id(x)?, cx.id("?c")?);
-    if cx.constant(x) || cx.rank(c)? > cx.rank(x)? {
+    if cx.constant(x) || cx.rank(c)? > cx.rank(x)? || !cx.tame(c) {
         return None;
     }
     let scale = f64::from(a.float_or("scale", 1.0).ok()?) * cx.scalar(c)?;
-    // A product that overflows or vanishes would not have done so in parts.
-    if !(1e-30..1e30).contains(&scale.abs()) {
-        return None;
-    }
     a.set("scale", scale as f32);
     build(cx, a)
 }

@@ -11,6 +11,11 @@ pub static RULES: &[Rule] = &[
         "(Div ?a ?d (Sqrt ?b (Add ?c (ReduceMean ?r (Mul ?p ?d ?d) ?axes) ?eps)))",
         layer_norm,
     ),
+    Rule::build(
+        "recognise-layer-norm-by-reciprocal",
+        "(Mul ?a ?d (Reciprocal ?e (Sqrt ?b (Add ?c (ReduceMean ?r (Mul ?p ?d ?d) ?axes) ?eps))))",
+        layer_norm,
+    ),
     Rule::build("fold-mul-into-layer-norm", "(Mul ?m (LayerNormalization ?a ?x ?s ?b) ?c)", layer_norm_scale),
     Rule::build("fold-add-into-layer-norm", "(Add ?m (LayerNormalization ?a ?x ?s ?b) ?c)", layer_norm_shift),
     // x·(1 + erf(x/√2))/2, in the three orders met in the wild
@@ -40,6 +45,39 @@ pub static RULES: &[Rule] = &[
         "(Mul ?a ?x (Mul ?b (Add ?c (Tanh ?d (Mul ?e (Add ?f ?x (Mul ?g (Pow ?h ?x ?three) ?k2)) ?k)) ?one) ?half))",
         gelu_tanh,
     ),
+    Rule::build(
+        "recognise-gelu-tanh-half-last",
+        "(Mul ?a (Mul ?b ?x (Add ?c (Tanh ?d (Mul ?e (Add ?f ?x (Mul ?g (Pow ?h ?x ?three) ?k2)) ?k)) ?one)) ?half)",
+        gelu_tanh,
+    ),
+    // √(2/π)·x·(1 + 0.044715·x²) is the same argument, multiplied out.
+    Rule::build(
+        "recognise-gelu-tanh-by-square",
+        "(Mul ?a (Mul ?b ?x ?half) (Add ?c (Tanh ?d (Mul ?e (Mul ?f ?x ?k) (Add ?g (Mul ?h (Mul ?i ?x ?k2) ?x) ?one))) ?one))",
+        gelu_tanh_square,
+    ),
+    Rule::build("cube-to-power", "(Mul ?a (Mul ?b ?x ?x) ?x)", |cx| {
+        let x = cx.id("?x")?;
+        if cx.constant(x) || !matches!(cx.dtype(x)?, DType::F32 | DType::F16 | DType::F64) {
+            return None;
+        }
+        let three = cx.tensor(Tensor::from_f32s(cx.dtype(x)?, &[], vec![3.0]).ok()?);
+        cx.op("Pow", Attrs::new(), &[x, three])
+    }),
+    // e^(x − max)/Σe^(x − max)
+    Rule::build(
+        "recognise-softmax",
+        "(Div ?a (Exp ?b (Sub ?c ?x (ReduceMax ?m ?x ?axes))) (ReduceSum ?r (Exp ?b (Sub ?c ?x (ReduceMax ?m ?x ?axes))) ?axes))",
+        softmax,
+    ),
+    Rule::build("one-over-to-reciprocal", "(Div ?a ?one ?x)", |cx| {
+        let x = cx.id("?x")?;
+        if cx.scalar(cx.id("?one")?)? != 1.0 || cx.constant(x) {
+            return None;
+        }
+        same_type(cx, x)?;
+        cx.op("Reciprocal", Attrs::new(), &[x])
+    }),
     // min(max(x + 3, 0), 6)/6
     Rule::build(
         "recognise-hard-sigmoid",
@@ -135,6 +173,25 @@ fn gelu_tanh(cx: &mut Cx) -> Option<Id> {
     close(cx, "?k2", 0.044715)?;
     same_type(cx, x)?;
     cx.op("Gelu", Attrs::new().with("approximate", "tanh"), &[x])
+}
+
+fn gelu_tanh_square(cx: &mut Cx) -> Option<Id> {
+    let x = cx.id("?x")?;
+    close(cx, "?half", 0.5)?;
+    close(cx, "?one", 1.0)?;
+    close(cx, "?k", (2.0 / std::f64::consts::PI).sqrt())?;
+    close(cx, "?k2", 0.044715)?;
+    same_type(cx, x)?;
+    cx.op("Gelu", Attrs::new().with("approximate", "tanh"), &[x])
+}
+
+fn softmax(cx: &mut Cx) -> Option<Id> {
+    let (x, axes) = (cx.id("?x")?, cx.ints(cx.id("?axes")?)?);
+    same_type(cx, x)?;
+    let keeps =
+        ["?m", "?r"].iter().all(|r| cx.attrs(r).and_then(|a| a.int_or("keepdims", 1).ok()) == Some(1));
+    let [axis] = axes[..] else { return None };
+    if keeps { cx.op("Softmax", Attrs::new().with("axis", axis), &[x]) } else { None }
 }
 
 fn relu6_of_x_plus_3(cx: &Cx) -> Option<Id> {
