@@ -4,6 +4,11 @@ use crate::simd::Avx2;
 use crate::tile::{Tiles, tiles};
 
 /// A vector is two registers: 12 of 16 hold sums.
-pub(crate) static TILES: Tiles = tiles! { Avx2::new(), "avx2,fma,f16c";
+pub(crate) static TILES: Tiles = tiles! { tile, Avx2::new(), [#[target_feature(enable = "avx2,fma,f16c")]];
     1: 1 2 3 4 6;
+};
+
+/// Fewer sums: the exact 8-bit product needs registers of its own.
+pub(crate) static TILES_I8: Tiles = tiles! { tile_i8, Avx2::new(), [#[target_feature(enable = "avx2,fma,f16c")]];
+    1: 1 2 3 4;
 };

@@ -110,7 +110,7 @@ impl PackedConvTranspose {
             }
         }
         for _ in 0..groups {
-            packed.push(PackedB::from_fn(tier, 0, cout, |_, _| 0.0)?);
+            packed.push(PackedB::from_fn(tier, 0, cout, |_, _| 0f32)?);
         }
         let wide = match shape.side_by_side() {
             Some(wide) => {
@@ -239,6 +239,7 @@ pub fn conv_transpose_f32(
                 c: y.as_mut_ptr().wrapping_add(g * w.cout),
                 c_step: y_stride,
                 finish: &finish.starting_at_column(g * w.cout),
+                integers: None,
             };
             // SAFETY: the extents of input, output, weights and epilogue were checked against the shape; phases
             // have output pixels of their own.

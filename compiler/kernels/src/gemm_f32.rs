@@ -6,31 +6,10 @@
 use crate::dispatch::Tier;
 use crate::epilogue::{Epilogue, Finish, holds};
 use crate::error::{Error, product};
-use crate::indirect::{self, Job, Rows, Table};
+use crate::indirect::{self, Job};
+use crate::matrix_rows::MatrixRows;
 use crate::pack::{self, PackedB, PackedRef, Strides};
 use crate::parallel::{Pool, Serial};
-
-/// Rows of a matrix with adjacent columns.
-struct MatrixRows {
-    a: *const f32,
-    step: usize,
-}
-
-// SAFETY: points into a shared slice that outlives the call; only read.
-unsafe impl Sync for MatrixRows {}
-
-impl Rows for MatrixRows {
-    fn spare_len(&self, _: usize) -> usize {
-        0
-    }
-
-    fn fill(&self, first: usize, count: usize, to: Table) {
-        for i in 0..count {
-            to.pointers[i] = self.a.wrapping_add((first + i) * self.step);
-            to.out[i] = first + i;
-        }
-    }
-}
 
 /// # Safety
 /// `a` holds `m` rows of `b.rows` elements `a_step` apart, `c` holds `m` rows of the result `c_step` apart, `finish`
@@ -46,7 +25,7 @@ unsafe fn product_of(
 ) {
     let job = Job {
         tier,
-        rows: &MatrixRows { a, step: a_step },
+        rows: &MatrixRows { a: a.cast(), step: a_step * size_of::<f32>() },
         count: m,
         taps: 1,
         depth: b.rows,
@@ -55,6 +34,7 @@ unsafe fn product_of(
         c,
         c_step,
         finish,
+        integers: None,
     };
     // SAFETY: the caller's contract.
     unsafe { indirect::run(pool, &job) }

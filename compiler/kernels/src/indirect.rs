@@ -5,6 +5,7 @@
 //! order, so no cut changes a bit. After Dukhan, The Indirect Convolution Algorithm (2019).
 
 use crate::epilogue::Finish;
+use crate::integers::Integers;
 use crate::pack::{PackedRef, Panel};
 use crate::parallel::Pool;
 use crate::simd::LANES;
@@ -44,6 +45,8 @@ pub(crate) struct Job<'a> {
     pub c: *mut f32,
     pub c_step: usize,
     pub finish: &'a Finish,
+    /// The operands hold cells of four 8-bit integers, and this says what becomes of their sums.
+    pub integers: Option<&'a Integers>,
 }
 
 // SAFETY: tasks write disjoint blocks of `c`; everything else is read.
@@ -68,7 +71,7 @@ pub(crate) unsafe fn run(pool: &dyn Pool, job: &Job) {
     if job.count == 0 || panels == 0 {
         return;
     }
-    if job.count == 1 && job.taps == 1 {
+    if job.count == 1 && job.taps == 1 && job.integers.is_none() {
         // SAFETY: the caller's contract.
         return unsafe { gemv_f32::run(pool, job) };
     }
@@ -143,9 +146,11 @@ unsafe fn panel(job: &Job, panel: Panel, pointers: &[*const f32], out: &[usize],
     let width = panel.width * LANES;
     let step = pointers.len() / job.taps;
     let cols = width.min(job.b.panels.cols - panel.col);
-    let tiles = Tiles::of(job.tier);
+    let tiles = if job.integers.is_some() { Tiles::of_integers(job.tier) } else { Tiles::of(job.tier) };
     let c = job.c.wrapping_add(panel.col);
-    cuts(job.taps, job.depth, width, |cut| {
+    // Integer sums stay in registers: what is stored is not a sum that could be continued.
+    let most = if job.integers.is_some() { usize::MAX } else { PANEL_BYTES / (width * size_of::<f32>()) };
+    cuts(job.taps, job.depth, most, |cut| {
         let mut row = 0;
         while row < count {
             let (height, f) = tiles.pick(panel.width, count - row);
@@ -157,7 +162,7 @@ unsafe fn panel(job: &Job, panel: Panel, pointers: &[*const f32], out: &[usize],
                 depth: cut.depth,
                 b: job.b.data.wrapping_add(panel.col * job.b.rows + cut.first * width),
                 b_step: width,
-                c,
+                c: if job.integers.is_some() { job.c } else { c },
                 c_step: job.c_step,
                 place: Place {
                     out: out[row..].as_ptr(),
@@ -168,6 +173,7 @@ unsafe fn panel(job: &Job, panel: Panel, pointers: &[*const f32], out: &[usize],
                 first: cut.first == 0,
                 last: cut.last,
                 finish: job.finish,
+                integers: job.integers,
             };
             // SAFETY: the caller's contract; rows past the last repeat its pointers.
             unsafe { f(&tile) };
@@ -196,11 +202,10 @@ struct Cut {
     last: bool,
 }
 
-/// Cuts a sum of `taps · depth` so that its part of a panel stays in the first-level cache.
-fn cuts(taps: usize, depth: usize, width: usize, mut f: impl FnMut(Cut)) {
-    let most = PANEL_BYTES / (width * size_of::<f32>());
+/// Cuts a sum of `taps · depth` into parts of about `most` products.
+fn cuts(taps: usize, depth: usize, most: usize, mut f: impl FnMut(Cut)) {
     let total = taps * depth;
-    if total <= most + most / 2 {
+    if total <= most.saturating_add(most / 2) {
         return f(Cut { taps: 0..taps, offset: 0, depth, first: 0, last: true });
     }
     if depth <= most {
@@ -230,7 +235,7 @@ mod tests {
         for (taps, depth) in [(1, 0), (1, 7), (1, 5000), (9, 64), (9, 1000), (49, 3), (3, 159), (25, 161)] {
             for width in [16, 32, 48, 64] {
                 let (mut next, mut done) = (0, false);
-                cuts(taps, depth, width, |cut| {
+                cuts(taps, depth, PANEL_BYTES / (width * 4), |cut| {
                     assert!(!done);
                     assert_eq!(cut.first, next);
                     assert_eq!(cut.taps.start * depth + cut.offset, next);

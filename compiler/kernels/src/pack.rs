@@ -182,13 +182,14 @@ impl PackedB {
         PackedB::from_fn(tier, k, n, |row, col| b[row * strides.row + col * strides.col])
     }
 
-    /// Packs the elements `f(row, col)`.
-    pub(crate) fn from_fn(
+    /// Packs the elements `f(row, col)`, or cells of four bytes.
+    pub(crate) fn from_fn<T: Copy + Default + bytemuck::Pod>(
         tier: Tier,
         k: usize,
         n: usize,
-        f: impl Fn(usize, usize) -> f32,
+        f: impl Fn(usize, usize) -> T,
     ) -> Result<PackedB, Error> {
+        const { assert!(size_of::<T>() == size_of::<f32>()) };
         let tier = tier.usable();
         let panels = Panels::of(tier, n);
         product(
@@ -196,7 +197,7 @@ impl PackedB {
             &[n.saturating_add(LANES), k, size_of::<f32>()],
         )?;
         let mut data = Aligned::zeros(panels.len(k));
-        fill(data.as_mut_slice(), k, panels, f);
+        fill(bytemuck::cast_slice_mut(data.as_mut_slice()), k, panels, f);
         Ok(PackedB { tier, rows: k, panels, data })
     }
 
@@ -225,14 +226,14 @@ impl PackedB {
     }
 }
 
-fn fill(to: &mut [f32], k: usize, panels: Panels, f: impl Fn(usize, usize) -> f32) {
+fn fill<T: Copy + Default>(to: &mut [T], k: usize, panels: Panels, f: impl Fn(usize, usize) -> T) {
     for index in 0..panels.count() {
         let panel = panels.get(index);
         let width = panel.width * LANES;
         let live = width.min(panels.cols - panel.col);
         for (row, to) in to[panel.col * k..][..width * k].chunks_exact_mut(width).enumerate() {
             for (i, to) in to.iter_mut().enumerate() {
-                *to = if i < live { f(row, panel.col + i) } else { 0.0 };
+                *to = if i < live { f(row, panel.col + i) } else { T::default() };
             }
         }
     }

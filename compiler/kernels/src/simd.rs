@@ -106,6 +106,37 @@ pub(crate) trait Simd: Copy {
     /// `p` is valid for writing 16 `u16`.
     unsafe fn store_half(self, p: *mut u16, x: Self::F);
 
+    /// # Safety
+    /// `p` is valid for reading 16 `i32`.
+    #[inline(always)]
+    unsafe fn load_i(self, p: *const i32) -> Self::I {
+        // SAFETY: the caller's contract; lanes have the same size.
+        unsafe { self.bits(self.load(p.cast())) }
+    }
+    /// The low 32 bits of the products.
+    fn mul_i(self, a: Self::I, b: Self::I) -> Self::I;
+    /// The same four bytes in every lane.
+    ///
+    /// # Safety
+    /// `p` is valid for reading 4 bytes.
+    #[inline(always)]
+    unsafe fn quad(self, p: *const u8) -> Self::I {
+        // SAFETY: the caller's contract.
+        self.splat_i(unsafe { p.cast::<i32>().read_unaligned() })
+    }
+    /// In each lane the products of four unsigned bytes of `u` and four signed ones of `i`, added to `acc`: exact.
+    fn dot(self, acc: Self::I, u: Self::I, i: Self::I) -> Self::I;
+    /// Stores the low byte of the first `n <= 16` lanes.
+    ///
+    /// # Safety
+    /// `p` is valid for writing `n` bytes.
+    unsafe fn store_bytes(self, p: *mut u8, x: Self::I, n: usize);
+    /// Lane `c` holds byte `c` of each of the four rows, the first row lowest.
+    ///
+    /// # Safety
+    /// Each pointer is valid for reading 16 bytes.
+    unsafe fn interleave(self, rows: [*const u8; 4]) -> Self::I;
+
     fn array(self, a: Self::F) -> [f32; LANES];
 
     /// Sum of the lanes by halving: (0+8, 1+9, …), then (0+4, …), down to one.
@@ -202,7 +233,7 @@ macro_rules! tiered {
                 unsafe { $body }
             }
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
             unsafe fn avx512 $(<$($g: $gb),+>)? ($($a: $t),*) $(-> $r)? {
                 // SAFETY: this function runs only on CPUs with these features.
                 unsafe { body($crate::simd::Avx512::new(), $($a),*) }

@@ -17,6 +17,22 @@ pub(crate) fn random(len: usize, seed: u64) -> Vec<f32> {
         .collect()
 }
 
+/// Reproducible bytes.
+pub(crate) fn bytes(len: usize, seed: u64) -> Vec<u8> {
+    random(len, seed).into_iter().map(|x| ((x + 1.0) * 128.0) as u8).collect()
+}
+
+/// A byte as the integer it stands for.
+pub(crate) fn int(b: u8, signed: bool) -> i32 {
+    if signed { i32::from(b as i8) } else { i32::from(b) }
+}
+
+/// ONNX `QuantizeLinear` by its definition.
+pub(crate) fn quantized(x: f32, scale: f32, zero: i32, signed: bool) -> u8 {
+    let (low, high) = if signed { (-128, 127) } else { (0, 255) };
+    ((x / scale).round_ties_even() as i32).saturating_add(zero).clamp(low, high) as u8
+}
+
 /// Two threads, each taking the next task.
 pub(crate) struct Two;
 

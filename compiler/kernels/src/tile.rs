@@ -5,6 +5,7 @@
 
 use crate::dispatch::Tier;
 use crate::epilogue::Finish;
+use crate::integers::Integers;
 use crate::simd::{LANES, Simd};
 
 /// One call of a register tile.
@@ -28,6 +29,8 @@ pub(crate) struct Tile<'a> {
     /// Sums are complete: run the epilogue.
     pub last: bool,
     pub finish: &'a Finish,
+    /// For the tiles of [`crate::tile_i8`].
+    pub integers: Option<&'a Integers>,
 }
 
 /// Which part of the result a tile makes.
@@ -61,6 +64,17 @@ impl Tiles {
             #[cfg(target_arch = "x86_64")]
             Tier::Avx2 => &crate::avx2::TILES,
             _ => &crate::portable::TILES,
+        }
+    }
+
+    /// The tiles whose cells are four 8-bit integers; they have the shapes of [`Tiles::of`].
+    pub(crate) fn of_integers(tier: Tier) -> &'static Tiles {
+        match tier {
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx512 => &crate::avx512::TILES_I8,
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx2 => &crate::avx2::TILES_I8,
+            _ => &crate::portable::TILES_I8,
         }
     }
 
@@ -189,26 +203,19 @@ unsafe fn store<S: Simd>(s: S, row: *mut f32, v: usize, x: S::F, live: usize) {
     }
 }
 
-/// The table of a tier: for each width in vectors, the heights in rows.
+/// The table of a tier: for each width in vectors, the heights in rows, of the loop in module `$loop`. The bracket holds
+/// the attributes under which it is compiled.
 macro_rules! tiles {
-    ($simd:expr, $feature:literal; $($v:literal: $($r:literal)*;)*) => {
-        $crate::tile::Tiles::new(&[$(&[$(($r, {
-            #[target_feature(enable = $feature)]
-            unsafe fn shape(t: &$crate::tile::Tile) {
-                // SAFETY: the contract of `TileFn`.
-                unsafe { $crate::tile::tile::<_, $r, $v>($simd, t) }
-            }
-            shape as $crate::tile::TileFn
-        }),)*],)*])
+    ($loop:ident, $simd:expr, $attributes:tt; $($v:literal: $($r:literal)*;)*) => {
+        $crate::tile::Tiles::new(&[$(&[$(($r, tiles!(@one $loop, $simd, $r, $v, $attributes)),)*],)*])
     };
-    ($simd:expr; $($v:literal: $($r:literal)*;)*) => {
-        $crate::tile::Tiles::new(&[$(&[$(($r, {
-            unsafe fn shape(t: &$crate::tile::Tile) {
-                // SAFETY: the contract of `TileFn`.
-                unsafe { $crate::tile::tile::<_, $r, $v>($simd, t) }
-            }
-            shape as $crate::tile::TileFn
-        }),)*],)*])
-    };
+    (@one $loop:ident, $simd:expr, $r:literal, $v:literal, [$($attribute:tt)*]) => {{
+        $($attribute)*
+        unsafe fn shape(t: &$crate::tile::Tile) {
+            // SAFETY: the contract of `TileFn`.
+            unsafe { $crate::$loop::tile::<_, $r, $v>($simd, t) }
+        }
+        shape as $crate::tile::TileFn
+    }};
 }
 pub(crate) use tiles;

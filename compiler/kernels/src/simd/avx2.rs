@@ -37,6 +37,42 @@ pub(super) unsafe fn sum8(a: __m256) -> f32 {
     }
 }
 
+/// Four rows of 16 bytes as 16 groups of four, four groups to a register.
+///
+/// # Safety
+/// The CPU has SSE2; each row is valid for reading 16 bytes.
+#[inline(always)]
+pub(super) unsafe fn interleave_quarters<R>(rows: [*const u8; 4], f: impl FnOnce([__m128i; 4]) -> R) -> R {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let [a, b, c, d] = rows.map(|p| _mm_loadu_si128(p.cast()));
+        let (ab, cd) = (_mm_unpacklo_epi8(a, b), _mm_unpacklo_epi8(c, d));
+        let (ab2, cd2) = (_mm_unpackhi_epi8(a, b), _mm_unpackhi_epi8(c, d));
+        f([
+            _mm_unpacklo_epi16(ab, cd),
+            _mm_unpackhi_epi16(ab, cd),
+            _mm_unpacklo_epi16(ab2, cd2),
+            _mm_unpackhi_epi16(ab2, cd2),
+        ])
+    }
+}
+
+/// Sums of four products in each 32-bit lane, exact: even and odd bytes are multiplied as 16-bit integers, because the
+/// instruction on bytes saturates.
+///
+/// # Safety
+/// The CPU has AVX2.
+#[inline(always)]
+unsafe fn dot8(acc: __m256i, u: __m256i, i: __m256i) -> __m256i {
+    // SAFETY: the caller vouches for AVX2; registers only.
+    unsafe {
+        let (u0, u1) = (_mm256_and_si256(u, _mm256_set1_epi16(0xff)), _mm256_srli_epi16::<8>(u));
+        let (i0, i1) = (_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(i)), _mm256_srai_epi16::<8>(i));
+        let sum = _mm256_add_epi32(_mm256_madd_epi16(u0, i0), _mm256_madd_epi16(u1, i1));
+        _mm256_add_epi32(acc, sum)
+    }
+}
+
 macro_rules! each {
     ($($name:ident($($a:ident: $t:ident),*) -> $r:ident = $op:expr;)*) => {$(
         #[inline(always)]
@@ -157,6 +193,7 @@ impl Simd for Avx2 {
         sub_i(a: I, b: I) -> I = _mm256_sub_epi32;
         and_i(a: I, b: I) -> I = _mm256_and_si256;
         xor_i(a: I, b: I) -> I = _mm256_xor_si256;
+        mul_i(a: I, b: I) -> I = _mm256_mullo_epi32;
         to_f(a: I) -> F = _mm256_cvtepi32_ps;
         to_i(a: F) -> I = _mm256_cvtps_epi32;
     }
@@ -174,6 +211,32 @@ impl Simd for Avx2 {
         unsafe {
             let n = _mm_cvtsi32_si128(N as i32);
             I(_mm256_sra_epi32(a.0, n), _mm256_sra_epi32(a.1, n))
+        }
+    }
+    #[inline(always)]
+    fn dot(self, acc: I, u: I, i: I) -> I {
+        // SAFETY: `self` proves the instructions are there.
+        unsafe { I(dot8(acc.0, u.0, i.0), dot8(acc.1, u.1, i.1)) }
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(self, p: *mut u8, x: I, n: usize) {
+        let mut lanes = [0i32; LANES];
+        // SAFETY: `lanes` holds 16; the caller vouches for `n` bytes.
+        unsafe {
+            _mm256_storeu_si256(lanes.as_mut_ptr().cast(), x.0);
+            _mm256_storeu_si256(lanes.as_mut_ptr().add(8).cast(), x.1);
+            let bytes = lanes.map(|x| x as u8);
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), p, n);
+        }
+    }
+    #[inline(always)]
+    unsafe fn interleave(self, rows: [*const u8; 4]) -> I {
+        // SAFETY: the caller's contract; `self` proves the instructions.
+        unsafe {
+            interleave_quarters(rows, |q| {
+                let join = |a, b| _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(a), b);
+                I(join(q[0], q[1]), join(q[2], q[3]))
+            })
         }
     }
     #[inline(always)]

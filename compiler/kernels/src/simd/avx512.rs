@@ -3,13 +3,13 @@
 use super::{LANES, Simd};
 use std::arch::x86_64::*;
 
-/// Proof of AVX-512 F, BW, DQ and VL.
+/// Proof of AVX-512 F, BW, DQ, VL and VNNI.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512(());
 
 impl Avx512 {
     /// # Safety
-    /// The CPU has AVX-512 F, BW, DQ and VL.
+    /// The CPU has AVX-512 F, BW, DQ, VL and VNNI.
     #[inline(always)]
     pub(crate) unsafe fn new() -> Self {
         Avx512(())
@@ -100,6 +100,8 @@ impl Simd for Avx512 {
         sub_i(a: __m512i, b: __m512i) -> __m512i = _mm512_sub_epi32(a, b);
         and_i(a: __m512i, b: __m512i) -> __m512i = _mm512_and_si512(a, b);
         xor_i(a: __m512i, b: __m512i) -> __m512i = _mm512_xor_si512(a, b);
+        mul_i(a: __m512i, b: __m512i) -> __m512i = _mm512_mullo_epi32(a, b);
+        dot(acc: __m512i, u: __m512i, i: __m512i) -> __m512i = _mm512_dpbusd_epi32(acc, u, i);
         to_f(a: __m512i) -> __m512 = _mm512_cvtepi32_ps(a);
         to_i(a: __m512) -> __m512i = _mm512_cvtps_epi32(a);
         sum(a: __m512) -> f32 = {
@@ -116,6 +118,21 @@ impl Simd for Avx512 {
     fn sar_i<const N: u32>(self, a: __m512i) -> __m512i {
         // SAFETY: `self` proves the instruction is there.
         unsafe { _mm512_srai_epi32::<N>(a) }
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(self, p: *mut u8, x: __m512i, n: usize) {
+        debug_assert!(n <= LANES);
+        // SAFETY: masked bytes are not touched; the caller vouches for the others.
+        unsafe { _mm512_mask_cvtepi32_storeu_epi8(p.cast(), ((1u32 << n) - 1) as __mmask16, x) }
+    }
+    #[inline(always)]
+    unsafe fn interleave(self, rows: [*const u8; 4]) -> __m512i {
+        // SAFETY: the caller's contract; `self` proves the instructions.
+        unsafe { super::avx2::interleave_quarters(rows, |q| {
+            let low = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(q[0]), q[1]);
+            let high = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(q[2]), q[3]);
+            _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
+        }) }
     }
     #[inline(always)]
     fn or_mask(self, a: __mmask16, b: __mmask16) -> __mmask16 {

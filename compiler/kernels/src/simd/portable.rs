@@ -136,6 +136,7 @@ impl Simd for Portable {
         sub_i(a: I, b: I) -> I = a.wrapping_sub(b);
         and_i(a: I, b: I) -> I = a & b;
         xor_i(a: I, b: I) -> I = a ^ b;
+        mul_i(a: I, b: I) -> I = a.wrapping_mul(b);
         to_f(a: I) -> F = a as f32;
         to_i(a: F) -> I = nearest(a) as i32;
     }
@@ -146,6 +147,30 @@ impl Simd for Portable {
     #[inline(always)]
     fn fnma(self, a: F, b: F, c: F) -> F {
         map2(c, map2(a, b, |x, y| x * y), |x, y| x - y)
+    }
+    #[inline(always)]
+    fn dot(self, acc: I, u: I, i: I) -> I {
+        let mut out = acc;
+        for l in 0..LANES {
+            let (u, i) = (u[l].to_le_bytes(), i[l].to_le_bytes());
+            for k in 0..4 {
+                out[l] = out[l].wrapping_add(i32::from(u[k]) * i32::from(i[k] as i8));
+            }
+        }
+        out
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(self, p: *mut u8, x: I, n: usize) {
+        for (i, &x) in x.iter().enumerate().take(n) {
+            // SAFETY: i < n, which the caller vouches for.
+            unsafe { *p.add(i) = x as u8 };
+        }
+    }
+    #[inline(always)]
+    unsafe fn interleave(self, rows: [*const u8; 4]) -> I {
+        // SAFETY: the caller's contract.
+        let rows = rows.map(|p| unsafe { p.cast::<[u8; LANES]>().read_unaligned() });
+        std::array::from_fn(|c| i32::from_le_bytes(rows.map(|r| r[c])))
     }
     #[inline(always)]
     fn shl_i<const N: u32>(self, a: I) -> I {

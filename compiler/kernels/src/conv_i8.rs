@@ -1,0 +1,100 @@
+//! Convolution of 8-bit activations with 8-bit weights, channels last, without a copy of the input.
+
+use crate::conv_shape::{ConvShape, Window, check_groups, pixels};
+use crate::dispatch::Tier;
+use crate::epilogue::Epilogue;
+use crate::error::{Error, product, same_length};
+use crate::gemm_i8::{Activations, Results, contract, unsigned};
+use crate::indirect::Rows;
+use crate::pack_i8::{Form, PackedI8, Weights};
+use crate::parallel::Pool;
+use crate::window_rows::{FEW_CHANNELS, WindowRows};
+
+/// Weights of a convolution, packed once, for one tier.
+#[derive(Clone)]
+pub struct PackedConvI8 {
+    kernel: [usize; 3],
+    dilation: [usize; 3],
+    groups: usize,
+    cin: usize,
+    cout: usize,
+    /// Window elements along W under one pointer.
+    run: usize,
+    weights: PackedI8,
+}
+
+impl PackedConvI8 {
+    /// Packs weights of shape `[cout, cin / groups, D, H, W]` for convolutions of this shape, whatever their batch and
+    /// input sizes.
+    pub fn new(tier: Tier, shape: &ConvShape, w: &Weights) -> Result<PackedConvI8, Error> {
+        let &ConvShape { kernel, dilation, groups, .. } = shape;
+        check_groups(groups, shape.cin, shape.cout)?;
+        let (cin, cols) = (shape.cin / groups, shape.cout / groups);
+        let what = "the weights leave the address space";
+        let window = product(what, &kernel)?;
+        same_length("weights", product(what, &[shape.cout, cin, window])?, w.data.len())?;
+        let runs = groups == 1 && dilation[2] == 1 && cin < FEW_CHANNELS && !cin.is_multiple_of(4);
+        let run = if runs { kernel[2] } else { 1 };
+        let form = Form { groups, cols, taps: window / run, tap_bytes: run * cin };
+        let at = |p: usize, col: usize| (col * cin + p % cin) * window + p / cin;
+        Ok(PackedConvI8 {
+            kernel,
+            dilation,
+            groups,
+            cin: shape.cin,
+            cout: shape.cout,
+            run,
+            weights: PackedI8::new(tier, w, form, at)?,
+        })
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.weights.bytes()
+    }
+}
+
+/// `y = act(conv(x − zx, w − zw) · scale + bias + residual)`. `x` is `[batch, D, H, W, cin]`, `y` likewise with `cout`.
+/// What pads is the zero point, so it counts as zero.
+pub fn conv_i8(
+    pool: &dyn Pool,
+    shape: &ConvShape,
+    x: &Activations,
+    w: &PackedConvI8,
+    y: &mut Results,
+    epilogue: &Epilogue,
+) -> Result<(), Error> {
+    let count = shape.check()?;
+    let ours = (w.kernel, w.dilation, w.groups, w.cin, w.cout);
+    if (shape.kernel, shape.dilation, shape.groups, shape.cin, shape.cout) != ours {
+        return Err(Error::Shape { what: "the weights are packed for another convolution" });
+    }
+    let what = "the input leaves the address space";
+    same_length("input", product(what, &[shape.batch, pixels(shape.input)?, shape.cin])?, x.data.len())?;
+    let window = Window {
+        input: shape.input,
+        output: shape.output()?,
+        kernel: shape.kernel,
+        stride: shape.stride,
+        dilation: shape.dilation,
+        pad: shape.pad_begin,
+    };
+    let channels = w.cin / w.groups;
+    unsigned(x, w.weights.tap_bytes.is_multiple_of(4), |u| {
+        let rows = |g: usize| -> Box<dyn Rows> {
+            Box::new(WindowRows {
+                window,
+                x: u.data.wrapping_add(g * channels),
+                step: w.cin,
+                channels,
+                run: w.run,
+                pad: u.zero.clamp(0, 255) as u8,
+            })
+        };
+        // SAFETY: the extents of the input were checked; `unsigned` leaves room behind it.
+        unsafe { contract(pool, &rows, count, (u.zero, x.scale), &w.weights, y, epilogue) }
+    })
+}
+
+#[cfg(test)]
+mod tests;

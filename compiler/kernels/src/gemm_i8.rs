@@ -1,0 +1,183 @@
+//! Products of 8-bit matrices: `act((x − zx)·(w − zw) · scale + bias + residual)`, stored as float32, 32-bit sums or 8-bit
+//! integers again. Sums are exact, so every tier and any number of threads gives the same bits.
+
+use crate::epilogue::{Epilogue, Finish};
+use crate::error::{Error, product, same_length};
+use crate::indirect::{self, Job, Rows};
+use crate::integers::{Integers, Store};
+use crate::matrix_rows::MatrixRows;
+use crate::pack_i8::{PackedI8, padded};
+use crate::parallel::Pool;
+use crate::scratch;
+
+/// 8-bit activations.
+#[derive(Clone, Copy, Debug)]
+pub struct Activations<'a> {
+    /// The bytes of `i8` or `u8` elements.
+    pub data: &'a [u8],
+    pub signed: bool,
+    pub zero: i32,
+    pub scale: f32,
+}
+
+/// Where results go.
+#[derive(Debug)]
+pub enum Results<'a> {
+    /// Values in float32.
+    F32(&'a mut [f32]),
+    /// The integer sums; the scales and the epilogue are not used.
+    Sums(&'a mut [i32]),
+    /// `saturate(round_half_even(value / scale) + zero)` as `i8` or `u8`.
+    Bytes { data: &'a mut [u8], signed: bool, scale: f32, zero: i32 },
+}
+
+impl Results<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Results::F32(y) => y.len(),
+            Results::Sums(y) => y.len(),
+            Results::Bytes { data, .. } => data.len(),
+        }
+    }
+
+    fn start(&mut self) -> *mut f32 {
+        match self {
+            Results::F32(y) => y.as_mut_ptr(),
+            Results::Sums(y) => y.as_mut_ptr().cast(),
+            Results::Bytes { data, .. } => data.as_mut_ptr().cast(),
+        }
+    }
+
+    fn store(&self) -> Store {
+        match *self {
+            Results::F32(_) => Store::Float,
+            Results::Sums(_) => Store::Sums,
+            Results::Bytes { signed, scale, zero, .. } => {
+                let (low, high) = if signed { (-128, 127) } else { (0, 255) };
+                Store::Bytes { scale, zero, low, high }
+            }
+        }
+    }
+}
+
+/// Activations as unsigned bytes, readable up to three bytes past the end of any tap.
+pub(crate) struct Unsigned {
+    pub data: *const u8,
+    pub zero: i32,
+}
+
+/// Calls `f` with the activations as unsigned bytes: as they are, or as a copy in scratch memory.
+pub(crate) fn unsigned<R>(x: &Activations, whole_cells: bool, f: impl FnOnce(Unsigned) -> R) -> R {
+    if !x.signed && whole_cells {
+        return f(Unsigned { data: x.data.as_ptr(), zero: x.zero });
+    }
+    scratch::with(x.data.len().div_ceil(4) + 1, |copy| {
+        let copy: &mut [u8] = bytemuck::cast_slice_mut(copy);
+        let flip = if x.signed { 0x80 } else { 0 };
+        for (to, from) in copy.iter_mut().zip(x.data) {
+            *to = from ^ flip;
+        }
+        copy[x.data.len()..].fill(0);
+        f(Unsigned { data: copy.as_ptr(), zero: x.zero + i32::from(flip) })
+    })
+}
+
+/// The rows of each group of a contraction.
+pub(crate) type GroupRows<'a> = &'a dyn Fn(usize) -> Box<dyn Rows + 'a>;
+
+/// Runs a contraction of `count` rows with weights of one or more groups.
+///
+/// # Safety
+/// The rows of group `g` give pointers that are valid for the bytes the weights' taps have, up to whole cells, and number
+/// the result's rows `0..count`, each once.
+pub(crate) unsafe fn contract(
+    pool: &dyn Pool,
+    rows: GroupRows,
+    count: usize,
+    x: (i32, f32),
+    w: &PackedI8,
+    y: &mut Results,
+    epilogue: &Epilogue,
+) -> Result<(), Error> {
+    same_length("result", product("the result leaves the address space", &[count, w.cols])?, y.len())?;
+    let finish = epilogue.finish(1.0, count, w.cols)?;
+    if finish.is_late() && !matches!(y, Results::F32(_)) {
+        return Err(Error::Shape { what: "this activation needs results in float32" });
+    }
+    let cols = w.cols / w.groups.len().max(1);
+    let offset: Vec<i32> = w.sums.iter().map(|s| s.wrapping_mul(x.0)).collect();
+    let scale: Vec<f32> = w.scale.iter().map(|s| s * x.1).collect();
+    let zeros = padded(vec![0i32; if w.zero.is_some() { 1 } else { 0 }]);
+    let (start, store) = (y.start(), y.store());
+    for (g, b) in w.groups.iter().enumerate() {
+        let rows = rows(g);
+        let job = |b: &crate::pack::PackedB, c: *mut f32, c_step: usize, finish: &Finish, integers: &Integers| {
+            let job = Job {
+                tier: b.tier(),
+                rows: rows.as_ref(),
+                count,
+                taps: w.taps,
+                depth: b.k() / w.taps.max(1),
+                row_bytes: w.tap_bytes.saturating_mul(w.taps.min(4)),
+                b: b.view(),
+                c,
+                c_step,
+                finish,
+                integers: Some(integers),
+            };
+            // SAFETY: the caller's contract for the rows; the result's length was checked, corrections and scales have
+            // whole vectors from every column on.
+            unsafe { indirect::run(pool, &job) }
+        };
+        let mut sums = vec![0i32; if w.zero.is_some() { count } else { 0 }];
+        if let Some((_, ones)) = &w.zero {
+            let plain = Integers {
+                offset: zeros.as_ptr(),
+                zero: std::ptr::null(),
+                row_sums: std::ptr::null(),
+                scale: std::ptr::null(),
+                store: Store::Sums,
+            };
+            job(ones, sums.as_mut_ptr().cast(), 1, &Epilogue::default().finish(1.0, count, 1)?, &plain);
+        }
+        let integers = Integers {
+            offset: offset.as_ptr(),
+            zero: w.zero.as_ref().map_or(std::ptr::null(), |z| z.0.as_ptr()),
+            row_sums: sums.as_ptr(),
+            scale: scale.as_ptr(),
+            store,
+        }
+        .starting_at_column(g * cols);
+        let c = match store {
+            Store::Bytes { .. } => start.cast::<u8>().wrapping_add(g * cols).cast(),
+            _ => start.wrapping_add(g * cols),
+        };
+        job(b, c, w.cols, &finish.starting_at_column(g * cols), &integers);
+    }
+    Ok(())
+}
+
+/// The product of `x`, `m` rows of as many elements as a column of the weights has, with packed weights; results are
+/// `m` rows of `w.n()`.
+pub fn gemm_i8(
+    pool: &dyn Pool,
+    m: usize,
+    x: &Activations,
+    w: &PackedI8,
+    y: &mut Results,
+    epilogue: &Epilogue,
+) -> Result<(), Error> {
+    let k = w.tap_bytes;
+    if w.taps != 1 || w.groups.len() != 1 {
+        return Err(Error::Shape { what: "the weights are packed for a convolution" });
+    }
+    same_length("activations", product("A leaves the address space", &[m, k])?, x.data.len())?;
+    unsigned(x, k.is_multiple_of(4), |u| {
+        let rows = |_| -> Box<dyn Rows> { Box::new(MatrixRows { a: u.data, step: k }) };
+        // SAFETY: the extents were checked; `unsigned` leaves room behind the last row.
+        unsafe { contract(pool, &rows, m, (u.zero, x.scale), w, y, epilogue) }
+    })
+}
+
+#[cfg(test)]
+mod tests;

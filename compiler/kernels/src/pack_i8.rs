@@ -1,0 +1,138 @@
+//! The packed right operand of an integer contraction: cells of four weights in the panels of [`crate::pack`].
+
+use crate::dispatch::Tier;
+use crate::error::{Error, product, same_length};
+use crate::pack::{PackedB, Strides};
+use crate::simd::LANES;
+
+/// Products of one sum above which 32 bits may not hold it.
+const MOST_PRODUCTS: usize = 1 << 16;
+
+/// 8-bit weights as they are given.
+#[derive(Clone, Copy, Debug)]
+pub struct Weights<'a> {
+    /// The bytes of `i8` or `u8` elements.
+    pub data: &'a [u8],
+    pub signed: bool,
+    /// One zero point for all columns, one for each, or none for 0.
+    pub zero: &'a [i32],
+    /// One scale for all columns, or one for each.
+    pub scale: &'a [f32],
+}
+
+/// Weights packed once, for one tier. An operand of several groups has one after the other.
+#[derive(Clone)]
+pub struct PackedI8 {
+    /// One operand of cells for each group.
+    pub(crate) groups: Vec<PackedB>,
+    /// Pointers of a row, and the bytes each leads to.
+    pub(crate) taps: usize,
+    pub(crate) tap_bytes: usize,
+    /// All columns.
+    pub(crate) cols: usize,
+    /// `Σ (w − zero)` of each column, padded to vectors.
+    pub(crate) sums: Vec<i32>,
+    /// Zero points, where one is not 0, padded to vectors; and an operand of ones over the products of a group.
+    pub(crate) zero: Option<(Vec<i32>, PackedB)>,
+    /// Padded to vectors.
+    pub(crate) scale: Vec<f32>,
+}
+
+/// What the packed form is made of: columns `0..groups · cols`, each the sum of `taps · tap_bytes` products.
+#[derive(Clone, Copy)]
+pub(crate) struct Form {
+    pub groups: usize,
+    pub cols: usize,
+    pub taps: usize,
+    pub tap_bytes: usize,
+}
+
+impl PackedI8 {
+    /// Packs a matrix of `k × n` elements at `strides`.
+    pub fn from_strided(
+        tier: Tier,
+        w: &Weights,
+        strides: Strides,
+        k: usize,
+        n: usize,
+    ) -> Result<PackedI8, Error> {
+        strides.check("weights", w.data.len(), k, n)?;
+        let form = Form { groups: 1, cols: n, taps: 1, tap_bytes: k };
+        PackedI8::new(tier, w, form, |product, col| product * strides.row + col * strides.col)
+    }
+
+    /// Packs the elements at `at(product, column)`, which must lie in the weights.
+    pub(crate) fn new(
+        tier: Tier,
+        w: &Weights,
+        form: Form,
+        at: impl Fn(usize, usize) -> usize,
+    ) -> Result<PackedI8, Error> {
+        let Form { groups, cols, taps, tap_bytes } = form;
+        let products = product("the weights leave the address space", &[taps, tap_bytes])?;
+        if products > MOST_PRODUCTS {
+            return Err(Error::Shape { what: "a sum has more products than 32 bits are sure to hold" });
+        }
+        let all = product("the weights leave the address space", &[groups, cols])?;
+        let flip = if w.signed { 0u8 } else { 0x80 };
+        let value = |p: usize, c: usize| (w.data[at(p, c)] ^ flip) as i8;
+        let shift = if w.signed { 0 } else { -128 };
+        let zero = spread("weight zero points", w.zero, all, 0)?;
+        let zero: Vec<i32> = zero.into_iter().map(|z| z.wrapping_add(shift)).collect();
+        let cells = tap_bytes.div_ceil(4);
+        let rows = product("the weights leave the address space", &[taps, cells])?;
+        let byte = |row: usize, i: usize, f: &dyn Fn(usize) -> i8| {
+            let at = row % cells * 4 + i;
+            if at < tap_bytes { f(row / cells * tap_bytes + at) } else { 0 }
+        };
+        let operand = |g: usize| {
+            PackedB::from_fn(tier, rows, cols, |row, col| {
+                std::array::from_fn::<i8, 4, _>(|i| byte(row, i, &|p| value(p, g * cols + col)))
+            })
+        };
+        let sum = |c: usize| -> i32 {
+            let z = zero[c];
+            (0..products).map(|p| i32::from(value(p, c)).wrapping_sub(z)).fold(0, i32::wrapping_add)
+        };
+        let ones =
+            || PackedB::from_fn(tier, rows, 1, |row, _| std::array::from_fn::<i8, 4, _>(|i| byte(row, i, &|_| 1)));
+        Ok(PackedI8 {
+            groups: (0..groups).map(operand).collect::<Result<_, _>>()?,
+            taps,
+            tap_bytes,
+            cols: all,
+            sums: padded((0..all).map(sum).collect()),
+            zero: if zero.iter().all(|&z| z == 0) { None } else { Some((padded(zero), ones()?)) },
+            scale: padded(spread("weight scales", w.scale, all, 1.0)?),
+        })
+    }
+
+    /// Columns of the result.
+    pub fn n(&self) -> usize {
+        self.cols
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.groups.iter().map(PackedB::bytes).sum::<usize>() + self.cols * 8
+    }
+
+    pub(crate) fn tier(&self) -> Tier {
+        self.groups.first().map_or(Tier::Portable, PackedB::tier)
+    }
+}
+
+/// One value for each of `n` columns.
+pub(crate) fn spread<T: Copy>(what: &'static str, x: &[T], n: usize, none: T) -> Result<Vec<T>, Error> {
+    match x {
+        [] => Ok(vec![none; n]),
+        [one] => Ok(vec![*one; n]),
+        _ => same_length(what, n, x.len()).map(|()| x.to_vec()),
+    }
+}
+
+/// Room for whole vectors from any column on.
+pub(crate) fn padded<T: Copy + Default>(mut x: Vec<T>) -> Vec<T> {
+    x.resize(x.len().next_multiple_of(LANES) + 4 * LANES, T::default());
+    x
+}

@@ -1,0 +1,41 @@
+//! kernel: the register tile of an integer contraction: each cell of the operands is four 8-bit integers, unsigned on the
+//! left and signed on the right, whose four products one instruction adds to a 32-bit sum.
+
+use crate::simd::{LANES, Simd};
+use crate::tile::Tile;
+
+/// The loop, compiled for each tier and shape.
+///
+/// # Safety
+/// As [`crate::tile::TileFn`], where pointers of rows need no alignment; `integers` is there.
+#[inline(always)]
+pub(crate) unsafe fn tile<S: Simd, const R: usize, const V: usize>(s: S, t: &Tile) {
+    // SAFETY: the contract of `TileFn`.
+    unsafe {
+        let mut acc = [[s.splat_i(0); V]; R];
+        let mut b = t.b;
+        for tap in 0..t.taps {
+            let rows = t.rows.add(tap * t.tap_step);
+            let mut a = [std::ptr::null::<u8>(); R];
+            for r in 0..R {
+                a[r] = (*rows.add(r)).cast();
+            }
+            for k in 0..t.depth {
+                let mut bv = [s.splat_i(0); V];
+                for v in 0..V {
+                    bv[v] = s.bits(s.load(b.add(v * LANES)));
+                }
+                for r in 0..R {
+                    let x = s.quad(a[r].add(4 * k));
+                    for v in 0..V {
+                        acc[r][v] = s.dot(acc[r][v], x, bv[v]);
+                    }
+                }
+                b = b.add(t.b_step);
+            }
+        }
+        if let Some(integers) = t.integers {
+            integers.store(s, acc, t);
+        }
+    }
+}
