@@ -15,7 +15,17 @@ pub struct ChannelsLast(&'static str);
 macro_rules! wrapped {
     ($($name:literal),*) => { static ALL: &[ChannelsLast] = &[$(ChannelsLast($name)),*]; };
 }
-wrapped!("Conv", "ConvTranspose", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Resize");
+wrapped!(
+    "Conv",
+    "ConvTranspose",
+    "MaxPool",
+    "AveragePool",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "Resize",
+    "ConvInteger",
+    "QuantizedConv"
+);
 
 /// The channels-last form of a standard operator.
 pub fn channels_last(name: &str) -> Option<&'static dyn Operator> {
@@ -38,7 +48,11 @@ pub fn to_first(rank: usize) -> Vec<usize> {
 }
 
 fn inner(name: &str) -> Result<&'static dyn Operator> {
-    ops::standard(name)
+    use ir::Lookup;
+    match ops::Standard.operator("", name) {
+        Some(op) => Ok(op),
+        None => ops::Standard.require(ops::quantized::DOMAIN, name),
+    }
 }
 
 fn permuted(t: &ValueType, perm: fn(usize) -> Vec<usize>) -> ValueType {

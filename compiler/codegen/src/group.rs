@@ -17,11 +17,20 @@ pub enum Group {
         act: Activation,
         residual: Option<ValueId>,
         residual_last: bool,
+        quantize: Option<Quantize>,
         output: ValueId,
         nodes: Vec<NodeId>,
     },
     /// Cheap element-wise nodes of one result, producers first.
     Elementwise(Vec<NodeId>),
+}
+
+/// How a contraction of integers stores its result.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Quantize {
+    pub scale: f32,
+    pub zero: i32,
+    pub signed: bool,
 }
 
 /// Most nodes in one element-wise group: compile time and register pressure stay bounded.
@@ -93,7 +102,14 @@ fn is_contraction(graph: &Graph, id: NodeId) -> bool {
         .is_some_and(|o| graph.ty(o).dtype() == Some(ir::DType::F32) && graph.ty(o).concrete().is_some());
     let last =
         n.op.domain() == crate::channels_last::DOMAIN && matches!(n.op.name(), "Conv" | "ConvTranspose");
-    f32_out && (last || n.is("MatMul") || n.is("Gemm"))
+    f32_out && (last || n.is("MatMul") || n.is("Gemm") || is_integer(n))
+}
+
+/// A contraction of 8-bit integers with float results.
+fn is_integer(n: &ir::Node) -> bool {
+    let domain = n.op.domain();
+    (domain == ops::quantized::DOMAIN && n.op.name() == "QuantizedMatMul")
+        || (domain == crate::channels_last::DOMAIN && n.op.name() == "QuantizedConv")
 }
 
 type Found = (Group, Vec<NodeId>);
@@ -125,7 +141,7 @@ fn contraction(
             act = a;
         } else if let Some(other) = added(graph, n, value) {
             let shape = graph.ty(out).concrete();
-            if node.is("MatMul")
+            if node.op.name().ends_with("MatMul")
                 && bias.is_none()
                 && residual.is_none()
                 && act == Activation::None
@@ -153,6 +169,11 @@ fn contraction(
             break;
         }
     }
+    let quantize = quantized(graph, node, value, act, counts, at);
+    if let Some((next, out, _)) = quantize {
+        nodes.push(next);
+        value = out;
+    }
     // A residual computed after this node must not depend on it; it is at its place before the group runs, because the
     // group runs at its last node.
     Ok(Some((
@@ -162,11 +183,43 @@ fn contraction(
             act,
             residual,
             residual_last,
+            quantize: quantize.map(|q| q.2),
             output: value,
             nodes: nodes.clone(),
         },
         nodes,
     )))
+}
+
+/// The quantization of `value` that can be part of the store: by one constant scale, of what registers hold.
+fn quantized(
+    graph: &Graph,
+    root: &ir::Node,
+    value: ValueId,
+    act: Activation,
+    counts: &[usize],
+    at: &BTreeMap<NodeId, usize>,
+) -> Option<(NodeId, ValueId, Quantize)> {
+    if !is_integer(root) || !act.is_cheap() || counts[value.index()] != 1 {
+        return None;
+    }
+    let &next = graph.consumers(value).first()?;
+    let n = graph.get(next).filter(|n| n.is("QuantizeLinear") && !at.contains_key(&next))?;
+    let single = |i: usize| n.input(i).map(|v| graph.constant(v).filter(|t| t.len() == 1));
+    let scale = single(1)??;
+    let zero = match single(2) {
+        None => 0,
+        Some(z) => i32::try_from(*z?.to_i64s().ok()?.first()?).ok()?,
+    };
+    let out = n.output(0)?;
+    let signed = match graph.dtype(out)? {
+        ir::DType::U8 => false,
+        ir::DType::I8 => true,
+        _ => return None,
+    };
+    let blocked = n.attrs.int_or("block_size", 0).ok()? != 0 || scale.dtype() != ir::DType::F32;
+    let scale = *scale.to_f32s().ok()?.first()?;
+    (!blocked).then_some((next, out, Quantize { scale, zero, signed }))
 }
 
 /// The value is made by one of these nodes.

@@ -25,6 +25,7 @@ impl Plain for i32 {}
 impl Plain for u8 {}
 impl Plain for i8 {}
 impl Plain for u16 {}
+impl Plain for i16 {}
 impl Plain for u32 {}
 impl Plain for u64 {}
 

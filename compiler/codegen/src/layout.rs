@@ -67,11 +67,13 @@ impl Rewriter<'_> {
 
     fn f32_of_rank(&self, v: ValueId) -> Option<usize> {
         let t = self.old.ty(v);
-        if t.dtype() == Some(DType::F32) && t.concrete().is_some() {
-            t.rank().filter(|r| (3..=5).contains(r))
-        } else {
-            None
-        }
+        if t.dtype() == Some(DType::F32) { self.ranked(v) } else { None }
+    }
+
+    fn ranked(&self, v: ValueId) -> Option<usize> {
+        let t = self.old.ty(v);
+        t.concrete()?;
+        t.rank().filter(|r| (3..=5).contains(r))
     }
 
     /// The value in its own layout, transposed back if a region made it.
@@ -131,7 +133,13 @@ impl Rewriter<'_> {
 
     fn node(&mut self, id: NodeId) -> Result<()> {
         let n = self.old.node(id)?;
-        if self.anchor(n)? || self.elementwise(n)? || self.concat(n)? || self.reduce(n)? || self.pad(n)? {
+        if self.anchor(n)?
+            || self.elementwise(n)?
+            || self.concat(n)?
+            || self.reduce(n)?
+            || self.pad(n)?
+            || self.quantization(n)?
+        {
             return Ok(());
         }
         self.plain(n)
@@ -190,12 +198,20 @@ impl Rewriter<'_> {
     /// Operators that start a region.
     fn anchor(&mut self, n: &Node) -> Result<bool> {
         let Some(x) = n.input(0) else { return Ok(false) };
-        let wrapped = channels_last(n.op.name()).filter(|_| n.op.domain().is_empty());
-        let (Some(op), Some(rank), true) = (wrapped, self.f32_of_rank(x), Self::one_output(n)) else {
+        let wrapped = channels_last(n.op.name())
+            .filter(|_| n.op.domain().is_empty() || n.op.domain() == ops::quantized::DOMAIN);
+        let ranked = match n.op.name() {
+            "ConvInteger" | "QuantizedConv" => self.ranked(x),
+            _ => self.f32_of_rank(x),
+        };
+        let (Some(op), Some(rank), true) = (wrapped, ranked, Self::one_output(n)) else {
             return Ok(false);
         };
         let fits = match n.op.name() {
-            "Conv" | "ConvTranspose" => n.input(1).is_some_and(|w| self.old.constant(w).is_some()),
+            "QuantizedConv" => n.input(3).is_some_and(|w| self.old.constant(w).is_some()),
+            "Conv" | "ConvTranspose" | "ConvInteger" => {
+                n.input(1).is_some_and(|w| self.old.constant(w).is_some())
+            }
             // Only where the kernel will take it; otherwise the standard order is as good.
             "Resize" => rank == 4 && self.resident(x),
             _ => true,
@@ -239,6 +255,24 @@ impl Rewriter<'_> {
             } else {
                 return Ok(false);
             }));
+        }
+        self.region(n, n.op, n.attrs.clone(), &inputs)
+    }
+
+    /// Quantization by one scale, either way, has no axis and stays in the region.
+    fn quantization(&mut self, n: &Node) -> Result<bool> {
+        let Some(x) = n.input(0).filter(|&x| self.resident(x)) else { return Ok(false) };
+        let one =
+            n.input(1).and_then(|s| self.old.ty(s).concrete()).is_some_and(|s| s.iter().all(|&d| d == 1));
+        if !(n.is("QuantizeLinear") || n.is("DequantizeLinear"))
+            || !one
+            || n.attrs.int_or("block_size", 0)? != 0
+        {
+            return Ok(false);
+        }
+        let mut inputs = vec![Some(self.last(x)?)];
+        for v in &n.inputs()[1..] {
+            inputs.push(v.map(|v| self.first(v)).transpose()?);
         }
         self.region(n, n.op, n.attrs.clone(), &inputs)
     }

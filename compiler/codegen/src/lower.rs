@@ -3,9 +3,11 @@
 mod attention;
 mod contract;
 pub mod elementwise;
+mod integer;
 mod movement;
 mod normalize;
 mod opaque;
+mod quantize;
 mod recurrent;
 mod reduce;
 pub mod typed;
@@ -100,6 +102,7 @@ static LOWERINGS: &[Lowering] = &[
     reduce::lower,
     normalize::lower,
     movement::lower,
+    quantize::lower,
     recurrent::lower,
 ];
 
@@ -128,13 +131,14 @@ pub fn lower(graph: &Graph, groups: Vec<Group>, tier: Tier) -> Result<Vec<Step>>
 fn fused(cx: &Cx, group: &Group) -> Result<Option<Step>> {
     let (node, lowered) = match group {
         Group::Single(_) => return Ok(None),
-        Group::Contraction { root, bias, act, residual, residual_last, output, .. } => {
+        Group::Contraction { root, bias, act, residual, residual_last, quantize, output, .. } => {
             let node = cx.graph.node(*root)?;
             let finish = contract::Finish {
                 bias: *bias,
                 act: *act,
                 residual: *residual,
                 residual_last: *residual_last,
+                quantize: *quantize,
                 output: *output,
             };
             (node, contract::lower(cx, node, &finish))

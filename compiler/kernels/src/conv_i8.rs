@@ -1,6 +1,7 @@
 //! Convolution of 8-bit activations with 8-bit weights, channels last, without a copy of the input.
 
 use crate::conv_shape::{ConvShape, Window, check_groups, pixels};
+use crate::depthwise_i8::{self, PackedDepthwiseI8};
 use crate::dispatch::Tier;
 use crate::epilogue::Epilogue;
 use crate::error::{Error, product, same_length};
@@ -20,7 +21,13 @@ pub struct PackedConvI8 {
     cout: usize,
     /// Window elements along W under one pointer.
     run: usize,
-    weights: PackedI8,
+    form: Weighted,
+}
+
+#[derive(Clone)]
+enum Weighted {
+    Dense(PackedI8),
+    Depthwise(PackedDepthwiseI8),
 }
 
 impl PackedConvI8 {
@@ -37,20 +44,20 @@ impl PackedConvI8 {
         let run = if runs { kernel[2] } else { 1 };
         let form = Form { groups, cols, taps: window / run, tap_bytes: run * cin };
         let at = |p: usize, col: usize| (col * cin + p % cin) * window + p / cin;
-        Ok(PackedConvI8 {
-            kernel,
-            dilation,
-            groups,
-            cin: shape.cin,
-            cout: shape.cout,
-            run,
-            weights: PackedI8::new(tier, w, form, at)?,
-        })
+        let weights = if groups > 1 && cin == 1 && cols == 1 {
+            Weighted::Depthwise(PackedDepthwiseI8::new(tier, w, groups, kernel[0] * kernel[1], kernel[2])?)
+        } else {
+            Weighted::Dense(PackedI8::new(tier, w, form, at)?)
+        };
+        Ok(PackedConvI8 { kernel, dilation, groups, cin: shape.cin, cout: shape.cout, run, form: weights })
     }
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        self.weights.bytes()
+        match &self.form {
+            Weighted::Dense(w) => w.bytes(),
+            Weighted::Depthwise(w) => w.bytes(),
+        }
     }
 }
 
@@ -80,7 +87,30 @@ pub fn conv_i8(
         pad: shape.pad_begin,
     };
     let channels = w.cin / w.groups;
-    unsigned(x, w.weights.tap_bytes.is_multiple_of(4), |u| {
+    let weights = match &w.form {
+        Weighted::Dense(weights) => weights,
+        Weighted::Depthwise(weights) => {
+            same_length("result", product(what, &[count, w.cout])?, y.len())?;
+            epilogue.finish(1.0, count, w.cout)?.stores(y)?;
+            return unsigned(x, true, |u| {
+                let (store, y) = (y.store(), y.start());
+                let call = depthwise_i8::Call {
+                    window,
+                    batch: shape.batch,
+                    x: u.data,
+                    zero: u.zero,
+                    scale: x.scale,
+                    weights,
+                    y,
+                    store,
+                    epilogue: *epilogue,
+                };
+                // SAFETY: the extents were checked.
+                unsafe { depthwise_i8::run(pool, &call) }
+            });
+        }
+    };
+    unsigned(x, weights.tap_bytes.is_multiple_of(4), |u| {
         let rows = |g: usize| -> Box<dyn Rows> {
             Box::new(WindowRows {
                 window,
@@ -92,7 +122,7 @@ pub fn conv_i8(
             })
         };
         // SAFETY: the extents of the input were checked; `unsigned` leaves room behind it.
-        unsafe { contract(pool, &rows, count, (u.zero, x.scale), &w.weights, y, epilogue) }
+        unsafe { contract(pool, &rows, count, (u.zero, x.scale), weights, y, epilogue) }
     })
 }
 

@@ -59,7 +59,7 @@ pub struct Epilogue<'a> {
 
 impl Activation {
     /// Cheap enough for the registers of a tile. The others run over the finished tile while it is in cache.
-    pub(crate) fn is_cheap(self) -> bool {
+    pub fn is_cheap(self) -> bool {
         !matches!(
             self,
             Activation::Sigmoid

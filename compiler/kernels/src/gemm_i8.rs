@@ -31,8 +31,18 @@ pub enum Results<'a> {
     Bytes { data: &'a mut [u8], signed: bool, scale: f32, zero: i32 },
 }
 
+impl Finish {
+    /// Refuses an activation that works on stored floats where none are stored.
+    pub(crate) fn stores(&self, y: &Results) -> Result<(), Error> {
+        if self.is_late() && !matches!(y, Results::F32(_)) {
+            return Err(Error::Shape { what: "this activation needs results in float32" });
+        }
+        Ok(())
+    }
+}
+
 impl Results<'_> {
-    fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         match self {
             Results::F32(y) => y.len(),
             Results::Sums(y) => y.len(),
@@ -40,7 +50,7 @@ impl Results<'_> {
         }
     }
 
-    fn start(&mut self) -> *mut f32 {
+    pub(crate) fn start(&mut self) -> *mut f32 {
         match self {
             Results::F32(y) => y.as_mut_ptr(),
             Results::Sums(y) => y.as_mut_ptr().cast(),
@@ -48,7 +58,7 @@ impl Results<'_> {
         }
     }
 
-    fn store(&self) -> Store {
+    pub(crate) fn store(&self) -> Store {
         match *self {
             Results::F32(_) => Store::Float,
             Results::Sums(_) => Store::Sums,
@@ -101,9 +111,7 @@ pub(crate) unsafe fn contract(
 ) -> Result<(), Error> {
     same_length("result", product("the result leaves the address space", &[count, w.cols])?, y.len())?;
     let finish = epilogue.finish(1.0, count, w.cols)?;
-    if finish.is_late() && !matches!(y, Results::F32(_)) {
-        return Err(Error::Shape { what: "this activation needs results in float32" });
-    }
+    finish.stores(y)?;
     let cols = w.cols / w.groups.len().max(1);
     let offset: Vec<i32> = w.sums.iter().map(|s| s.wrapping_mul(x.0)).collect();
     let scale: Vec<f32> = w.scale.iter().map(|s| s * x.1).collect();
@@ -111,24 +119,25 @@ pub(crate) unsafe fn contract(
     let (start, store) = (y.start(), y.store());
     for (g, b) in w.groups.iter().enumerate() {
         let rows = rows(g);
-        let job = |b: &crate::pack::PackedB, c: *mut f32, c_step: usize, finish: &Finish, integers: &Integers| {
-            let job = Job {
-                tier: b.tier(),
-                rows: rows.as_ref(),
-                count,
-                taps: w.taps,
-                depth: b.k() / w.taps.max(1),
-                row_bytes: w.tap_bytes.saturating_mul(w.taps.min(4)),
-                b: b.view(),
-                c,
-                c_step,
-                finish,
-                integers: Some(integers),
+        let job =
+            |b: &crate::pack::PackedB, c: *mut f32, c_step: usize, finish: &Finish, integers: &Integers| {
+                let job = Job {
+                    tier: b.tier(),
+                    rows: rows.as_ref(),
+                    count,
+                    taps: w.taps,
+                    depth: b.k() / w.taps.max(1),
+                    row_bytes: w.tap_bytes.saturating_mul(w.taps.min(4)),
+                    b: b.view(),
+                    c,
+                    c_step,
+                    finish,
+                    integers: Some(integers),
+                };
+                // SAFETY: the caller's contract for the rows; the result's length was checked, corrections and scales have
+                // whole vectors from every column on.
+                unsafe { indirect::run(pool, &job) }
             };
-            // SAFETY: the caller's contract for the rows; the result's length was checked, corrections and scales have
-            // whole vectors from every column on.
-            unsafe { indirect::run(pool, &job) }
-        };
         let mut sums = vec![0i32; if w.zero.is_some() { count } else { 0 }];
         if let Some((_, ones)) = &w.zero {
             let plain = Integers {

@@ -5,7 +5,7 @@
 //! `Σ (x − zx)(w − zw) = Σ x·w − zx·Σ(w − zw) − zw·Σ x`: a term of the column and one of row and column.
 
 use crate::simd::{LANES, Simd};
-use crate::tile::{Tile, store_rows};
+use crate::tile::{Place, Tile, store_rows};
 
 /// How results are stored.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -14,7 +14,12 @@ pub(crate) enum Store {
     Sums,
     Float,
     /// `saturate(round_half_even(x / scale) + zero)` into `low..=high`.
-    Bytes { scale: f32, zero: i32, low: i32, high: i32 },
+    Bytes {
+        scale: f32,
+        zero: i32,
+        low: i32,
+        high: i32,
+    },
 }
 
 /// Corrections and scales, one for each column and padded to whole vectors; resolved to pointers.
@@ -87,28 +92,50 @@ impl Integers {
             }
             t.finish.sums(s, &mut f, place);
             match self.store {
-                Store::Bytes { scale, zero, low, high } => {
-                    let q = Quantizer::new(s, scale, zero, low, high);
-                    for r in 0..R {
-                        if r < place.live_rows {
-                            let c = t.c.cast::<u8>().wrapping_add(place.col + *place.out.add(r) * t.c_step);
-                            for v in 0..V {
-                                let live = place.live_cols.saturating_sub(v * LANES).min(LANES);
-                                s.store_bytes(c.wrapping_add(v * LANES), q.of(s, f[r][v]), live);
-                            }
-                        }
+                Store::Bytes { .. } => Self::bytes(s, self.store, &f, t.c.cast(), t.c_step, place),
+                _ => store_rows(s, &f, t.c.wrapping_add(place.col), t.c_step, place),
+            }
+        }
+    }
+
+    /// Quantizes and stores a tile of values.
+    ///
+    /// # Safety
+    /// `y + out[r] · step + col` is valid for writing the live columns of each live row.
+    #[inline(always)]
+    pub(crate) unsafe fn bytes<S: Simd, const R: usize, const V: usize>(
+        s: S,
+        store: Store,
+        f: &[[S::F; V]; R],
+        y: *mut u8,
+        step: usize,
+        place: &Place,
+    ) {
+        let Store::Bytes { scale, zero, low, high } = store else { return };
+        let q = Quantizer::new(s, scale, zero, low, high);
+        for r in 0..R {
+            if r < place.live_rows {
+                // SAFETY: the caller's contract.
+                unsafe {
+                    let y = y.wrapping_add(place.col + *place.out.add(r) * step);
+                    for v in 0..V {
+                        let live = place.live_cols.saturating_sub(v * LANES).min(LANES);
+                        s.store_bytes(y.wrapping_add(v * LANES), q.of(s, f[r][v]), live);
                     }
                 }
-                _ => store_rows(s, &f, t.c.wrapping_add(place.col), t.c_step, place),
             }
         }
     }
 }
 
-/// `QuantizeLinear` on vectors.
+/// `QuantizeLinear` on vectors: the quotient is rounded from a product with the reciprocal, and worked out again by division
+/// where that comes near a tie, so the result is always that of the division.
 #[derive(Clone, Copy)]
 pub(crate) struct Quantizer<S: Simd> {
     scale: S::F,
+    inverse: S::F,
+    /// Distance from a tie that the product may be wrong by; negative where it is exact.
+    doubt: S::F,
     low: S::F,
     high: S::F,
     zero: S::I,
@@ -118,13 +145,35 @@ impl<S: Simd> Quantizer<S> {
     #[inline(always)]
     pub(crate) fn new(s: S, scale: f32, zero: i32, low: i32, high: i32) -> Self {
         let bound = |x: i32| s.splat((x - zero) as f32);
-        Quantizer { scale: s.splat(scale), low: bound(low), high: bound(high), zero: s.splat_i(zero) }
+        let inverse = 1.0 / scale;
+        // A power of two divides exactly; beyond these bounds a reciprocal is not to be trusted at all.
+        let exact = scale.to_bits() & 0x7f_ffff == 0;
+        let doubt = match inverse.is_normal() && scale.is_normal() {
+            true if exact => -1.0,
+            true => 1e-4,
+            false => 2.0,
+        };
+        Quantizer {
+            scale: s.splat(scale),
+            inverse: s.splat(inverse),
+            doubt: s.splat(doubt),
+            low: bound(low),
+            high: bound(high),
+            zero: s.splat_i(zero),
+        }
     }
 
     /// NaN gives the lowest value.
     #[inline(always)]
     pub(crate) fn of(self, s: S, x: S::F) -> S::I {
-        let x = s.min(s.max(s.div(x, self.scale), self.low), self.high);
-        s.add_i(s.to_i(s.round(x)), self.zero)
+        let clamp = |x| s.min(s.max(x, self.low), self.high);
+        let v = clamp(s.mul(x, self.inverse));
+        let mut nearest = s.round(v);
+        // |v − nearest| is at most 1/2, and close to it only near a tie.
+        let tie = s.sub(s.splat(0.5), s.abs(s.sub(v, nearest)));
+        if s.any(s.lt(tie, self.doubt)) {
+            nearest = s.round(clamp(s.div(x, self.scale)));
+        }
+        s.add_i(s.to_i(nearest), self.zero)
     }
 }

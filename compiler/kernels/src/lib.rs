@@ -14,6 +14,7 @@ pub mod conv_shape;
 pub mod conv_transpose_f32;
 pub mod convert;
 mod depthwise_f32;
+mod depthwise_i8;
 pub mod dispatch;
 pub mod epilogue;
 pub mod error;

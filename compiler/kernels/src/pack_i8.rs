@@ -94,8 +94,11 @@ impl PackedI8 {
             let z = zero[c];
             (0..products).map(|p| i32::from(value(p, c)).wrapping_sub(z)).fold(0, i32::wrapping_add)
         };
-        let ones =
-            || PackedB::from_fn(tier, rows, 1, |row, _| std::array::from_fn::<i8, 4, _>(|i| byte(row, i, &|_| 1)));
+        let ones = || {
+            PackedB::from_fn(tier, rows, 1, |row, _| {
+                std::array::from_fn::<i8, 4, _>(|i| byte(row, i, &|_| 1))
+            })
+        };
         Ok(PackedI8 {
             groups: (0..groups).map(operand).collect::<Result<_, _>>()?,
             taps,
@@ -115,10 +118,6 @@ impl PackedI8 {
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         self.groups.iter().map(PackedB::bytes).sum::<usize>() + self.cols * 8
-    }
-
-    pub(crate) fn tier(&self) -> Tier {
-        self.groups.first().map_or(Tier::Portable, PackedB::tier)
     }
 }
 

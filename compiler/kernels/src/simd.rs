@@ -131,11 +131,16 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// `p` is valid for writing `n` bytes.
     unsafe fn store_bytes(self, p: *mut u8, x: Self::I, n: usize);
-    /// Lane `c` holds byte `c` of each of the four rows, the first row lowest.
+    /// Lane `l` of vector `v` holds the bytes that the four rows have at `l / 4 · 16 + 4 v + l % 4`, the first row lowest.
     ///
     /// # Safety
-    /// Each pointer is valid for reading 16 bytes.
-    unsafe fn interleave(self, rows: [*const u8; 4]) -> Self::I;
+    /// Each pointer is valid for reading `n <= 64` bytes; beyond them anything may stand in the lanes.
+    unsafe fn interleave(self, rows: [*const u8; 4], n: usize) -> [Self::I; 4];
+    /// Stores the low bytes of lanes that are in the order of [`Simd::interleave`], in the order of the bytes.
+    ///
+    /// # Safety
+    /// `p` is valid for writing `n <= 64` bytes.
+    unsafe fn store_interleaved(self, p: *mut u8, x: [Self::I; 4], n: usize);
 
     fn array(self, a: Self::F) -> [f32; LANES];
 

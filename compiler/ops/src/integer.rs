@@ -29,7 +29,7 @@ pub static OPERATORS: &[&dyn Operator] = &[
 
 /// Along which part of a tensor its zero points or scales run.
 #[derive(Clone, Copy, PartialEq)]
-enum Side {
+pub(crate) enum Side {
     /// One for all.
     Whole,
     /// One per row: the dim before the last.
@@ -71,7 +71,7 @@ impl Side {
 }
 
 /// Elements less their zero points.
-fn shifted(t: &Tensor, zero: Option<&Tensor>, side: Side) -> Result<Vec<i32>> {
+pub(crate) fn shifted(t: &Tensor, zero: Option<&Tensor>, side: Side) -> Result<Vec<i32>> {
     let v = t.to_i64s()?;
     let zero = zero.map_or(Ok(vec![0]), Tensor::to_i64s)?;
     side.check(t.shape(), zero.len())?;

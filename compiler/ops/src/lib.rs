@@ -36,6 +36,7 @@ mod packed;
 pub mod pad;
 pub mod pool;
 mod quantize;
+pub mod quantized;
 mod random;
 pub mod reduce;
 mod reshape;
@@ -80,6 +81,7 @@ pub static FAMILIES: &[&[&dyn Operator]] = &[
     cast::OPERATORS,
     quantize::OPERATORS,
     integer::OPERATORS,
+    quantized::OPERATORS,
     random::OPERATORS,
     strings::OPERATORS,
     microsoft::OPERATORS,

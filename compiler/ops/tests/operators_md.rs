@@ -89,7 +89,7 @@ fn page() -> String {
         if domain.replace(o.domain()) != Some(o.domain()) {
             let title = match o.domain() {
                 "" => "ONNX".to_string(),
-                "ir." => "Internal: exported as their expansion".to_string(),
+                "ir." => "Internal: made by rewrites, never in a file".to_string(),
                 d => format!("Domain {d}"),
             };
             let count =

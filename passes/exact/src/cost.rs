@@ -10,6 +10,8 @@ const NODE: f64 = 400.0;
 const UNKNOWN: f64 = 64.0;
 /// Multiply-adds that take as long as moving one float.
 const FLOPS_PER_MOVE: f64 = 8.0;
+/// How much faster 8-bit products are.
+const INTEGER: f64 = 3.0;
 
 fn elements(t: Option<&ValueType>) -> f64 {
     let Some(shape) = t.and_then(ValueType::shape) else { return UNKNOWN * UNKNOWN };
@@ -47,6 +49,8 @@ pub fn cost(egraph: &Egraph, id: egg::Id, node: &ENode) -> f64 {
         "Conv" | "FusedConv" | "ConvTranspose" | "QLinearConv" => {
             moved + contraction(out, types.get(1).copied().flatten())
         }
+        "QuantizedConv" => moved + contraction(out, types.get(3).copied().flatten()) / INTEGER,
+        "QuantizedMatMul" => moved + matrix(out, types.first().copied().flatten()) / INTEGER,
         "MatMul" | "Gemm" | "FusedMatMul" | "FusedGemm" => {
             moved + matrix(out, types.first().copied().flatten())
         }

@@ -10,10 +10,12 @@ const SMALL_BYTES: usize = 4096;
 const LARGE_BYTES: usize = 1 << 16;
 
 /// How far constant folding may expand what is stored.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Growth {
     /// The file must not grow: weights stored compressed stay so.
     Never,
+    /// Memory may, except where 8-bit weights meet 8-bit activations: before integer contractions are looked for.
+    Bounded,
     /// Memory may: used when the result is only run.
     Allowed,
 }
@@ -50,7 +52,8 @@ fn free_unused(graph: &mut Graph, values: &[ValueId]) {
 
 fn evaluate(graph: &Graph, id: NodeId, growth: Growth) -> Option<Vec<Tensor>> {
     let node = graph.get(id)?;
-    let keeps_weights_packed = node.op.name() == "DequantizeLinear" && growth == Growth::Never;
+    let keeps_weights_packed = node.op.name() == "DequantizeLinear"
+        && (growth == Growth::Never || growth == Growth::Bounded && meets_bytes(graph, node));
     if node.op.accuracy() == Accuracy::Random || !node.attrs.graphs().is_empty() || keeps_weights_packed {
         return None;
     }
@@ -96,6 +99,19 @@ fn evaluate(graph: &Graph, id: NodeId, growth: Growth) -> Option<Vec<Tensor>> {
         .collect::<Option<_>>()?;
     let bytes_out: usize = results.iter().map(Tensor::stored_bytes).sum();
     (bytes_out <= limit && results.len() >= node.outputs().len()).then_some(results)
+}
+
+/// A dequantized constant is read by a contraction whose other operand is dequantized while running.
+fn meets_bytes(graph: &Graph, dequantize: &ir::Node) -> bool {
+    let Some(y) = dequantize.output(0) else { return false };
+    let made_of_bytes = |v: ValueId| {
+        let Some(n) = graph.producer(v).and_then(|p| graph.get(p)) else { return false };
+        n.is("DequantizeLinear") && n.input(0).is_some_and(|x| graph.constant(x).is_none())
+    };
+    graph.consumers(y).iter().filter_map(|&c| graph.get(c)).any(|c| {
+        (c.is("Conv") || c.is("MatMul") || c.is("Gemm"))
+            && c.inputs().iter().flatten().any(|&v| made_of_bytes(v))
+    })
 }
 
 /// Replaces every `If` whose condition is an initializer by the branch it takes.

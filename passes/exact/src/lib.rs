@@ -61,9 +61,10 @@ pub fn optimize(graph: &Graph, options: Options) -> Result<(Graph, Trace)> {
 pub fn optimize_with(graph: &Graph, options: Options, rules: &[&'static Rule]) -> Result<(Graph, Trace)> {
     let mut trace = Trace { nodes_before: graph.node_count(), ..Trace::default() };
     let mut g = graph.clone();
-    for _ in 0..PASSES {
+    for pass in 0..PASSES {
         let before = g.node_count();
-        simplify(&mut g, options, &mut trace)?;
+        let bounded = Options { growth: options.growth.min(Growth::Bounded), ..options };
+        simplify(&mut g, if pass == 0 { bounded } else { options }, &mut trace)?;
         g = saturate(&g, rules, &mut trace)?;
         simplify(&mut g, options, &mut trace)?;
         if g.node_count() == before {

@@ -2,6 +2,7 @@
 
 use super::{Cx, Lowered};
 use crate::channels_last::DOMAIN;
+use crate::group::Quantize;
 use crate::kernel::{Io, text};
 use ir::{Node, ValueId};
 use kernels::{
@@ -18,22 +19,30 @@ pub struct Finish {
     pub act: Activation,
     pub residual: Option<ValueId>,
     pub residual_last: bool,
+    /// The result is stored quantized; only integer contractions do that.
+    pub quantize: Option<Quantize>,
     pub output: ValueId,
 }
 
 pub fn lower(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
+    if let Some(l) = super::integer::lower(cx, n, f) {
+        return Some(l);
+    }
+    if f.quantize.is_some() {
+        return None;
+    }
     match n.op.name() {
         "Conv" if n.op.domain() == DOMAIN => conv(cx, n, f),
         "ConvTranspose" if n.op.domain() == DOMAIN => conv_transpose(cx, n, f),
-        "MatMul" => matmul(cx, n, f),
-        "Gemm" => gemm(cx, n, f),
+        "MatMul" if n.op.domain().is_empty() => matmul(cx, n, f),
+        "Gemm" if n.op.domain().is_empty() => gemm(cx, n, f),
         _ => None,
     }
 }
 
 /// The parts of a [`Finish`] that a kernel keeps.
 #[derive(Clone, Copy)]
-struct Owned {
+pub(super) struct Owned {
     act: Activation,
     residual: bool,
     residual_last: bool,
@@ -42,16 +51,23 @@ struct Owned {
 impl Finish {
     /// The contraction by itself.
     pub fn bare(output: ValueId) -> Finish {
-        Finish { bias: None, act: Activation::None, residual: None, residual_last: false, output }
+        Finish {
+            bias: None,
+            act: Activation::None,
+            residual: None,
+            residual_last: false,
+            quantize: None,
+            output,
+        }
     }
-    fn owned(&self) -> Owned {
+    pub(super) fn owned(&self) -> Owned {
         Owned { act: self.act, residual: self.residual.is_some(), residual_last: self.residual_last }
     }
 }
 
 impl Owned {
     /// The epilogue of one run; the residual is operand `at`.
-    fn epilogue<'a>(
+    pub(super) fn epilogue<'a>(
         &self,
         io: &'a Io,
         at: usize,
@@ -68,7 +84,11 @@ impl Owned {
 }
 
 /// Spatial sizes in front-padded triples.
-fn triple(axes: &Windows, f: impl Fn(&ops::window::Window) -> usize, fill: usize) -> Option<[usize; 3]> {
+pub(super) fn triple(
+    axes: &Windows,
+    f: impl Fn(&ops::window::Window) -> usize,
+    fill: usize,
+) -> Option<[usize; 3]> {
     let mut out = [fill; 3];
     let lead = 3usize.checked_sub(axes.len())?;
     axes.iter().enumerate().for_each(|(i, w)| out[lead + i] = f(w));

@@ -20,7 +20,9 @@ fn naive(shape: &ConvShape, x: &dyn Fn(usize) -> i32, w: &dyn Fn(usize, usize) -
             let mut sum = 0;
             for t in 0..kd * kh * kw {
                 let (td, th, tw) = (t / (kh * kw), t / kw % kh, t % kw);
-                let (Some(d), Some(h), Some(v)) = (at(0, d, td), at(1, h, th), at(2, v, tw)) else { continue };
+                let (Some(d), Some(h), Some(v)) = (at(0, d, td), at(1, h, th), at(2, v, tw)) else {
+                    continue;
+                };
                 for i in 0..cin {
                     let pixel = ((n * id + d) * ih + h) * iw + v;
                     sum += x(pixel * shape.cin + c / cout * cin + i) * w((c * cin + i) * kd * kh * kw + t, c);
@@ -43,8 +45,7 @@ fn check(shape: &ConvShape, signed: [bool; 3], zx: i32, zw: i32) {
     let [xs, ws, ys] = signed;
     let sums = naive(shape, &|i| int(x[i], xs) - zx, &|i, c| int(w[i], ws) - zero[c]);
     let value = |i: usize| sums[i] as f32 * (scale[i % shape.cout] * 0.02) + bias[i % shape.cout];
-    let wanted: Vec<u8> =
-        (0..sums.len()).map(|i| quantized(value(i).clamp(0.0, 6.0), 0.03, 5, ys)).collect();
+    let wanted: Vec<u8> = (0..sums.len()).map(|i| quantized(value(i).clamp(0.0, 6.0), 0.03, 5, ys)).collect();
     let act = Activation::Clip { lo: 0.0, hi: 6.0 };
     let epilogue = Epilogue { bias: Some(&bias), act, ..Epilogue::default() };
     let weights = Weights { data: &w, signed: ws, zero: &zero, scale: &scale };
@@ -97,6 +98,11 @@ proptest! {
 fn few_channels_run_along_lines() {
     for cin in [1, 2, 3, 5, 31] {
         check(&ConvShape::d2((1, 9, 11, cin), 33, [3, 3], [2, 2], [1, 1], [0, 1, 1, 1], 1), [true; 3], 3, 0);
-        check(&ConvShape::d2((2, 7, 7, cin), 16, [5, 5], [1, 1], [1, 1], [2, 2, 2, 2], 1), [false, true, false], 9, 0);
+        check(
+            &ConvShape::d2((2, 7, 7, cin), 16, [5, 5], [1, 1], [1, 1], [2, 2, 2, 2], 1),
+            [false, true, false],
+            9,
+            0,
+        );
     }
 }

@@ -82,7 +82,14 @@ fn sizes_that_do_not_fit_are_refused() {
     let packed = PackedI8::from_strided(Tier::best(), &weights, Strides::kn(3), 2, 3).unwrap();
     let a = Activations { data: &[1; 4], signed: false, zero: 0, scale: 1.0 };
     let go = |m, e: &Epilogue, y: &mut [u8]| {
-        gemm_i8(&Serial, m, &a, &packed, &mut Results::Bytes { data: y, signed: false, scale: 1.0, zero: 0 }, e)
+        gemm_i8(
+            &Serial,
+            m,
+            &a,
+            &packed,
+            &mut Results::Bytes { data: y, signed: false, scale: 1.0, zero: 0 },
+            e,
+        )
     };
     assert!(go(2, &Epilogue::default(), &mut [0; 6]).is_ok());
     assert!(go(3, &Epilogue::default(), &mut [0; 9]).is_err());

@@ -37,26 +37,6 @@ pub(super) unsafe fn sum8(a: __m256) -> f32 {
     }
 }
 
-/// Four rows of 16 bytes as 16 groups of four, four groups to a register.
-///
-/// # Safety
-/// The CPU has SSE2; each row is valid for reading 16 bytes.
-#[inline(always)]
-pub(super) unsafe fn interleave_quarters<R>(rows: [*const u8; 4], f: impl FnOnce([__m128i; 4]) -> R) -> R {
-    // SAFETY: the caller's contract.
-    unsafe {
-        let [a, b, c, d] = rows.map(|p| _mm_loadu_si128(p.cast()));
-        let (ab, cd) = (_mm_unpacklo_epi8(a, b), _mm_unpacklo_epi8(c, d));
-        let (ab2, cd2) = (_mm_unpackhi_epi8(a, b), _mm_unpackhi_epi8(c, d));
-        f([
-            _mm_unpacklo_epi16(ab, cd),
-            _mm_unpackhi_epi16(ab, cd),
-            _mm_unpacklo_epi16(ab2, cd2),
-            _mm_unpackhi_epi16(ab2, cd2),
-        ])
-    }
-}
-
 /// Sums of four products in each 32-bit lane, exact: even and odd bytes are multiplied as 16-bit integers, because the
 /// instruction on bytes saturates.
 ///
@@ -230,13 +210,45 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
-    unsafe fn interleave(self, rows: [*const u8; 4]) -> I {
+    unsafe fn interleave(self, rows: [*const u8; 4], n: usize) -> [I; 4] {
+        let mut bytes = [[0u8; 64]; 4];
         // SAFETY: the caller's contract; `self` proves the instructions.
         unsafe {
-            interleave_quarters(rows, |q| {
-                let join = |a, b| _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(a), b);
-                I(join(q[0], q[1]), join(q[2], q[3]))
-            })
+            let row = |i: usize, bytes: &mut [[u8; 64]; 4]| {
+                if n >= 64 {
+                    return rows[i];
+                }
+                std::ptr::copy_nonoverlapping(rows[i], bytes[i].as_mut_ptr(), n);
+                bytes[i].as_ptr()
+            };
+            let rows: [*const u8; 4] = std::array::from_fn(|i| row(i, &mut bytes));
+            let half = |at: usize| {
+                let [a, b, c, d] = rows.map(|p| _mm256_loadu_si256(p.add(at).cast()));
+                let (ab, cd) = (_mm256_unpacklo_epi8(a, b), _mm256_unpacklo_epi8(c, d));
+                let (ab2, cd2) = (_mm256_unpackhi_epi8(a, b), _mm256_unpackhi_epi8(c, d));
+                [
+                    _mm256_unpacklo_epi16(ab, cd),
+                    _mm256_unpackhi_epi16(ab, cd),
+                    _mm256_unpacklo_epi16(ab2, cd2),
+                    _mm256_unpackhi_epi16(ab2, cd2),
+                ]
+            };
+            let (low, high) = (half(0), half(32));
+            std::array::from_fn(|v| I(low[v], high[v]))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_interleaved(self, p: *mut u8, x: [I; 4], n: usize) {
+        // SAFETY: `bytes` holds 64; the caller vouches for `n` bytes; `self` proves the instructions.
+        unsafe {
+            let half = |x: [__m256i; 4]| {
+                let [a, b, c, d] = x.map(|x| _mm256_and_si256(x, _mm256_set1_epi32(0xff)));
+                _mm256_packus_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d))
+            };
+            let mut bytes = [0u8; 64];
+            _mm256_storeu_si256(bytes.as_mut_ptr().cast(), half(x.map(|x| x.0)));
+            _mm256_storeu_si256(bytes.as_mut_ptr().add(32).cast(), half(x.map(|x| x.1)));
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), p, n);
         }
     }
     #[inline(always)]

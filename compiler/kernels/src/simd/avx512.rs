@@ -126,13 +126,30 @@ impl Simd for Avx512 {
         unsafe { _mm512_mask_cvtepi32_storeu_epi8(p.cast(), ((1u32 << n) - 1) as __mmask16, x) }
     }
     #[inline(always)]
-    unsafe fn interleave(self, rows: [*const u8; 4]) -> __m512i {
-        // SAFETY: the caller's contract; `self` proves the instructions.
-        unsafe { super::avx2::interleave_quarters(rows, |q| {
-            let low = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(q[0]), q[1]);
-            let high = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(q[2]), q[3]);
-            _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
-        }) }
+    unsafe fn interleave(self, rows: [*const u8; 4], n: usize) -> [__m512i; 4] {
+        // SAFETY: masked bytes are not touched; `self` proves the instructions.
+        unsafe {
+            let live = if n >= 64 { !0 } else { (1u64 << n) - 1 };
+            let [a, b, c, d] = rows.map(|p| _mm512_maskz_loadu_epi8(live, p.cast()));
+            let (ab, cd) = (_mm512_unpacklo_epi8(a, b), _mm512_unpacklo_epi8(c, d));
+            let (ab2, cd2) = (_mm512_unpackhi_epi8(a, b), _mm512_unpackhi_epi8(c, d));
+            [
+                _mm512_unpacklo_epi16(ab, cd),
+                _mm512_unpackhi_epi16(ab, cd),
+                _mm512_unpacklo_epi16(ab2, cd2),
+                _mm512_unpackhi_epi16(ab2, cd2),
+            ]
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_interleaved(self, p: *mut u8, x: [__m512i; 4], n: usize) {
+        // SAFETY: masked bytes are not touched; `self` proves the instructions.
+        unsafe {
+            let [a, b, c, d] = x.map(|x| _mm512_and_si512(x, _mm512_set1_epi32(0xff)));
+            let (low, high) = (_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
+            let live = if n >= 64 { !0 } else { (1u64 << n) - 1 };
+            _mm512_mask_storeu_epi8(p.cast(), live, _mm512_packus_epi16(low, high));
+        }
     }
     #[inline(always)]
     fn or_mask(self, a: __mmask16, b: __mmask16) -> __mmask16 {

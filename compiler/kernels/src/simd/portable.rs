@@ -167,10 +167,23 @@ impl Simd for Portable {
         }
     }
     #[inline(always)]
-    unsafe fn interleave(self, rows: [*const u8; 4]) -> I {
-        // SAFETY: the caller's contract.
-        let rows = rows.map(|p| unsafe { p.cast::<[u8; LANES]>().read_unaligned() });
-        std::array::from_fn(|c| i32::from_le_bytes(rows.map(|r| r[c])))
+    unsafe fn interleave(self, rows: [*const u8; 4], n: usize) -> [I; 4] {
+        let at = |v: usize, l: usize| l / 4 * 16 + 4 * v + l % 4;
+        // SAFETY: only bytes below `n` are read.
+        let byte = |row: *const u8, at: usize| if at < n { unsafe { *row.add(at) } } else { 0 };
+        std::array::from_fn(|v| std::array::from_fn(|l| i32::from_le_bytes(rows.map(|r| byte(r, at(v, l))))))
+    }
+    #[inline(always)]
+    unsafe fn store_interleaved(self, p: *mut u8, x: [I; 4], n: usize) {
+        for (v, x) in x.iter().enumerate() {
+            for (l, &x) in x.iter().enumerate() {
+                let at = l / 4 * 16 + 4 * v + l % 4;
+                if at < n {
+                    // SAFETY: `at` is below `n`.
+                    unsafe { *p.add(at) = x as u8 };
+                }
+            }
+        }
     }
     #[inline(always)]
     fn shl_i<const N: u32>(self, a: I) -> I {

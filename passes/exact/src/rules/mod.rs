@@ -4,6 +4,7 @@ mod algebra;
 mod attention;
 mod fuse;
 mod layout;
+mod quantized;
 mod recognise;
 mod runtime;
 
@@ -18,5 +19,6 @@ pub fn all() -> impl Iterator<Item = &'static Rule> {
         .chain(fuse::RULES)
         .chain(recognise::RULES)
         .chain(attention::RULES)
+        .chain(quantized::RULES)
         .chain(runtime::RULES)
 }

@@ -1,0 +1,412 @@
+//! kernel: convolution of each channel of bytes by itself, channels last: 64 channels at a time.
+//!
+//! The window's rows are gathered into cells of four, one cell for each channel, once for every input column; a pixel then
+//! is one integer dot product for each column under its window. Cells of 64 channels come out of the byte interleaving in an
+//! order of their own, in which weights and corrections are packed too, and which storing bytes undoes for free.
+
+use crate::conv_shape::Window;
+use crate::dispatch::Tier;
+use crate::epilogue::{Epilogue, Finish};
+use crate::error::{Error, product};
+use crate::integers::{Integers, Quantizer, Store};
+use crate::pack::Aligned;
+use crate::pack_i8::{Weights, spread};
+use crate::parallel::Pool;
+use crate::simd::{LANES, Simd, tiered};
+use crate::tile::{Place, store_rows};
+use std::cell::RefCell;
+
+/// Channels of a block.
+const BLOCK: usize = 4 * LANES;
+/// Columns of cells kept at once: with few cells to a column they stay in the first-level cache.
+const COLUMNS: usize = 96;
+/// Pixels summed together.
+const PIXELS: usize = 4;
+/// Output bytes below which a task is not worth handing over.
+const GRAIN: usize = 16 * 1024;
+
+/// Weights and what goes with them, in blocks of 64 channels.
+#[derive(Clone)]
+pub(crate) struct PackedDepthwiseI8 {
+    tier: Tier,
+    channels: usize,
+    /// Cells of four window rows.
+    quads: usize,
+    /// `[block][quad][window column][64 cells]`, cells in interleaved order.
+    cells: Aligned,
+    /// The same with a one for each product, where weights have zero points.
+    ones: Option<Aligned>,
+    /// `Σ (w − zero)`, zero points and scales by channel, whole blocks, in interleaved order.
+    sums: Vec<i32>,
+    zero: Vec<i32>,
+    scale: Vec<f32>,
+}
+
+/// Channel of lane `lane` of vector `v`, after interleaving the bytes of 64 channels.
+const fn channel(v: usize, lane: usize) -> usize {
+    lane / 4 * 16 + v * 4 + lane % 4
+}
+
+/// Values by channel as whole blocks in interleaved order.
+fn interleaved<T: Copy + Default>(x: &[T]) -> Vec<T> {
+    let mut out = vec![T::default(); x.len().next_multiple_of(BLOCK)];
+    for (at, out) in out.iter_mut().enumerate() {
+        let c = at / BLOCK * BLOCK + channel(at % BLOCK / LANES, at % LANES);
+        *out = x.get(c).copied().unwrap_or_default();
+    }
+    out
+}
+
+impl PackedDepthwiseI8 {
+    /// Packs weights of shape `[channels, 1, rows of the window, columns]`.
+    pub(crate) fn new(
+        tier: Tier,
+        w: &Weights,
+        channels: usize,
+        rows: usize,
+        columns: usize,
+    ) -> Result<Self, Error> {
+        let quads = rows.div_ceil(4);
+        let blocks = channels.div_ceil(BLOCK);
+        let len = product("the weights leave the address space", &[blocks, quads, columns, BLOCK, 4])? / 4;
+        let flip = if w.signed { 0u8 } else { 0x80 };
+        let shift = if w.signed { 0 } else { -128 };
+        let zero = spread("weight zero points", w.zero, channels, 0)?;
+        let zero: Vec<i32> = zero.into_iter().map(|z| z.wrapping_add(shift)).collect();
+        let value =
+            |c: usize, row: usize, column: usize| (w.data[(c * rows + row) * columns + column] ^ flip) as i8;
+        let fill = |f: &dyn Fn(usize, usize, usize) -> i8| {
+            let mut cells = Aligned::zeros(len);
+            let bytes: &mut [[i8; 4]] = bytemuck::cast_slice_mut(cells.as_mut_slice());
+            for (at, cell) in bytes.iter_mut().take(len).enumerate() {
+                let (v, lane) = (at % BLOCK / LANES, at % LANES);
+                let (column, quad) = (at / BLOCK % columns, at / BLOCK / columns % quads);
+                let c = at / BLOCK / columns / quads * BLOCK + channel(v, lane);
+                for (i, byte) in cell.iter_mut().enumerate() {
+                    let row = quad * 4 + i;
+                    *byte = if c < channels && row < rows { f(c, row, column) } else { 0 };
+                }
+            }
+            cells
+        };
+        let sum = |c: usize| -> i32 {
+            let taps = (0..rows * columns).map(|t| i32::from(value(c, t / columns, t % columns)));
+            taps.map(|w| w.wrapping_sub(zero[c])).fold(0, i32::wrapping_add)
+        };
+        let sums: Vec<i32> = (0..channels).map(sum).collect();
+        Ok(PackedDepthwiseI8 {
+            tier: tier.usable(),
+            channels,
+            quads,
+            cells: fill(&value),
+            ones: zero.iter().any(|&z| z != 0).then(|| fill(&|_, _, _| 1)),
+            sums: interleaved(&sums),
+            zero: interleaved(&zero),
+            scale: interleaved(&spread("weight scales", w.scale, channels, 1.0)?),
+        })
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.cells.bytes() * if self.ones.is_some() { 2 } else { 1 } + self.sums.len() * 12
+    }
+}
+
+/// One convolution with checked operands.
+pub(crate) struct Call<'a> {
+    pub window: Window,
+    pub batch: usize,
+    /// Unsigned bytes and their zero point and scale.
+    pub x: *const u8,
+    pub zero: i32,
+    pub scale: f32,
+    pub weights: &'a PackedDepthwiseI8,
+    pub y: *mut f32,
+    pub store: Store,
+    pub epilogue: Epilogue<'a>,
+}
+
+/// A call with its corrections worked out.
+struct Work<'a> {
+    call: &'a Call<'a>,
+    offset: Vec<i32>,
+    scale: Vec<f32>,
+    /// The epilogue over all of it, and over interleaved columns.
+    finish: &'a Finish,
+    ordered: &'a Finish,
+    /// Bytes stored without anything that has rows: the interleaved order can be kept to the end.
+    direct: bool,
+}
+
+// SAFETY: tasks write disjoint lines and channels of `y`; everything else is read.
+unsafe impl Sync for Work<'_> {}
+
+/// # Safety
+/// `x` and `y` hold the pixels of the window's input and output with the weights' channels, `y` of the type `store` says.
+pub(crate) unsafe fn run(pool: &dyn Pool, call: &Call) -> Result<(), Error> {
+    let (w, [d, h, width]) = (call.weights, call.window.output);
+    let lines = call.batch * d * h;
+    if lines == 0 || width == 0 || w.channels == 0 {
+        return Ok(());
+    }
+    let finish = call.epilogue.finish(1.0, lines * width, w.channels)?;
+    let bias = call.epilogue.bias.map_or(Vec::new(), interleaved);
+    let epilogue = Epilogue {
+        bias: call.epilogue.bias.map(|_| &bias[..]),
+        act: call.epilogue.act,
+        ..Epilogue::default()
+    };
+    let ordered = epilogue.finish(1.0, 1, w.sums.len())?;
+    let plain = call.epilogue.residual.is_none() && call.epilogue.slope.is_none() && !finish.is_late();
+    let work = Work {
+        call,
+        offset: w.sums.iter().map(|s| s.wrapping_mul(call.zero)).collect(),
+        scale: w.scale.iter().map(|s| s * call.scale).collect(),
+        finish: &finish,
+        ordered: &ordered,
+        direct: plain && matches!(call.store, Store::Bytes { .. }),
+    };
+    let blocks = w.channels.div_ceil(BLOCK);
+    let share = (GRAIN / (width * BLOCK)).clamp(1, lines);
+    let cuts = lines.div_ceil(share);
+    let task = |i: usize| {
+        let (block, first) = (i % blocks, i / blocks * share);
+        for line in first..lines.min(first + share) {
+            // SAFETY: the caller's contract; tasks have lines and channels of their own.
+            unsafe { self::line(w.tier, &work, line, block) }
+        }
+    };
+    match blocks * cuts {
+        tasks if pool.threads() <= 1 => (0..tasks).for_each(task),
+        tasks => pool.run(tasks, &task),
+    }
+    Ok(())
+}
+
+thread_local! {
+    static CELLS: RefCell<Aligned> = RefCell::default();
+}
+
+tiered! {
+    /// # Safety
+    /// As [`run`], for one line of the output and one block of channels.
+    unsafe fn line(s: S; work: &Work, line: usize, block: usize) {
+        let call = work.call;
+        let w = call.weights;
+        let window = &call.window;
+        let columns = window.kernel[2];
+        let strip = strip_width(window);
+        let held = (strip - 1) * window.stride[2] + (columns - 1) * window.dilation[2] + 1;
+        let mut cells = CELLS.take();
+        if cells.bytes() < held * w.quads * BLOCK * 4 {
+            cells = Aligned::zeros(held * w.quads * BLOCK);
+        }
+        let width = window.output[2];
+        let mut first = 0;
+        while first < width {
+            let count = strip.min(width - first);
+            gather(s, work, line, block, first, count, cells.as_mut_slice().as_mut_ptr());
+            let cells = cells.as_ptr();
+            let mut i = 0;
+            while i + PIXELS <= count {
+                pixels::<S, PIXELS>(s, work, (line * width + first, i), block, cells);
+                i += PIXELS;
+            }
+            while i < count {
+                pixels::<S, 1>(s, work, (line * width + first, i), block, cells);
+                i += 1;
+            }
+            first += count;
+        }
+        CELLS.set(cells);
+    }
+}
+
+/// Output columns whose cells are kept at once.
+fn strip_width(window: &Window) -> usize {
+    let reach = (window.kernel[2] - 1) * window.dilation[2] + 1;
+    let fits = COLUMNS.saturating_sub(reach) / window.stride[2] + 1;
+    fits.min(window.output[2])
+}
+
+/// Cells of the columns under output columns `first..first + count`: `[column][quad][64 cells]`.
+///
+/// # Safety
+/// As [`run`]; `to` holds the cells.
+#[inline(always)]
+unsafe fn gather<S: Simd>(
+    s: S,
+    work: &Work,
+    line: usize,
+    block: usize,
+    first: usize,
+    count: usize,
+    to: *mut f32,
+) {
+    let call = work.call;
+    let (w, window) = (call.weights, &call.window);
+    let [kd, kh, columns] = window.kernel;
+    let [_, height, width] = window.input;
+    let (image, od, oh) = window.line(line);
+    let start = block * BLOCK;
+    let live = BLOCK.min(w.channels - start);
+    let pad = [call.zero as u8; BLOCK];
+    let held = (count - 1) * window.stride[2] + (columns - 1) * window.dilation[2] + 1;
+    let from = first * window.stride[2];
+    for quad in 0..w.quads {
+        // Base and step of each of four rows; rows of padding repeat one pixel.
+        let mut rows = [(pad.as_ptr(), 0usize); 4];
+        for (i, row) in rows.iter_mut().enumerate() {
+            let tap = quad * 4 + i;
+            if tap >= kd * kh {
+                continue;
+            }
+            let source = (window.source(0, od, tap / kh), window.source(1, oh, tap % kh));
+            if let (Some(d), Some(h)) = source {
+                let line = ((image * window.input[0] + d) * height + h) * width;
+                *row = (call.x.wrapping_add(line * w.channels + start), w.channels);
+            }
+        }
+        for c in 0..held {
+            let at = (from + c).checked_sub(window.pad[2]).filter(|&c| c < width);
+            // SAFETY: the caller's contract: a pixel of the input, of which live channels are read, or of the padding.
+            unsafe {
+                let cell = match at {
+                    Some(column) => s.interleave(rows.map(|(p, step)| p.wrapping_add(column * step)), live),
+                    None => [s.splat_i(i32::from_ne_bytes([call.zero as u8; 4])); 4],
+                };
+                let to = to.add((c * w.quads + quad) * BLOCK);
+                for v in 0..4 {
+                    s.store(to.add(v * LANES), s.of_bits(cell[v]));
+                }
+            }
+        }
+    }
+}
+
+/// `P` neighbouring pixels of a strip, the first at column `at.1`; result rows start at `at.0` for column 0.
+///
+/// # Safety
+/// As [`run`]; `cells` were gathered for the strip.
+#[inline(always)]
+unsafe fn pixels<S: Simd, const P: usize>(
+    s: S,
+    work: &Work,
+    at: (usize, usize),
+    block: usize,
+    cells: *const f32,
+) {
+    let call = work.call;
+    let (w, window) = (call.weights, &call.window);
+    let (columns, quads) = (window.kernel[2], w.quads);
+    let size = quads * columns * BLOCK;
+    // SAFETY: the caller's contract.
+    unsafe {
+        let dots = |weights: &Aligned| {
+            let mut acc = [[s.splat_i(0); 4]; P];
+            let mut wp = weights.as_ptr().add(block * size);
+            for quad in 0..quads {
+                for k in 0..columns {
+                    let mut b = [s.splat_i(0); 4];
+                    for v in 0..4 {
+                        b[v] = s.bits(s.load(wp.add(v * LANES)));
+                    }
+                    for p in 0..P {
+                        let column = (at.1 + p) * window.stride[2] + k * window.dilation[2];
+                        let x = cells.add((column * quads + quad) * BLOCK);
+                        for v in 0..4 {
+                            acc[p][v] = s.dot(acc[p][v], s.bits(s.load(x.add(v * LANES))), b[v]);
+                        }
+                    }
+                    wp = wp.add(BLOCK);
+                }
+            }
+            acc
+        };
+        let mut acc = dots(&w.cells);
+        let start = block * BLOCK;
+        for v in 0..4 {
+            let offset = s.load_i(work.offset.as_ptr().add(start + v * LANES));
+            for p in 0..P {
+                acc[p][v] = s.sub_i(acc[p][v], offset);
+            }
+        }
+        if let Some(ones) = &w.ones {
+            let sums = dots(ones);
+            for v in 0..4 {
+                let zero = s.load_i(w.zero.as_ptr().add(start + v * LANES));
+                for p in 0..P {
+                    acc[p][v] = s.sub_i(acc[p][v], s.mul_i(zero, sums[p][v]));
+                }
+            }
+        }
+        finish::<S, P>(s, work, acc, at.0 + at.1, start);
+    }
+}
+
+/// # Safety
+/// As [`run`]: `P` result rows from `row` on, channels from `start` on.
+#[inline(always)]
+unsafe fn finish<S: Simd, const P: usize>(s: S, work: &Work, acc: [[S::I; 4]; P], row: usize, start: usize) {
+    let call = work.call;
+    let channels = call.weights.channels;
+    let live = BLOCK.min(channels - start);
+    let rows: [usize; P] = std::array::from_fn(|p| row + p);
+    let mut f = [[s.splat(0.0); 4]; P];
+    // SAFETY: the caller's contract; corrections have whole blocks.
+    unsafe {
+        for v in 0..4 {
+            let scale = s.load(work.scale.as_ptr().add(start + v * LANES));
+            for p in 0..P {
+                f[p][v] = s.mul(s.to_f(acc[p][v]), scale);
+            }
+        }
+        if let (true, Store::Bytes { scale, zero, low, high }) = (work.direct, call.store) {
+            let place = Place { out: rows.as_ptr(), live_rows: P, live_cols: BLOCK, col: start };
+            work.ordered.sums(s, &mut f, &place);
+            let q = Quantizer::new(s, scale, zero, low, high);
+            for p in 0..P {
+                let y = call.y.cast::<u8>().wrapping_add(rows[p] * channels + start);
+                s.store_interleaved(y, f[p].map(|x| q.of(s, x)), live);
+            }
+            return;
+        }
+        let place = Place { out: rows.as_ptr(), live_rows: P, live_cols: live, col: start };
+        for p in 0..P {
+            let x = if call.store == Store::Sums { acc[p].map(|x| s.of_bits(x)) } else { f[p] };
+            f[p] = ordered(s, x);
+        }
+        if call.store != Store::Sums {
+            work.finish.sums(s, &mut f, &place);
+        }
+        match call.store {
+            Store::Bytes { .. } => Integers::bytes(s, call.store, &f, call.y.cast(), channels, &place),
+            _ => {
+                let y = call.y.wrapping_add(start);
+                store_rows(s, &f, y, channels, &place);
+                if work.finish.is_late() && call.store == Store::Float {
+                    for &row in &rows {
+                        let part = std::slice::from_raw_parts_mut(y.add(row * channels), live);
+                        work.finish.late(part, row, start);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// 64 values from interleaved order into that of the channels.
+///
+/// # Safety
+/// None beyond the tier's.
+#[inline(always)]
+unsafe fn ordered<S: Simd>(s: S, x: [S::F; 4]) -> [S::F; 4] {
+    let mut out = [0f32; BLOCK];
+    for v in 0..4 {
+        let lanes = s.array(x[v]);
+        for lane in 0..LANES {
+            out[channel(v, lane)] = lanes[lane];
+        }
+    }
+    // SAFETY: `out` holds 64 elements.
+    std::array::from_fn(|v| unsafe { s.load(out.as_ptr().add(v * LANES)) })
+}

@@ -1,0 +1,228 @@
+//! Contractions between dequantization and quantization, in whatever style the file has them, as contractions of integers.
+//! For running here; the rounding of a last quantization may differ by one step, as between any two runtimes.
+
+use crate::rule::{Cx, Rule};
+use egg::Id;
+use ir::{Attrs, DType};
+use ops::quantized::DOMAIN;
+
+pub static RULES: &[Rule] = &[
+    Rule::build(
+        "integer-conv",
+        "(Conv ?a (DequantizeLinear ?d ?x ?sx ?zx) (DequantizeLinear ?e ?w ?sw ?zw) ?b)",
+        conv,
+    )
+    .runtime(),
+    Rule::build(
+        "integer-matmul",
+        "(MatMul ?a (DequantizeLinear ?d ?x ?sx ?zx) (DequantizeLinear ?e ?w ?sw ?zw))",
+        matmul,
+    )
+    .runtime(),
+    Rule::build(
+        "integer-gemm",
+        "(Gemm ?a (DequantizeLinear ?d ?x ?sx ?zx) (DequantizeLinear ?e ?w ?sw ?zw) ?b)",
+        gemm,
+    )
+    .runtime(),
+    Rule::build("integer-conv-of-parts", "(Mul ?m (Cast ?c (ConvInteger ?a ?x ?w ?zx ?zw)) ?s)", |cx| {
+        of_parts(cx, "QuantizedConv")
+    })
+    .runtime(),
+    Rule::build("integer-matmul-of-parts", "(Mul ?m (Cast ?c (MatMulInteger ?a ?x ?w ?zx ?zw)) ?s)", |cx| {
+        of_parts(cx, "QuantizedMatMul")
+    })
+    .runtime(),
+    Rule::build("expand-qlinear-conv", "(QLinearConv ?a ?x ?sx ?zx ?w ?sw ?zw ?sy ?zy ?b)", |cx| {
+        let (sx, sw, b) = (cx.id("?sx")?, cx.id("?sw")?, cx.id("?b")?);
+        let bias = if cx.absent(b) {
+            b
+        } else {
+            let scale = cx.op("Mul", Attrs::new(), &[sx, sw])?;
+            let b = cx.op("Cast", Attrs::new().with("to", i64::from(DType::F32.onnx())), &[b])?;
+            cx.op("Mul", Attrs::new(), &[b, scale])?
+        };
+        let attrs = cx.attrs("?a")?;
+        let y = quantized(cx, "QuantizedConv", attrs, bias)?;
+        quantize(cx, y)
+    })
+    .runtime(),
+    Rule::build("expand-qlinear-matmul", "(QLinearMatMul ?a ?x ?sx ?zx ?w ?sw ?zw ?sy ?zy)", |cx| {
+        let none = cx.none();
+        let y = quantized(cx, "QuantizedMatMul", Attrs::new(), none)?;
+        quantize(cx, y)
+    })
+    .runtime(),
+    // What is quantized as it was is what it was.
+    Rule::build("drop-requantization", "(QuantizeLinear ?q (DequantizeLinear ?d ?x ?s ?z) ?s ?z)", |cx| {
+        let x = cx.id("?x")?;
+        if cx.dtype(x)? == cx.dtype(cx.class())? && same_scalar(cx)? { Some(x) } else { None }
+    }),
+    Rule::build(
+        "move-bytes-in-reshape",
+        "(QuantizeLinear ?q (Reshape ?a (DequantizeLinear ?d ?x ?s ?z) ?n) ?s ?z)",
+        |cx| {
+            let (x, n, a) = (cx.id("?x")?, cx.id("?n")?, cx.attrs("?a")?);
+            moved(cx, "Reshape", a, &[x, n])
+        },
+    ),
+    Rule::build(
+        "move-bytes-in-transpose",
+        "(QuantizeLinear ?q (Transpose ?a (DequantizeLinear ?d ?x ?s ?z)) ?s ?z)",
+        |cx| {
+            let (x, a) = (cx.id("?x")?, cx.attrs("?a")?);
+            moved(cx, "Transpose", a, &[x])
+        },
+    ),
+];
+
+fn moved(cx: &mut Cx, op: &str, attrs: Attrs, inputs: &[Id]) -> Option<Id> {
+    if cx.dtype(inputs[0])? == cx.dtype(cx.class())? && same_scalar(cx)? {
+        cx.op(op, attrs, inputs)
+    } else {
+        None
+    }
+}
+
+/// `?s` is one constant scale far from overflow, and zero points are whole.
+fn same_scalar(cx: &Cx) -> Option<bool> {
+    let s = cx.id("?s")?;
+    Some(single(cx, s)? && cx.divides(s))
+}
+
+/// One element.
+fn single(cx: &Cx, id: Id) -> Option<bool> {
+    Some(cx.shape(id)?.iter().product::<usize>() == 1)
+}
+
+fn is_byte(cx: &Cx, id: Id) -> bool {
+    matches!(cx.dtype(id), Some(DType::U8 | DType::I8))
+}
+
+/// Number of scales of the weight, when they are one, or one along `axis` of a tensor of `rank` dims.
+fn weight_scales(cx: &Cx, axis: usize) -> Option<()> {
+    let (w, sw) = (cx.id("?w")?, cx.id("?sw")?);
+    if single(cx, sw)? {
+        return Some(());
+    }
+    let attrs = cx.attrs("?e")?;
+    let rank = cx.rank(w)? as i64;
+    let at = attrs.int_or("axis", 1).ok()?;
+    let at = if at < 0 { at + rank } else { at };
+    let along = attrs.int_or("block_size", 0).ok()? == 0 && at == axis as i64 && cx.rank(sw)? == 1;
+    if along && cx.constant(w) && cx.constant(sw) { Some(()) } else { None }
+}
+
+/// The contraction with the bound operands; x must have one scale, both must be bytes.
+fn quantized(cx: &mut Cx, op: &str, attrs: Attrs, bias: Id) -> Option<Id> {
+    let [x, sx, zx, w, sw, zw] = ["?x", "?sx", "?zx", "?w", "?sw", "?zw"].map(|v| cx.id(v));
+    let (x, sx, zx, w, sw, zw) = (x?, sx?, zx?, w?, sw?, zw?);
+    if !is_byte(cx, x) || !is_byte(cx, w) || !single(cx, sx)? || cx.constant(x) {
+        return None;
+    }
+    if cx.dtype(sx)? != DType::F32 || cx.dtype(sw)? != DType::F32 || !(cx.absent(zx) || single(cx, zx)?) {
+        return None;
+    }
+    // A float of one element scales all; several scales need constant weights.
+    if !single(cx, sw)? && !(cx.constant(w) && cx.constant(sw)) {
+        return None;
+    }
+    cx.op_in(DOMAIN, op, attrs, &[x, sx, zx, w, sw, zw, bias])
+}
+
+fn conv(cx: &mut Cx) -> Option<Id> {
+    let b = cx.id("?b")?;
+    if cx.dtype(cx.class())? != DType::F32 || !(cx.absent(b) || cx.constant(b)) || !cx.constant(cx.id("?w")?)
+    {
+        return None;
+    }
+    weight_scales(cx, 0)?;
+    let attrs = cx.attrs("?a")?;
+    quantized(cx, "QuantizedConv", attrs, b)
+}
+
+fn matmul(cx: &mut Cx) -> Option<Id> {
+    if cx.dtype(cx.class())? != DType::F32 || cx.rank(cx.id("?x")?)? < 2 {
+        return None;
+    }
+    let rank = cx.rank(cx.id("?w")?)?;
+    weight_scales(cx, rank.checked_sub(1)?)?;
+    let several = !single(cx, cx.id("?sw")?)?;
+    if rank < 2 || (several && rank != 2) {
+        return None;
+    }
+    let none = cx.none();
+    quantized(cx, "QuantizedMatMul", Attrs::new(), none)
+}
+
+fn gemm(cx: &mut Cx) -> Option<Id> {
+    let (a, b, w) = (cx.attrs("?a")?, cx.id("?b")?, cx.id("?w")?);
+    let flag = |name: &str| a.int_or(name, 0).ok().map(|x| x != 0);
+    let (ta, tb) = (flag("transA")?, flag("transB")?);
+    let plain = a.float_or("alpha", 1.0).ok()? == 1.0 && a.float_or("beta", 1.0).ok()? == 1.0;
+    if ta || !plain || cx.dtype(cx.class())? != DType::F32 || !cx.constant(w) {
+        return None;
+    }
+    weight_scales(cx, usize::from(!tb))?;
+    let shape = cx.shape(w)?;
+    let columns = *shape.get(usize::from(!tb))?;
+    if !cx.absent(b) && !(cx.constant(b) && cx.shape(b)?[..] == [columns]) {
+        return None;
+    }
+    let [x, sx, zx, sw, zw] = ["?x", "?sx", "?zx", "?sw", "?zw"].map(|v| cx.id(v));
+    let (x, sx, zx, sw, zw) = (x?, sx?, zx?, sw?, zw?);
+    if !is_byte(cx, x) || !is_byte(cx, w) || !single(cx, sx)? || cx.constant(x) {
+        return None;
+    }
+    if cx.dtype(sx)? != DType::F32 || !(cx.absent(zx) || single(cx, zx)?) {
+        return None;
+    }
+    let w = if tb { cx.op("Transpose", Attrs::new().with("perm", vec![1i64, 0]), &[w])? } else { w };
+    cx.op_in(DOMAIN, "QuantizedMatMul", Attrs::new(), &[x, sx, zx, w, sw, zw, b])
+}
+
+/// Integer sums cast to float and scaled: by one number, known or not, or by a constant for each column.
+fn of_parts(cx: &mut Cx, op: &str) -> Option<Id> {
+    let [x, w, zx, zw, s] = ["?x", "?w", "?zx", "?zw", "?s"].map(|v| cx.id(v));
+    let (x, w, zx, zw, s) = (x?, w?, zx?, zw?, s?);
+    let class = cx.class();
+    if cx.dtype(class)? != DType::F32 || cx.constant(x) || !(cx.absent(zx) || single(cx, zx)?) {
+        return None;
+    }
+    let columns = *cx.shape(w)?.get(if op == "QuantizedConv" { 0 } else { cx.rank(w)?.checked_sub(1)? })?;
+    // A dynamic scalar times a constant for each column, or one factor.
+    let (sx, sw) = match cx.find(s, "Mul").map(|(_, c)| c).filter(|c| c.len() == 2) {
+        Some(c) if !cx.constant(c[0]) && cx.constant(c[1]) => (c[0], c[1]),
+        Some(c) if !cx.constant(c[1]) && cx.constant(c[0]) => (c[1], c[0]),
+        _ => {
+            let one = cx.tensor(ir::Tensor::scalar(1f32));
+            if cx.constant(s) { (one, s) } else { (s, one) }
+        }
+    };
+    if !single(cx, sx)? || cx.rank(sx)? > 1 {
+        return None;
+    }
+    let sw = match cx.shape(sw)? {
+        n if n.iter().product::<usize>() == 1 => sw,
+        n if op == "QuantizedMatMul"
+            && n.last() == Some(&columns)
+            && n.iter().product::<usize>() == columns =>
+        {
+            let flat = cx.int_vector(&[columns as i64]);
+            cx.op("Reshape", Attrs::new(), &[sw, flat])?
+        }
+        _ => return None,
+    };
+    // The product must not be broadcast up by the factor.
+    if cx.rank(s)? > cx.rank(class)? || !cx.constant(w) && !single(cx, sw)? {
+        return None;
+    }
+    let attrs = cx.attrs("?a")?;
+    let none = cx.none();
+    cx.op_in(DOMAIN, op, attrs, &[x, sx, zx, w, sw, zw, none])
+}
+
+fn quantize(cx: &mut Cx, y: Id) -> Option<Id> {
+    let (sy, zy) = (cx.id("?sy")?, cx.id("?zy")?);
+    if !single(cx, sy)? { None } else { cx.op("QuantizeLinear", Attrs::new(), &[y, sy, zy]) }
+}
