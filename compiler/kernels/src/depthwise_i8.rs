@@ -301,28 +301,7 @@ unsafe fn pixels<S: Simd, const P: usize>(
     let size = quads * columns * BLOCK;
     // SAFETY: the caller's contract.
     unsafe {
-        let dots = |weights: &Aligned| {
-            let mut acc = [[s.splat_i(0); 4]; P];
-            let mut wp = weights.as_ptr().add(block * size);
-            for quad in 0..quads {
-                for k in 0..columns {
-                    let mut b = [s.splat_i(0); 4];
-                    for v in 0..4 {
-                        b[v] = s.bits(s.load(wp.add(v * LANES)));
-                    }
-                    for p in 0..P {
-                        let column = (at.1 + p) * window.stride[2] + k * window.dilation[2];
-                        let x = cells.add((column * quads + quad) * BLOCK);
-                        for v in 0..4 {
-                            acc[p][v] = s.dot(acc[p][v], s.bits(s.load(x.add(v * LANES))), b[v]);
-                        }
-                    }
-                    wp = wp.add(BLOCK);
-                }
-            }
-            acc
-        };
-        let mut acc = dots(&w.cells);
+        let mut acc = dots::<S, P>(s, work, at.1, w.cells.as_ptr().add(block * size), cells);
         let start = block * BLOCK;
         for v in 0..4 {
             let offset = s.load_i(work.offset.as_ptr().add(start + v * LANES));
@@ -331,7 +310,7 @@ unsafe fn pixels<S: Simd, const P: usize>(
             }
         }
         if let Some(ones) = &w.ones {
-            let sums = dots(ones);
+            let sums = dots::<S, P>(s, work, at.1, ones.as_ptr().add(block * size), cells);
             for v in 0..4 {
                 let zero = s.load_i(w.zero.as_ptr().add(start + v * LANES));
                 for p in 0..P {
@@ -341,6 +320,42 @@ unsafe fn pixels<S: Simd, const P: usize>(
         }
         finish::<S, P>(s, work, acc, at.0 + at.1, start);
     }
+}
+
+/// Sums of `P` pixels from column `first` on with one block of weights.
+///
+/// # Safety
+/// As [`pixels`].
+#[inline(always)]
+unsafe fn dots<S: Simd, const P: usize>(
+    s: S,
+    work: &Work,
+    first: usize,
+    mut weights: *const f32,
+    cells: *const f32,
+) -> [[S::I; 4]; P] {
+    let (window, quads) = (&work.call.window, work.call.weights.quads);
+    let mut acc = [[s.splat_i(0); 4]; P];
+    for quad in 0..quads {
+        for k in 0..window.kernel[2] {
+            // SAFETY: the caller's contract.
+            unsafe {
+                let mut b = [s.splat_i(0); 4];
+                for v in 0..4 {
+                    b[v] = s.bits(s.load(weights.add(v * LANES)));
+                }
+                for p in 0..P {
+                    let column = (first + p) * window.stride[2] + k * window.dilation[2];
+                    let x = cells.add((column * quads + quad) * BLOCK);
+                    for v in 0..4 {
+                        acc[p][v] = s.dot(acc[p][v], s.bits(s.load(x.add(v * LANES))), b[v]);
+                    }
+                }
+                weights = weights.add(BLOCK);
+            }
+        }
+    }
+    acc
 }
 
 /// # Safety
@@ -366,14 +381,22 @@ unsafe fn finish<S: Simd, const P: usize>(s: S, work: &Work, acc: [[S::I; 4]; P]
             let q = Quantizer::new(s, scale, zero, low, high);
             for p in 0..P {
                 let y = call.y.cast::<u8>().wrapping_add(rows[p] * channels + start);
-                s.store_interleaved(y, f[p].map(|x| q.of(s, x)), live);
+                let mut bytes = [s.splat_i(0); 4];
+                for v in 0..4 {
+                    bytes[v] = q.of(s, f[p][v]);
+                }
+                s.store_interleaved(y, bytes, live);
             }
             return;
         }
         let place = Place { out: rows.as_ptr(), live_rows: P, live_cols: live, col: start };
         for p in 0..P {
-            let x = if call.store == Store::Sums { acc[p].map(|x| s.of_bits(x)) } else { f[p] };
-            f[p] = ordered(s, x);
+            if call.store == Store::Sums {
+                for v in 0..4 {
+                    f[p][v] = s.of_bits(acc[p][v]);
+                }
+            }
+            f[p] = ordered(s, f[p]);
         }
         if call.store != Store::Sums {
             work.finish.sums(s, &mut f, &place);
@@ -407,6 +430,10 @@ unsafe fn ordered<S: Simd>(s: S, x: [S::F; 4]) -> [S::F; 4] {
             out[channel(v, lane)] = lanes[lane];
         }
     }
-    // SAFETY: `out` holds 64 elements.
-    std::array::from_fn(|v| unsafe { s.load(out.as_ptr().add(v * LANES)) })
+    let mut y = x;
+    for v in 0..4 {
+        // SAFETY: `out` holds 64 elements.
+        y[v] = unsafe { s.load(out.as_ptr().add(v * LANES)) };
+    }
+    y
 }

@@ -144,7 +144,6 @@ pub(crate) struct Quantizer<S: Simd> {
 impl<S: Simd> Quantizer<S> {
     #[inline(always)]
     pub(crate) fn new(s: S, scale: f32, zero: i32, low: i32, high: i32) -> Self {
-        let bound = |x: i32| s.splat((x - zero) as f32);
         let inverse = 1.0 / scale;
         // A power of two divides exactly; beyond these bounds a reciprocal is not to be trusted at all.
         let exact = scale.to_bits() & 0x7f_ffff == 0;
@@ -157,8 +156,8 @@ impl<S: Simd> Quantizer<S> {
             scale: s.splat(scale),
             inverse: s.splat(inverse),
             doubt: s.splat(doubt),
-            low: bound(low),
-            high: bound(high),
+            low: s.splat((low - zero) as f32),
+            high: s.splat((high - zero) as f32),
             zero: s.splat_i(zero),
         }
     }
@@ -166,13 +165,12 @@ impl<S: Simd> Quantizer<S> {
     /// NaN gives the lowest value.
     #[inline(always)]
     pub(crate) fn of(self, s: S, x: S::F) -> S::I {
-        let clamp = |x| s.min(s.max(x, self.low), self.high);
-        let v = clamp(s.mul(x, self.inverse));
+        let v = s.min(s.max(s.mul(x, self.inverse), self.low), self.high);
         let mut nearest = s.round(v);
         // |v − nearest| is at most 1/2, and close to it only near a tie.
         let tie = s.sub(s.splat(0.5), s.abs(s.sub(v, nearest)));
         if s.any(s.lt(tie, self.doubt)) {
-            nearest = s.round(clamp(s.div(x, self.scale)));
+            nearest = s.round(s.min(s.max(s.div(x, self.scale), self.low), self.high));
         }
         s.add_i(s.to_i(nearest), self.zero)
     }

@@ -37,6 +37,42 @@ pub(super) unsafe fn sum8(a: __m256) -> f32 {
     }
 }
 
+/// One half of [`Simd::interleave`].
+///
+/// # Safety
+/// The CPU has AVX2; each row is valid for reading 32 bytes.
+#[inline(always)]
+unsafe fn interleave32(rows: [*const u8; 4]) -> [__m256i; 4] {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let (a, b) = (_mm256_loadu_si256(rows[0].cast()), _mm256_loadu_si256(rows[1].cast()));
+        let (c, d) = (_mm256_loadu_si256(rows[2].cast()), _mm256_loadu_si256(rows[3].cast()));
+        let (ab, cd) = (_mm256_unpacklo_epi8(a, b), _mm256_unpacklo_epi8(c, d));
+        let (ab2, cd2) = (_mm256_unpackhi_epi8(a, b), _mm256_unpackhi_epi8(c, d));
+        [
+            _mm256_unpacklo_epi16(ab, cd),
+            _mm256_unpackhi_epi16(ab, cd),
+            _mm256_unpacklo_epi16(ab2, cd2),
+            _mm256_unpackhi_epi16(ab2, cd2),
+        ]
+    }
+}
+
+/// One half of [`Simd::store_interleaved`].
+///
+/// # Safety
+/// The CPU has AVX2.
+#[inline(always)]
+unsafe fn narrow32(x: [__m256i; 4]) -> __m256i {
+    // SAFETY: the caller vouches for AVX2; registers only.
+    unsafe {
+        let mask = _mm256_set1_epi32(0xff);
+        let (a, b) = (_mm256_and_si256(x[0], mask), _mm256_and_si256(x[1], mask));
+        let (c, d) = (_mm256_and_si256(x[2], mask), _mm256_and_si256(x[3], mask));
+        _mm256_packus_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d))
+    }
+}
+
 /// Sums of four products in each 32-bit lane, exact: even and odd bytes are multiplied as 16-bit integers, because the
 /// instruction on bytes saturates.
 ///
@@ -222,32 +258,20 @@ impl Simd for Avx2 {
                 bytes[i].as_ptr()
             };
             let rows: [*const u8; 4] = std::array::from_fn(|i| row(i, &mut bytes));
-            let half = |at: usize| {
-                let [a, b, c, d] = rows.map(|p| _mm256_loadu_si256(p.add(at).cast()));
-                let (ab, cd) = (_mm256_unpacklo_epi8(a, b), _mm256_unpacklo_epi8(c, d));
-                let (ab2, cd2) = (_mm256_unpackhi_epi8(a, b), _mm256_unpackhi_epi8(c, d));
-                [
-                    _mm256_unpacklo_epi16(ab, cd),
-                    _mm256_unpackhi_epi16(ab, cd),
-                    _mm256_unpacklo_epi16(ab2, cd2),
-                    _mm256_unpackhi_epi16(ab2, cd2),
-                ]
-            };
-            let (low, high) = (half(0), half(32));
-            std::array::from_fn(|v| I(low[v], high[v]))
+            let (low, high) = (interleave32(rows), interleave32(rows.map(|p| p.add(32))));
+            [I(low[0], high[0]), I(low[1], high[1]), I(low[2], high[2]), I(low[3], high[3])]
         }
     }
     #[inline(always)]
     unsafe fn store_interleaved(self, p: *mut u8, x: [I; 4], n: usize) {
         // SAFETY: `bytes` holds 64; the caller vouches for `n` bytes; `self` proves the instructions.
         unsafe {
-            let half = |x: [__m256i; 4]| {
-                let [a, b, c, d] = x.map(|x| _mm256_and_si256(x, _mm256_set1_epi32(0xff)));
-                _mm256_packus_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d))
-            };
             let mut bytes = [0u8; 64];
-            _mm256_storeu_si256(bytes.as_mut_ptr().cast(), half(x.map(|x| x.0)));
-            _mm256_storeu_si256(bytes.as_mut_ptr().add(32).cast(), half(x.map(|x| x.1)));
+            _mm256_storeu_si256(bytes.as_mut_ptr().cast(), narrow32([x[0].0, x[1].0, x[2].0, x[3].0]));
+            _mm256_storeu_si256(
+                bytes.as_mut_ptr().add(32).cast(),
+                narrow32([x[0].1, x[1].1, x[2].1, x[3].1]),
+            );
             std::ptr::copy_nonoverlapping(bytes.as_ptr(), p, n);
         }
     }

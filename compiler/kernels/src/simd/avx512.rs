@@ -130,7 +130,10 @@ impl Simd for Avx512 {
         // SAFETY: masked bytes are not touched; `self` proves the instructions.
         unsafe {
             let live = if n >= 64 { !0 } else { (1u64 << n) - 1 };
-            let [a, b, c, d] = rows.map(|p| _mm512_maskz_loadu_epi8(live, p.cast()));
+            let a = _mm512_maskz_loadu_epi8(live, rows[0].cast());
+            let b = _mm512_maskz_loadu_epi8(live, rows[1].cast());
+            let c = _mm512_maskz_loadu_epi8(live, rows[2].cast());
+            let d = _mm512_maskz_loadu_epi8(live, rows[3].cast());
             let (ab, cd) = (_mm512_unpacklo_epi8(a, b), _mm512_unpacklo_epi8(c, d));
             let (ab2, cd2) = (_mm512_unpackhi_epi8(a, b), _mm512_unpackhi_epi8(c, d));
             [
@@ -145,7 +148,9 @@ impl Simd for Avx512 {
     unsafe fn store_interleaved(self, p: *mut u8, x: [__m512i; 4], n: usize) {
         // SAFETY: masked bytes are not touched; `self` proves the instructions.
         unsafe {
-            let [a, b, c, d] = x.map(|x| _mm512_and_si512(x, _mm512_set1_epi32(0xff)));
+            let mask = _mm512_set1_epi32(0xff);
+            let (a, b) = (_mm512_and_si512(x[0], mask), _mm512_and_si512(x[1], mask));
+            let (c, d) = (_mm512_and_si512(x[2], mask), _mm512_and_si512(x[3], mask));
             let (low, high) = (_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
             let live = if n >= 64 { !0 } else { (1u64 << n) - 1 };
             _mm512_mask_storeu_epi8(p.cast(), live, _mm512_packus_epi16(low, high));
