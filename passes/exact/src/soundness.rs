@@ -30,6 +30,8 @@ mod rand_core {
     }
 }
 
+mod quantized;
+
 struct B {
     g: Graph,
     rng: TestRng,
@@ -79,31 +81,6 @@ impl B {
         let y = self.op("Conv", Attrs::new().with("pads", vec![1, 0, 1, 0]), &[x, w, b]);
         (x, y)
     }
-    /// A quantized input, its scale and its zero point. Scales are powers of two, so that no rounding depends on the order.
-    fn bytes(&mut self, shape: &[usize]) -> [ValueId; 3] {
-        let x = self.input(shape);
-        let s = self.scalar(1.0 / 64.0);
-        let z = self.g.add_initializer("z", Tensor::scalar(100u8));
-        [self.plain("QuantizeLinear", &[x, s, z]), s, z]
-    }
-    /// 8-bit weights, and a scale for each of `n`.
-    fn byte_weights(&mut self, shape: &[usize], n: usize) -> [ValueId; 3] {
-        let data = (0..shape.iter().product()).map(|_| self.rng.below(255) as i32 as i8).collect();
-        let w = self.g.add_initializer("w", Tensor::new(shape, data).unwrap());
-        let scale = (0..n).map(|_| [0.25f32, 0.5, 0.125][self.rng.below(3)]).collect();
-        let s = self.g.add_initializer("s", Tensor::vector(scale));
-        let z = self.g.add_initializer("z", Tensor::vector(vec![0i8; n]));
-        [w, s, z]
-    }
-    fn dequantized(&mut self, [x, s, z]: [ValueId; 3], axis: i64) -> ValueId {
-        self.op("DequantizeLinear", Attrs::new().with("axis", axis), &[x, s, z])
-    }
-    fn requantized(&mut self, y: ValueId) {
-        let s = self.scalar(0.5);
-        let z = self.g.add_initializer("z", Tensor::scalar(7u8));
-        let q = self.plain("QuantizeLinear", &[y, s, z]);
-        self.out(q);
-    }
     fn transposed(&mut self, shape: &[usize], perm: &[i64]) -> ValueId {
         let x = self.input(shape);
         self.op("Transpose", Attrs::new().with("perm", perm.to_vec()), &[x])
@@ -117,104 +94,12 @@ fn instances() -> Vec<(&'static [&'static str], Instance)> {
     let mut all = general();
     all.extend(recognise::instances());
     all.extend(attention::instances());
+    all.extend(quantized::instances());
     all
 }
 
 fn general() -> Vec<(&'static [&'static str], Instance)> {
     vec![
-        (&["integer-conv"], |b| {
-            let (c, h) = (b.dim(), 4 + b.dim());
-            let x = b.bytes(&[1, c, h, h]);
-            let w = b.byte_weights(&[3, c, 3, 3], 3);
-            let (x, w) = (b.dequantized(x, 0), b.dequantized(w, 0));
-            let bias = b.weight(&[3]);
-            let y = b.op("Conv", Attrs::new().with("pads", vec![1, 0, 1, 0]), &[x, w, bias]);
-            b.requantized(y);
-        }),
-        (&["integer-matmul"], |b| {
-            let (m, k, n) = (b.dim(), b.dim(), b.dim());
-            let x = b.bytes(&[2, m, k]);
-            let w = b.byte_weights(&[k, n], n);
-            let (x, w) = (b.dequantized(x, 0), b.dequantized(w, 1));
-            let y = b.plain("MatMul", &[x, w]);
-            b.out(y);
-        }),
-        (&["integer-matmul"], |b| {
-            let (m, k, n) = (b.dim(), b.dim(), b.dim());
-            let (x, w) = (b.bytes(&[2, m, k]), b.bytes(&[2, k, n]));
-            let (x, w) = (b.dequantized(x, 0), b.dequantized(w, 0));
-            let y = b.plain("MatMul", &[x, w]);
-            b.out(y);
-        }),
-        (&["integer-gemm"], |b| {
-            let (m, k, n) = (b.dim(), b.dim(), b.dim());
-            let x = b.bytes(&[m, k]);
-            let w = b.byte_weights(&[n, k], n);
-            let (x, w) = (b.dequantized(x, 0), b.dequantized(w, 0));
-            let bias = b.weight(&[n]);
-            let y = b.op("Gemm", Attrs::new().with("transB", 1i64), &[x, w, bias]);
-            b.requantized(y);
-        }),
-        (&["integer-matmul-of-parts"], |b| {
-            let (m, k, n) = (b.dim(), b.dim(), b.dim());
-            let [x, s, z] = b.bytes(&[m, k]);
-            let [w, t, _] = b.byte_weights(&[k, n], n);
-            let y = b.plain("MatMulInteger", &[x, w, z]);
-            let y = b.op("Cast", Attrs::new().with("to", 1i64), &[y]);
-            let s = b.plain("Mul", &[s, t]);
-            let y = b.plain("Mul", &[y, s]);
-            b.out(y);
-        }),
-        (&["integer-conv-of-parts"], |b| {
-            let (c, h) = (b.dim(), 4 + b.dim());
-            let [x, s, z] = b.bytes(&[1, c, h, h]);
-            let [w, _, _] = b.byte_weights(&[3, c, 3, 3], 1);
-            let y = b.plain("ConvInteger", &[x, w, z]);
-            let y = b.op("Cast", Attrs::new().with("to", 1i64), &[y]);
-            let y = b.plain("Mul", &[y, s]);
-            b.out(y);
-        }),
-        (&["expand-qlinear-conv"], |b| {
-            let (c, h) = (b.dim(), 4 + b.dim());
-            let [x, s, z] = b.bytes(&[1, c, h, h]);
-            let [w, t, u] = b.byte_weights(&[3, c, 3, 3], 3);
-            let (sy, zy) = (b.scalar(0.5), b.g.add_initializer("z", Tensor::scalar(7u8)));
-            let bias = b.g.add_initializer("b", Tensor::vector(vec![100i32, -200, 3]));
-            let y = b.plain("QLinearConv", &[x, s, z, w, t, u, sy, zy, bias]);
-            b.out(y);
-        }),
-        (&["expand-qlinear-matmul"], |b| {
-            let (m, k, n) = (b.dim(), b.dim(), b.dim());
-            let [x, s, z] = b.bytes(&[m, k]);
-            let [w, t, u] = b.byte_weights(&[k, n], 1);
-            let (sy, zy) = (b.scalar(0.5), b.g.add_initializer("z", Tensor::scalar(7u8)));
-            let y = b.plain("QLinearMatMul", &[x, s, z, w, t, u, sy, zy]);
-            b.out(y);
-        }),
-        (&["drop-requantization"], |b| {
-            let n = b.dim();
-            let [x, s, z] = b.bytes(&[n, 2]);
-            let y = b.dequantized([x, s, z], 0);
-            let y = b.plain("QuantizeLinear", &[y, s, z]);
-            b.out(y);
-        }),
-        (&["move-bytes-in-reshape"], |b| {
-            let n = b.dim();
-            let [x, s, z] = b.bytes(&[n, 6]);
-            let y = b.dequantized([x, s, z], 0);
-            let shape = b.ints(&[-1, 3]);
-            let y = b.plain("Reshape", &[y, shape]);
-            let y = b.plain("QuantizeLinear", &[y, s, z]);
-            b.out(y);
-        }),
-        (&["move-bytes-in-transpose"], |b| {
-            let n = b.dim();
-            let [x, s, z] = b.bytes(&[n, 6]);
-            let y = b.dequantized([x, s, z], 0);
-            let y = b.op("Transpose", Attrs::new().with("perm", vec![1i64, 0]), &[y]);
-            let y = b.plain("QuantizeLinear", &[y, s, z]);
-            b.out(y);
-        }),
         (&["commute-add", "drop-add-zero"], |b| {
             let n = b.dim();
             let (x, c) = (b.input(&[n, 2]), b.scalar(0.0));

@@ -124,7 +124,7 @@ fn quantized(cx: &mut Cx, op: &str, attrs: Attrs, bias: Id) -> Option<Id> {
         return None;
     }
     // A float of one element scales all; several scales need constant weights.
-    if !single(cx, sw)? && !(cx.constant(w) && cx.constant(sw)) {
+    if !(single(cx, sw)? || cx.constant(w) && cx.constant(sw)) {
         return None;
     }
     cx.op_in(DOMAIN, op, attrs, &[x, sx, zx, w, sw, zw, bias])
@@ -166,7 +166,7 @@ fn gemm(cx: &mut Cx) -> Option<Id> {
     weight_scales(cx, usize::from(!tb))?;
     let shape = cx.shape(w)?;
     let columns = *shape.get(usize::from(!tb))?;
-    if !cx.absent(b) && !(cx.constant(b) && cx.shape(b)?[..] == [columns]) {
+    if !(cx.absent(b) || cx.constant(b) && cx.shape(b)?[..] == [columns]) {
         return None;
     }
     let [x, sx, zx, sw, zw] = ["?x", "?sx", "?zx", "?sw", "?zw"].map(|v| cx.id(v));
