@@ -59,13 +59,15 @@ fn summary(f: &Facts, d: &Decision) -> String {
         (Some(m), Some(h)) => {
             let _ = write!(
                 s,
-                "{} on {} held-back samples, which the search did not see: {:.4} before, {:.4} after, expected drop {:.2} points. \
+                "{} on {} held-back samples, which the search did not see: {:.4} before, {:.4} after, expected drop {:.2} points, \
+                 at 95 % at most {:.2}. \
                  Samples: {} calibration, {} selection.",
                 m.name(),
                 d.samples[2],
                 h.base,
                 h.value,
                 h.drop * 100.0,
+                h.bound * 100.0,
                 d.samples[0],
                 d.samples[1]
             );

@@ -17,7 +17,8 @@ pub fn megabytes(b: u64) -> String {
 }
 
 fn measured(m: &Measured) -> String {
-    format!("{:.4} → {:.4} (drop {:.2} pt)", m.base, m.value, m.drop * 100.0)
+    let (expected, bound) = (m.drop * 100.0, m.bound * 100.0);
+    format!("{:.4} → {:.4} (drop {expected:.2} pt, at 95 % at most {bound:.2} pt)", m.base, m.value)
 }
 
 pub fn text(f: &Facts, d: &Decision, dry: bool) -> String {

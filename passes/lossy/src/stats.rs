@@ -9,7 +9,7 @@ use ndarray::{Array2, s};
 use std::sync::OnceLock;
 
 /// Share of the mean diagonal added before factoring.
-pub const DAMPING: f64 = 0.01;
+pub const DAMPING: f64 = 0.05;
 /// Widest block of columns that are correlated with each other.
 const WIDEST: usize = 2304;
 /// Numbers in one Gram matrix; wider layers get narrower blocks.

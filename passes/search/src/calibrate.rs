@@ -60,7 +60,7 @@ pub fn calibrate(
 }
 
 /// At most `most` of the samples, evenly spread.
-fn spread(which: &[usize], most: usize) -> Vec<usize> {
+pub fn spread(which: &[usize], most: usize) -> Vec<usize> {
     let n = which.len().min(most);
     (0..n).map(|i| which[i * which.len() / n]).collect()
 }

@@ -9,9 +9,11 @@ mod apply;
 mod behaviour;
 mod bisect;
 mod calibrate;
+mod confidence;
 mod decision;
 mod goal;
 pub mod knapsack;
+mod margins;
 mod metric;
 mod sensitivity;
 mod shelf;
@@ -26,6 +28,7 @@ use bisect::Bisection;
 use ir::{Error, Evaluate, Graph, Result};
 use knapsack::{Item, Solution, least_bytes, least_error};
 use lossy::Layer;
+use margins::Margins;
 use metric::Reference;
 use shelf::Offer;
 use std::collections::BTreeMap;
@@ -35,6 +38,11 @@ use table::Row;
 const PROBES: usize = 8;
 /// Share of the allowed drop that the selection samples may use; the rest is for what they cannot see.
 const MARGIN: f64 = 0.85;
+/// Most budgets tried on held-back samples, each smaller by a factor.
+const RETREATS: usize = 24;
+const RETREAT: f64 = 0.8;
+/// Most samples whose margins are looked at.
+const MARGINS: usize = 2048;
 /// Relative weight error allowed per layer when there is no data to measure with.
 const BLIND: f64 = 1.5e-4;
 /// Stack of each thread: nested graphs recurse.
@@ -95,6 +103,7 @@ struct Search<'a> {
     rows: Vec<Row>,
     items: Vec<Vec<Item>>,
     selection: Reference,
+    margins: Option<Margins>,
     trials: Vec<Trial>,
     seen: BTreeMap<Vec<usize>, Measured>,
 }
@@ -112,6 +121,7 @@ impl<'a> Search<'a> {
         let stats = calibrate::calibrate(graph, &layers, samples, &split.calibration, evaluate, progress)?;
         let mut rows = table::build(graph, layers, stats, options, progress)?;
         let selection = reference(graph, samples, &mut split.selection, evaluate, progress)?;
+        let margins = margins(graph, samples, &selection, evaluate, progress)?;
         let mut probes: Vec<usize> = split.selection.iter().copied().take(PROBES).collect();
         let probe = reference(graph, samples, &mut probes, evaluate, progress)?;
         let shelf = options.shelf.as_ref();
@@ -128,6 +138,7 @@ impl<'a> Search<'a> {
             rows,
             items,
             selection,
+            margins,
             trials,
             seen,
         })
@@ -151,7 +162,7 @@ impl<'a> Search<'a> {
                 continue;
             };
             let m = self.measure(&s)?;
-            let passed = m.within(drop * MARGIN, self.split.selection.len());
+            let passed = m.expected_within(drop * MARGIN);
             self.trials.push(Trial { budget, bytes: s.bytes, predicted: s.error, measured: m, passed });
             self.progress.step();
             b.record(budget, passed);
@@ -160,21 +171,38 @@ impl<'a> Search<'a> {
         let reference = reference(self.graph, self.samples, &mut held, self.evaluate, self.progress)?;
         self.split.held_back = held;
         let mut budget = b.passed.unwrap_or(1e-9);
-        let mut closest = None;
-        for _ in 0..7 {
+        let mut closest: Option<(Solution, Measured, bool)> = None;
+        for _ in 0..RETREATS {
             let Some(s) = least_bytes(&self.items, budget) else { break };
+            budget *= RETREAT;
+            if closest.as_ref().is_some_and(|(c, ..)| c.choice == s.choice) {
+                continue;
+            }
             let m = self.measure_on(&s, &reference, &self.split.held_back)?;
-            let met = m.within(drop, self.split.held_back.len()) && b.passed.is_some();
-            let gap = s.gap(s.bytes as f64);
-            closest = Some((s, m, gap));
+            let met = b.passed.is_some() && self.holds(&s, &m, drop)?;
+            closest = Some((s, m, met));
             if met {
                 break;
             }
-            budget *= 0.8;
         }
-        let Some((s, m, gap)) = closest else { return self.unreachable() };
-        let met = m.within(drop, self.split.held_back.len());
+        let Some((s, m, met)) = closest else { return self.unreachable() };
+        let gap = s.gap(s.bytes as f64);
         self.conclude(s, Some(m), gap, met, size)
+    }
+
+    /// Whether held-back samples that gave `m` confirm the drop. Where they are too few to count, none that did not
+    /// calibrate may be lost, and margins must promise the drop.
+    fn holds(&mut self, s: &Solution, m: &Measured, drop: f64) -> Result<bool> {
+        if !m.expected_within(drop) {
+            return Ok(false);
+        }
+        if !self.selection.metric.counts() {
+            return Ok(true);
+        }
+        if m.countable() <= drop {
+            return Ok(m.counted() <= drop);
+        }
+        Ok(m.lost == 0.0 && self.measure(s)?.lost == 0.0)
     }
 
     /// Least error within the file size, checked on held-back samples for the report.
@@ -218,7 +246,7 @@ impl<'a> Search<'a> {
         let g = apply::dense(self.graph, &self.chosen(s), self.options.shelf.as_ref())?;
         let outputs = sensitivity::outputs(&g, self.samples, which, self.evaluate, self.progress);
         self.evaluate.forget();
-        Ok(reference.measure(&outputs?))
+        Ok(reference.measure(&outputs?, self.margins.as_ref()))
     }
 
     fn conclude(
@@ -245,9 +273,28 @@ impl<'a> Search<'a> {
             samples: [self.split.calibration.len(), self.split.selection.len(), self.split.held_back.len()],
             gap,
             trials: std::mem::take(&mut self.trials),
+            notes: self.doubts(held_back),
             ..summary(&self.rows, &s, status)
         };
         Ok(Outcome { graph, decision })
+    }
+
+    /// What the held-back samples cannot say.
+    fn doubts(&self, held_back: Option<Measured>) -> Vec<String> {
+        let (Goal::MaxDrop(drop), Some(m)) = (self.options.goal, held_back) else { return Vec::new() };
+        if !self.selection.metric.counts() || m.countable() <= drop {
+            return Vec::new();
+        }
+        let needed = confidence::needed(drop);
+        let total = needed * self.samples.len() as f64 / m.samples.max(1) as f64;
+        vec![format!(
+            "drop ≤ {:.2} pt is expected from margins; counting on {} held-back samples alone supports only {:.1} pt at 95 % \
+             confidence, about {total:.0} samples would be needed for {:.2} pt",
+            m.bound * 100.0,
+            m.samples,
+            m.countable() * 100.0,
+            drop * 100.0
+        )]
     }
 
     /// No selection fits: the decision shows the smallest one.
@@ -337,6 +384,30 @@ fn largest(row: &[Item]) -> f64 {
 
 fn smallest(row: &[Item]) -> usize {
     (0..row.len()).min_by_key(|&i| row[i].bytes).unwrap_or(0)
+}
+
+/// Margins of the original on all samples, for metrics that count.
+fn margins(
+    graph: &Graph,
+    samples: &dyn Samples,
+    reference: &Reference,
+    evaluate: &dyn Evaluate,
+    progress: &dyn Progress,
+) -> Result<Option<Margins>> {
+    if !reference.metric.counts() {
+        return Ok(None);
+    }
+    let all: Vec<usize> = (0..samples.len()).collect();
+    let which = calibrate::spread(&all, MARGINS);
+    progress.stage("margins", which.len());
+    let mut margins = Margins::default();
+    for i in which {
+        goal::check(progress)?;
+        let run = evaluate.run(graph, &samples.feeds(i)?, &[])?;
+        reference.add_margins(&mut margins, &run.outputs, samples.label(i));
+        progress.step();
+    }
+    Ok(Some(margins))
 }
 
 /// The original's outputs on samples; takes fewer samples when outputs are large.

@@ -1,5 +1,7 @@
 //! How close a compressed model's outputs are to the original's, in the measure a user of the model would look at.
 
+use crate::confidence;
+use crate::margins::{Margins, Noise};
 use ir::{Tensor, Value};
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +28,11 @@ impl Metric {
             Metric::Cosine => "cosine similarity with the original",
         }
     }
+
+    /// True when samples are right or wrong, which says little of few samples.
+    pub fn counts(self) -> bool {
+        matches!(self, Metric::Top1 | Metric::Agreement)
+    }
 }
 
 /// Outputs of the original model on some samples.
@@ -50,17 +57,35 @@ pub struct Measured {
     pub value: f64,
     /// The metric of the original.
     pub base: f64,
-    /// Expected fall of the metric: for classes, from margins and errors, so that few samples say more.
+    /// Expected fall of the metric: for classes from margins and errors, so that few samples say more.
     pub drop: f64,
+    /// Upper bound of the fall at 95 %: for classes from margins, else from the spread over samples.
+    pub bound: f64,
+    /// The least that `bound` can be with so few samples.
+    pub finest: f64,
+    /// Samples (or shares of samples) lost and gained, counted.
+    pub lost: f64,
+    pub gained: f64,
+    pub samples: usize,
     /// Squared output error relative to the output's power.
     pub distortion: f64,
 }
 
 impl Measured {
-    /// True when the expected drop is within `allowed` and what was counted does not contradict it: one sample of `n`
-    /// may count more.
-    pub fn within(&self, allowed: f64, n: usize) -> bool {
-        self.drop <= allowed && self.base - self.value <= allowed + 1.0 / n.max(1) as f64
+    /// True when the expected drop is within `allowed`, and its upper bound too where so few samples can bound it.
+    pub fn expected_within(&self, allowed: f64) -> bool {
+        self.drop <= allowed && (self.bound <= allowed || self.finest > allowed)
+    }
+
+    /// The least drop that counting losses among these samples could promise at 95 %.
+    pub fn countable(&self) -> f64 {
+        confidence::unseen(self.samples)
+    }
+
+    /// The upper bound at 95 % from counted losses and gains alone.
+    pub fn counted(&self) -> f64 {
+        let whole = |x: f64| (x - 1e-9).ceil().max(0.0) as usize;
+        confidence::net_losses(whole(self.lost), whole(self.gained), self.samples)
     }
 }
 
@@ -106,23 +131,70 @@ impl Reference {
         Reference { metric, output, probabilities, samples, classes, labels, power, all }
     }
 
-    /// Compares the outputs of the same samples, in the same order.
-    pub fn measure(&self, outputs: &[Vec<Value>]) -> Measured {
+    /// Compares the outputs of the same samples, in the same order. `margins` tell how changes of class are to be
+    /// expected on others.
+    pub fn measure(&self, outputs: &[Vec<Value>], margins: Option<&Margins>) -> Measured {
         let floats: Vec<Vec<Option<Vec<f32>>>> =
             outputs.iter().map(|o| o.iter().map(floats).collect()).collect();
-        let distortion = self.distortion(&floats);
         let found: Vec<&[f32]> =
             floats.iter().map(|o| o.get(self.output).and_then(|x| x.as_deref()).unwrap_or(&[])).collect();
-        let (mut value, mut base, mut drop, mut n) = (0.0, 0.0, 0.0, 0usize);
+        let (mut values, mut bases, mut drops) = (0.0, 0.0, Vec::new());
+        let (mut noise, mut broken) = (Noise::default(), 0usize);
         for (i, (a, b)) in self.samples.iter().zip(&found).enumerate() {
-            let one = self.sample(a, b, self.labels.get(i).copied().flatten());
-            value += one.0;
-            base += one.1;
-            drop += one.2;
-            n += 1;
+            if a.len() != b.len() || b.iter().any(|x| !x.is_finite()) {
+                (bases, broken) = (bases + 1.0, broken + 1);
+                drops.push(1.0);
+                continue;
+            }
+            let (value, base) = self.sample(a, b, self.labels.get(i).copied().flatten());
+            (values, bases) = (values + value, bases + base);
+            drops.push(base - value);
+            if margins.is_some() {
+                let rows = a.chunks_exact(self.classes).zip(b.chunks_exact(self.classes));
+                rows.for_each(|(x, y)| noise.push(&self.logits(x), &self.logits(y), self.reach()));
+            }
         }
-        let n = n.max(1) as f64;
-        Measured { value: value / n, base: base / n, drop: drop / n, distortion }
+        let n = drops.len().max(1) as f64;
+        let counted = drops.iter().sum::<f64>() / n;
+        let (drop, bound, finest) = match margins {
+            Some(m) => {
+                let e = m.estimate(&noise);
+                let broken = broken as f64 / n;
+                (e.expected + broken, (e.bound + broken).min(1.0), m.finest())
+            }
+            // One sample has no spread to judge by.
+            None if drops.len() < 2 => (counted, counted, 0.0),
+            None => (counted, confidence::mean(&drops), 0.0),
+        };
+        Measured {
+            value: values / n,
+            base: bases / n,
+            drop,
+            bound,
+            finest,
+            lost: drops.iter().filter(|d| **d > 0.0).sum(),
+            gained: -drops.iter().filter(|d| **d < 0.0).sum::<f64>(),
+            samples: drops.len(),
+            distortion: self.distortion(&floats),
+        }
+    }
+
+    /// Adds what one sample's outputs of the original say about margins.
+    pub fn add_margins(&self, margins: &mut Margins, outputs: &[Value], label: Option<i64>) {
+        let Some(scores) = outputs.get(self.output).and_then(floats) else { return };
+        let label = label.filter(|_| self.metric == Metric::Top1).and_then(|l| usize::try_from(l).ok());
+        margins.push(&self.logits(&scores), self.classes, label);
+    }
+
+    /// Scores on a scale where errors are alike: logarithms of probabilities.
+    fn logits(&self, scores: &[f32]) -> Vec<f64> {
+        let one = |&x: &f32| if self.probabilities { f64::from(x.max(1e-12)).ln() } else { f64::from(x) };
+        scores.iter().map(one).collect()
+    }
+
+    /// Classes further below the best than this say nothing about errors near it.
+    fn reach(&self) -> f64 {
+        if self.probabilities { 12.0 } else { f64::INFINITY }
     }
 
     /// Squared error of all float outputs relative to their power, per sample, averaged.
@@ -149,66 +221,24 @@ impl Reference {
         self.distortion(&f)
     }
 
-    /// (value, value of the original, expected drop) of one sample.
-    fn sample(&self, a: &[f32], b: &[f32], label: Option<i64>) -> (f64, f64, f64) {
-        if a.len() != b.len() || b.iter().any(|x| !x.is_finite()) {
-            return (0.0, 1.0, 1.0);
-        }
+    /// (value, value of the original) of one sample.
+    fn sample(&self, a: &[f32], b: &[f32], label: Option<i64>) -> (f64, f64) {
         match self.metric {
-            Metric::Top1 => self.labelled(a, b, label.unwrap_or(-1)),
+            Metric::Top1 => {
+                let right = |x: &[f32]| f64::from(u8::from(i64::try_from(best(x)).ok() == label));
+                (right(b), right(a))
+            }
             Metric::Agreement => {
                 let rows = (a.len() / self.classes).max(1) as f64;
-                let (mut same, mut flips) = (0.0, 0.0);
-                for (x, y) in a.chunks_exact(self.classes).zip(b.chunks_exact(self.classes)) {
-                    same += f64::from(u8::from(best(x) == best(y)));
-                    flips += self.flip(x, y).0;
-                }
-                (same / rows, 1.0, flips / rows)
+                let pairs = a.chunks_exact(self.classes).zip(b.chunks_exact(self.classes));
+                (pairs.filter(|(x, y)| best(x) == best(y)).count() as f64 / rows, 1.0)
             }
             Metric::Overlap => {
                 let v = THRESHOLDS.iter().map(|&t| overlap(a, b, t)).sum::<f64>() / THRESHOLDS.len() as f64;
-                (v, 1.0, 1.0 - v)
+                (v, 1.0)
             }
-            Metric::Cosine => {
-                let c = cosine(a, b);
-                (c, 1.0, 1.0 - c)
-            }
+            Metric::Cosine => (cosine(a, b), 1.0),
         }
-    }
-
-    fn labelled(&self, a: &[f32], b: &[f32], label: i64) -> (f64, f64, f64) {
-        let right = |x: &[f32]| f64::from(u8::from(i64::try_from(best(x)) == Ok(label)));
-        let (base, value) = (right(a), right(b));
-        let (lost, towards) = self.flip(a, b);
-        let gained = usize::try_from(label).ok().and_then(|l| towards.get(l)).copied().unwrap_or(0.0);
-        (value, base, if base > 0.0 { lost } else { -gained })
-    }
-
-    /// Probability that errors of the size seen here change the best class, and the probability of each other class.
-    ///
-    /// The error of a score difference is taken as normal with the spread seen over this sample's classes; the
-    /// original's margins then give a chance for every rival. This estimates the rate of changes from all samples
-    /// instead of counting the few that happen to change.
-    fn flip(&self, a: &[f32], b: &[f32]) -> (f64, Vec<f64>) {
-        let score = |x: f32| if self.probabilities { f64::from(x.max(1e-12)).ln() } else { f64::from(x) };
-        let top = best(a);
-        let Some(&highest) = a.get(top) else { return (0.0, Vec::new()) };
-        let highest = score(highest);
-        // Classes far below the best say nothing about the noise near it when scores are logarithms.
-        let near = |x: f32| !self.probabilities || highest - score(x) < 12.0;
-        let errors: Vec<f64> =
-            a.iter().zip(b).filter(|(x, _)| near(**x)).map(|(&x, &y)| score(y) - score(x)).collect();
-        let n = errors.len().max(1) as f64;
-        let mean = errors.iter().sum::<f64>() / n;
-        let variance = errors.iter().map(|e| (e - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
-        let spread = (2.0 * variance).sqrt();
-        let chance = |i: usize, x: f32| match i == top {
-            true => 0.0,
-            false if spread <= 0.0 => 0.0,
-            false => normal_tail((highest - score(x)) / spread),
-        };
-        let each: Vec<f64> = a.iter().enumerate().map(|(i, &x)| chance(i, x)).collect();
-        (each.iter().sum::<f64>().min(1.0), each)
     }
 }
 
@@ -284,16 +314,6 @@ fn overlap(a: &[f32], b: &[f32], threshold: f32) -> f64 {
     if any == 0 { 1.0 } else { both as f64 / any as f64 }
 }
 
-/// P(Z > z) of a standard normal variable (Abramowitz & Stegun 26.2.17, |ε| < 7.5e-8).
-fn normal_tail(z: f64) -> f64 {
-    if z < 0.0 {
-        return 1.0 - normal_tail(-z);
-    }
-    let t = 1.0 / (1.0 + 0.2316419 * z);
-    let p = t * (0.319381530 + t * (-0.356563782 + t * (1.781477937 + t * (-1.821255978 + t * 1.330274429))));
-    (-z * z / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt() * p
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -320,23 +340,37 @@ mod tests {
     fn equal_outputs_lose_nothing() {
         let rows: &[&[f32]] = &[&[1.0, 5.0, 2.0], &[4.0, 0.0, 1.0]];
         let r = reference(rows, &[1, 3], "logits", &[1, 2]);
-        let m = r.measure(&outputs(rows, &[1, 3]));
+        let m = r.measure(&outputs(rows, &[1, 3]), None);
         assert_eq!((m.value, m.base, m.drop, m.distortion), (0.5, 0.5, 0.0, 0.0));
     }
 
     #[test]
-    fn expected_flips_follow_margin_and_noise() {
+    fn expected_changes_follow_margin_and_noise() {
         let rows: &[&[f32]] = &[&[1.0, 1.1, -3.0, 0.0]];
         let r = reference(rows, &[1, 4], "logits", &[]);
-        let noisy = |s: f32| r.measure(&outputs(&[&[1.0 + s, 1.1 - s, -3.0 + s, -s]], &[1, 4])).drop;
-        assert!(noisy(0.01) < 0.01 && noisy(0.2) > 0.2, "{} {}", noisy(0.01), noisy(0.2));
+        let mut margins = Margins::default();
+        r.add_margins(&mut margins, &outputs(rows, &[1, 4])[0], None);
+        let noisy = |s: f32| {
+            let m = r.measure(&outputs(&[&[1.0 + s, 1.1 - s, -3.0 + s, -s]], &[1, 4]), Some(&margins));
+            assert!(m.bound >= m.drop);
+            m.drop
+        };
+        assert!(noisy(0.001) < 0.01 && noisy(0.2) > 0.1, "{} {}", noisy(0.001), noisy(0.2));
         assert!(noisy(0.02) < noisy(0.05));
+    }
+
+    #[test]
+    fn continuous_drops_are_bounded_by_their_spread() {
+        let rows: &[&[f32]] = &[&[0.6, 0.8], &[0.8, 0.6], &[1.0, 0.0]];
+        let r = reference(rows, &[1, 2], "embedding", &[]);
+        let m = r.measure(&outputs(&[&[0.59, 0.81], &[0.8, 0.6], &[1.0, 0.1]], &[1, 2]), None);
+        assert!(m.bound > 2.0 * m.drop && m.drop > 0.0, "{m:?}");
+        assert!(!m.expected_within(m.drop) && m.expected_within(m.bound));
     }
 
     #[test]
     fn bad_outputs_count_as_lost() {
         let r = reference(&[&[0.6, 0.8]], &[1, 2], "e", &[]);
-        assert_eq!(r.measure(&outputs(&[&[f32::NAN, 1.0]], &[1, 2])).drop, 1.0);
-        assert!((normal_tail(1.96) - 0.025).abs() < 1e-4);
+        assert_eq!(r.measure(&outputs(&[&[f32::NAN, 1.0]], &[1, 2]), None).drop, 1.0);
     }
 }
