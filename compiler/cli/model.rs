@@ -57,7 +57,7 @@ pub fn write(graph: &Graph, target: &Path, properties: &[(&str, String)]) -> Res
         })
     });
     match (pending, failed) {
-        (Err(_), Some(e)) => Err(e.into()),
+        (Err(_), Some(e)) => Err(Failure::from(e).on(target.display())),
         (r, _) => r,
     }
 }

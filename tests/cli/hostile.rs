@@ -66,3 +66,20 @@ fn missing_and_odd_inputs_are_refused() {
     compress(&["inspect", "/"]).refused(1, &["regular file"]);
     compress(&["inspect", "/dev/zero"]).refused(1, &["regular file"]);
 }
+
+/// A file-size limit refuses the write as a full disk does. Writing must not kill the process, so the signal is ignored.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_leaves_nothing_behind() {
+    let d = Dir::new("full");
+    let out = d.path("out.onnx");
+    let script = "trap '' XFSZ; ulimit -f 64; exec \"$@\"";
+    let o = std::process::Command::new("sh")
+        .args(["-c", script, "sh", env!("CARGO_BIN_EXE_compress"), "optimize", arg(model()), "-o", arg(&out)])
+        .output()
+        .unwrap();
+    let err = String::from_utf8_lossy(&o.stderr);
+    assert_eq!(o.status.code(), Some(1), "{err}");
+    assert!(err.contains("out.onnx") && err.trim_end().lines().count() == 1, "{err}");
+    assert_eq!(d.files(), Vec::<String>::new());
+}

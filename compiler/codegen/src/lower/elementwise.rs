@@ -83,6 +83,9 @@ pub fn fuse(cx: &Cx, nodes: &[NodeId]) -> Option<Lowered> {
     for &id in nodes {
         let n = graph.get(id)?;
         let (e, inputs) = expression(graph, n)?;
+        if !supports(&e) {
+            return None;
+        }
         for &v in &inputs {
             if !made.contains_key(&v) && !operands.contains(&v) {
                 operands.push(v);
