@@ -54,7 +54,11 @@ pub fn run(args: BenchArgs) -> Result {
                 })
                 .collect();
             result["profile"] = json!(rows);
-            result["roof"] = json!({"gflops": p.peak_gflops, "gbytes_per_s": p.peak_gbytes});
+            result["roof"] = json!({
+                "gflops": p.peak_gflops,
+                "int8_gops": p.peak_int8_gops,
+                "gbytes_per_s": p.peak_gbytes,
+            });
         }
         println!("{result:#}");
         return Ok(());
@@ -71,7 +75,10 @@ pub fn run(args: BenchArgs) -> Result {
     );
     println!("load {:.1} ms  first run {:.1} ms  peak memory {:.1} MB", ms(load), ms(first), peak_rss_mb());
     if let Some(p) = profile {
-        println!("measured roof: {:.0} GFLOP/s, {:.0} GB/s", p.peak_gflops, p.peak_gbytes);
+        println!(
+            "measured roof: {:.0} GFLOP/s, {:.0} GOP/s of 8-bit integers, {:.0} GB/s",
+            p.peak_gflops, p.peak_int8_gops, p.peak_gbytes
+        );
         let mut table = Table::new(&["group", "kind", "µs", "share", "of roof"]);
         for s in &p.steps {
             let share = format!("{:.1}%", s.share * 100.0);
