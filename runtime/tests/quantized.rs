@@ -148,3 +148,24 @@ fn quantized_convolution_operators() {
     );
     check(&text, &["integer convolution"]);
 }
+
+#[test]
+fn odd_scales_do_what_the_reference_does() {
+    for scale in ["0.0", "-0.5", "1e-40", "3e38", "\"0x7f800000\"", "\"0x7fc00000\"", "0.1"] {
+        let text = format!(
+            "<ir_version: 10, opset_import: [\"\": 21]>
+            g (float[1,3,9,7] x, uint8[3,4] p) => (uint8[1,3,9,7] y, int8[1,3,9,7] z, uint8[3,2] q, float[1,3,9,7] w)
+            <float s = {{{scale}}}, uint8 a = {{64}}, int8 b = {{-7}}, float one = {{1.0}}, float half = {{0.5}},
+             int8[4,2] v = {{1,2,3,4,-5,-6,-7,-8}}> {{
+                y = QuantizeLinear (x, s, a)
+                z = QuantizeLinear (x, s, b)
+                pd = DequantizeLinear (p, half, a)
+                vd = DequantizeLinear (v, half)
+                m = MatMul (pd, vd)
+                q = QuantizeLinear (m, s, a)
+                w = DequantizeLinear (z, one, b)
+            }}"
+        );
+        check(&text, &["quantization"]);
+    }
+}

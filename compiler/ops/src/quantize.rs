@@ -157,7 +157,9 @@ fn quantize(cx: &EvalCx) -> Result<Tensor> {
         Some((lo, hi)) => {
             let (lo, hi) = (lo as f64, hi as f64);
             let round = |(i, &v): (usize, &f32)| {
-                (f64::from(quotient(i, v).round_ties_even()) + zero_of(i)).clamp(lo, hi) as i64
+                let q = f64::from(quotient(i, v).round_ties_even()) + zero_of(i);
+                // NaN has no place in the integers: it becomes the lowest, as with the vector instructions of every runtime.
+                if q.is_nan() { lo as i64 } else { q.clamp(lo, hi) as i64 }
             };
             Tensor::from_i64s(to, x.shape(), values.iter().enumerate().map(round).collect())
         }
@@ -173,12 +175,11 @@ fn quantize(cx: &EvalCx) -> Result<Tensor> {
 fn dynamic(x: &Tensor) -> Result<Vec<Value>> {
     let values = x.to_f32s()?;
     let (lo, hi) = values.iter().fold((0f32, 0f32), |(a, b), &v| (a.min(v), b.max(v)));
+    // All zero: any scale will do, and dividing by none will not.
     let scale = (hi - lo) / 255.0;
-    let zero = if scale > 0.0 { (-lo / scale).round_ties_even().clamp(0.0, 255.0) } else { 0.0 };
-    let code = |&v: &f32| {
-        let q = if scale > 0.0 { (v / scale).round_ties_even() } else { 0.0 };
-        (q + zero).clamp(0.0, 255.0) as u8
-    };
+    let scale = if scale > 0.0 { scale } else { 1.0 };
+    let zero = (-lo / scale).round_ties_even().clamp(0.0, 255.0);
+    let code = |&v: &f32| ((v / scale).round_ties_even() + zero).clamp(0.0, 255.0) as u8;
     let y = Tensor::new(x.shape(), values.iter().map(code).collect::<Vec<u8>>())?;
     Ok(vec![y.into(), Tensor::scalar(scale).into(), Tensor::scalar(zero as u8).into()])
 }
