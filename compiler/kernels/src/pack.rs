@@ -183,11 +183,23 @@ impl PackedB {
     }
 
     /// Packs the elements `f(row, col)`, or cells of four bytes.
-    pub(crate) fn from_fn<T: Copy + Default + bytemuck::Pod>(
+    pub(crate) fn from_fn<T: bytemuck::Pod>(
         tier: Tier,
         k: usize,
         n: usize,
         f: impl Fn(usize, usize) -> T,
+    ) -> Result<PackedB, Error> {
+        PackedB::from_rows(tier, k, n, |row, col, to: &mut [T]| {
+            to.iter_mut().enumerate().for_each(|(i, to)| *to = f(row, col + i));
+        })
+    }
+
+    /// Packs what `f(row, first column, cells)` writes into pieces of rows.
+    pub(crate) fn from_rows<T: bytemuck::Pod>(
+        tier: Tier,
+        k: usize,
+        n: usize,
+        f: impl FnMut(usize, usize, &mut [T]),
     ) -> Result<PackedB, Error> {
         const { assert!(size_of::<T>() == size_of::<f32>()) };
         let tier = tier.usable();
@@ -226,15 +238,14 @@ impl PackedB {
     }
 }
 
-fn fill<T: Copy + Default>(to: &mut [T], k: usize, panels: Panels, f: impl Fn(usize, usize) -> T) {
+/// Calls `f(row, first column, live cells)` for each row of each panel; cells past the last column are zero already.
+fn fill<T>(to: &mut [T], k: usize, panels: Panels, mut f: impl FnMut(usize, usize, &mut [T])) {
     for index in 0..panels.count() {
         let panel = panels.get(index);
         let width = panel.width * LANES;
         let live = width.min(panels.cols - panel.col);
         for (row, to) in to[panel.col * k..][..width * k].chunks_exact_mut(width).enumerate() {
-            for (i, to) in to.iter_mut().enumerate() {
-                *to = if i < live { f(row, panel.col + i) } else { T::default() };
-            }
+            f(row, panel.col, &mut to[..live]);
         }
     }
 }

@@ -81,30 +81,36 @@ impl PackedI8 {
         let zero: Vec<i32> = zero.into_iter().map(|z| z.wrapping_add(shift)).collect();
         let cells = tap_bytes.div_ceil(4);
         let rows = product("the weights leave the address space", &[taps, cells])?;
-        let byte = |row: usize, i: usize, f: &dyn Fn(usize) -> i8| {
-            let at = row % cells * 4 + i;
-            if at < tap_bytes { f(row / cells * tap_bytes + at) } else { 0 }
-        };
-        let operand = |g: usize| {
-            PackedB::from_fn(tier, rows, cols, |row, col| {
-                std::array::from_fn::<i8, 4, _>(|i| byte(row, i, &|p| value(p, g * cols + col)))
+        let mut sums = vec![0i32; all];
+        let mut operand = |g: usize| {
+            PackedB::from_rows(tier, rows, cols, |row, col, to: &mut [[i8; 4]]| {
+                let (tap, first) = (row / cells, row % cells * 4);
+                let live = 4.min(tap_bytes - first);
+                let sums = &mut sums[g * cols + col..];
+                for (c, (to, sum)) in to.iter_mut().zip(sums).enumerate() {
+                    for (i, to) in to.iter_mut().take(live).enumerate() {
+                        *to = value(tap * tap_bytes + first + i, g * cols + col + c);
+                        *sum = sum.wrapping_add(i32::from(*to));
+                    }
+                }
             })
         };
-        let sum = |c: usize| -> i32 {
-            let z = zero[c];
-            (0..products).map(|p| i32::from(value(p, c)).wrapping_sub(z)).fold(0, i32::wrapping_add)
-        };
+        let groups = (0..groups).map(&mut operand).collect::<Result<_, _>>()?;
+        for (sum, z) in sums.iter_mut().zip(&zero) {
+            *sum = sum.wrapping_sub(z.wrapping_mul(products as i32));
+        }
         let ones = || {
-            PackedB::from_fn(tier, rows, 1, |row, _| {
-                std::array::from_fn::<i8, 4, _>(|i| byte(row, i, &|_| 1))
+            PackedB::from_rows(tier, rows, 1, |row, _, to: &mut [[i8; 4]]| {
+                let live = 4.min(tap_bytes - row % cells * 4);
+                to.iter_mut().for_each(|to| to[..live].fill(1));
             })
         };
         Ok(PackedI8 {
-            groups: (0..groups).map(operand).collect::<Result<_, _>>()?,
+            groups,
             taps,
             tap_bytes,
             cols: all,
-            sums: padded((0..all).map(sum).collect()),
+            sums: padded(sums),
             zero: if zero.iter().all(|&z| z == 0) { None } else { Some((padded(zero), ones()?)) },
             scale: padded(spread("weight scales", w.scale, all, 1.0)?),
         })
