@@ -22,7 +22,8 @@ impl Disk {
             let path = dir.join(&name);
             files::expect(&path);
             let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
-            if file.is_err() {
+            // Where an open file may lose its name it does so at once: not even a killed process leaves it behind.
+            if file.is_err() || (cfg!(unix) && fs::remove_file(&path).is_ok()) {
                 files::forget(&path);
             }
             Some(Disk { file: Mutex::new(file.ok()?), path })

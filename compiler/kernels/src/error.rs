@@ -27,13 +27,11 @@ impl std::fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-#[allow(dead_code)]
 /// `found` must be `expected`.
 pub(crate) fn same_length(what: &'static str, expected: usize, found: usize) -> Result<(), Error> {
     if expected == found { Ok(()) } else { Err(Error::Length { what, expected, found }) }
 }
 
-#[allow(dead_code)]
 /// The product of sizes, or the error that it leaves `usize`.
 pub(crate) fn product(what: &'static str, sizes: &[usize]) -> Result<usize, Error> {
     sizes.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).ok_or(Error::Shape { what })

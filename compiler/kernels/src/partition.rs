@@ -37,7 +37,7 @@ impl<'a, T> Parts<'a, T> {
 
     /// # Safety
     /// No other part in use meets `range`.
-    #[allow(clippy::mut_from_ref)]
+    #[allow(clippy::mut_from_ref)] // disjoint parts, which the caller vouches for
     pub(crate) unsafe fn part(&self, range: Range<usize>) -> &mut [T] {
         assert!(range.start <= range.end && range.end <= self.len);
         // SAFETY: inside the slice, which is borrowed for 'a; disjointness is the caller's.

@@ -229,12 +229,12 @@ pub(crate) fn halve(mut a: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> f32 {
 macro_rules! tiered {
     ($(#[$meta:meta])* $vis:vis unsafe fn $name:ident $(<$($g:ident: $gb:path),+>)? ($s:ident: $S:ident; $($a:ident: $t:ty),* $(,)?) $(-> $r:ty)? $body:block) => {
         $(#[$meta])*
-        #[allow(clippy::missing_safety_doc)]
+        #[allow(clippy::missing_safety_doc)] // the attributes passed in document it
         $vis unsafe fn $name $(<$($g: $gb),+>)? (tier: $crate::dispatch::Tier, $($a: $t),*) $(-> $r)? {
             #[inline(always)]
             unsafe fn body<$S: $crate::simd::Simd $($(, $g: $gb)+)?>($s: $S, $($a: $t),*) $(-> $r)? {
                 // SAFETY: the contract of the function being defined.
-                #[allow(unused_unsafe, unused_braces)]
+                #[allow(unused_unsafe, unused_braces)] // bodies may hold blocks of their own
                 unsafe { $body }
             }
             #[cfg(target_arch = "x86_64")]
