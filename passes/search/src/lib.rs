@@ -38,9 +38,10 @@ use table::Row;
 const PROBES: usize = 8;
 /// Share of the allowed drop that the selection samples may use; the rest is for what they cannot see.
 const MARGIN: f64 = 0.85;
-/// Most budgets tried on held-back samples, each smaller by a factor.
-const RETREATS: usize = 24;
-const RETREAT: f64 = 0.8;
+/// Most budgets tried on held-back samples, each smaller by a factor that falls by a step.
+const RETREATS: u8 = 24;
+const RETREAT: f64 = 0.94;
+const RETREAT_STEP: f64 = 0.01;
 /// Most samples whose margins are looked at.
 const MARGINS: usize = 2048;
 /// Relative weight error allowed per layer when there is no data to measure with.
@@ -172,14 +173,12 @@ impl<'a> Search<'a> {
         self.split.held_back = held;
         let mut budget = b.passed.unwrap_or(1e-9);
         let mut closest: Option<(Solution, Measured, bool)> = None;
-        for _ in 0..RETREATS {
+        for i in 0..RETREATS {
             let Some(s) = least_bytes(&self.items, budget) else { break };
-            budget *= RETREAT;
-            if closest.as_ref().is_some_and(|(c, ..)| c.choice == s.choice) {
-                continue;
-            }
-            let m = self.measure_on(&s, &reference, &self.split.held_back)?;
-            let met = b.passed.is_some() && self.holds(&s, &m, drop)?;
+            // Below what this selection loses, so that the next is another one.
+            budget = f64::min(budget * (RETREAT - RETREAT_STEP * f64::from(i)), s.error * (1.0 - 1e-6));
+            let mut m = self.measure_on(&s, &reference, &self.split.held_back)?;
+            let met = b.passed.is_some() && self.holds(&s, &mut m, drop)?;
             closest = Some((s, m, met));
             if met {
                 break;
@@ -191,18 +190,16 @@ impl<'a> Search<'a> {
     }
 
     /// Whether held-back samples that gave `m` confirm the drop. Where they are too few to count, none that did not
-    /// calibrate may be lost, and margins must promise the drop.
-    fn holds(&mut self, s: &Solution, m: &Measured, drop: f64) -> Result<bool> {
-        if !m.expected_within(drop) {
-            return Ok(false);
-        }
+    /// calibrate may be lost, and margins must promise the drop under the errors of all that did not calibrate.
+    fn holds(&mut self, s: &Solution, m: &mut Measured, drop: f64) -> Result<bool> {
         if !self.selection.metric.counts() {
-            return Ok(true);
+            return Ok(m.expected_within(drop));
         }
-        if m.countable() <= drop {
-            return Ok(m.counted() <= drop);
-        }
-        Ok(m.lost == 0.0 && self.measure(s)?.lost == 0.0)
+        let seen = self.measure(s)?;
+        let share = m.samples as f64 / (m.samples + seen.samples).max(1) as f64;
+        m.bound = share * m.bound + (1.0 - share) * seen.bound;
+        let counted = if m.countable() <= drop { m.counted() <= drop } else { m.lost + seen.lost == 0.0 };
+        Ok(counted && m.expected_within(drop))
     }
 
     /// Least error within the file size, checked on held-back samples for the report.

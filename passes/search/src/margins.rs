@@ -14,7 +14,9 @@ const ROWS: usize = 256;
 /// Rows that must count before the estimate stops widening the errors.
 const ENOUGH: f64 = 8.0;
 /// Factors by which errors are widened: changes grow in proportion to small errors, so more rows tell the same rate.
-const WIDER: [f64; 3] = [1.0, 2.0, 4.0];
+const WIDER: [f64; 4] = [1.0, 2.0, 4.0, 8.0];
+/// Errors of usual size that those near the best class are mixed with.
+const USUAL: f64 = 32.0;
 /// Spreads of errors that stand for all that were measured.
 const SPREADS: usize = 16;
 
@@ -68,11 +70,13 @@ impl Margins {
     pub fn estimate(&self, noise: &Noise) -> Estimate {
         let spreads = noise.typical();
         let n = self.samples.len().max(1) as f64;
-        let (mut weights, mut wider) = (Vec::new(), 1.0);
+        // Errors as large as the margins saturate: the largest rate of all widths counts.
+        let (mut weights, mut wider, mut lost) = (Vec::new(), 1.0, 0.0);
         for c in WIDER {
             wider = c;
             weights = self.samples.iter().map(|s| losses(s, &spreads, c) / c).collect::<Vec<f64>>();
             let (sum, squares) = weights.iter().fold((0.0, 0.0), |(a, b), w| (a + w, b + w * w));
+            lost = f64::max(lost, sum / n);
             if squares > 0.0 && sum * sum / squares >= ENOUGH {
                 break;
             }
@@ -80,10 +84,8 @@ impl Margins {
         let gained: f64 = self.samples.iter().map(|s| gains(s, &spreads)).sum();
         // A row at a tie changes in half of all cases.
         let largest = if spreads.is_empty() { 0.0 } else { 0.5 / wider };
-        Estimate {
-            expected: (weights.iter().sum::<f64>() - gained) / n,
-            bound: (confidence::weighted_count(&weights, largest) / n).min(1.0),
-        }
+        let bound = confidence::weighted_count(&weights, largest) / n;
+        Estimate { expected: lost - gained / n, bound: bound.max(lost).min(1.0) }
     }
 }
 
@@ -132,8 +134,13 @@ impl Noise {
         let variance = errors.iter().map(|e| (e - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
         let spread = (2.0 * variance).sqrt();
         self.spreads.push(spread);
-        for (i, x) in a.iter().enumerate().filter(|(i, x)| *i != top && highest - **x < 4.0 * spread) {
-            let error = (b[top] - highest) - (b[i] - x);
+        if spread <= 0.0 {
+            return;
+        }
+        let mut rivals: Vec<usize> = (0..a.len()).filter(|&i| i != top).collect();
+        rivals.sort_by(|&i, &j| a[j].total_cmp(&a[i]).then(i.cmp(&j)));
+        for i in rivals.into_iter().take(RIVALS).filter(|&i| highest - a[i] < reach) {
+            let error = (b[top] - highest) - (b[i] - a[i]);
             self.near.0 += (error / spread).powi(2);
             self.near.1 += 1;
         }
@@ -143,7 +150,8 @@ impl Noise {
     fn typical(&self) -> Vec<f64> {
         let mut sorted: Vec<f64> = self.spreads.iter().copied().filter(|s| *s > 0.0).collect();
         sorted.sort_by(f64::total_cmp);
-        let near = if self.near.1 >= 16 { (self.near.0 / self.near.1 as f64).sqrt() } else { 1.0 };
+        // Few errors near the best class say little: they are mixed with so many of the expected size.
+        let near = ((self.near.0 + USUAL) / (self.near.1 as f64 + USUAL)).sqrt();
         let n = sorted.len().min(SPREADS);
         (0..n).map(|i| sorted[(2 * i + 1) * sorted.len() / (2 * n)] * near.max(1.0)).collect()
     }

@@ -72,9 +72,10 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// True when the expected drop is within `allowed`, and its upper bound too where so few samples can bound it.
+    /// True when the expected drop is within `allowed`, and its upper bound too where so few samples can bound it: the
+    /// finest bound is that of no error at all, so it must leave room.
     pub fn expected_within(&self, allowed: f64) -> bool {
-        self.drop <= allowed && (self.bound <= allowed || self.finest > allowed)
+        self.drop <= allowed && (self.bound <= allowed || 2.0 * self.finest > allowed)
     }
 
     /// The least drop that counting losses among these samples could promise at 95 %.
