@@ -103,7 +103,7 @@ pub fn conv_i8(
                     weights,
                     y,
                     store,
-                    epilogue: *epilogue,
+                    epilogue: epilogue.stored_as(store),
                 };
                 // SAFETY: the extents were checked.
                 unsafe { depthwise_i8::run(pool, &call) }

@@ -31,6 +31,14 @@ pub enum Results<'a> {
     Bytes { data: &'a mut [u8], signed: bool, scale: f32, zero: i32 },
 }
 
+impl Epilogue<'_> {
+    /// Without an activation that storing does as well.
+    pub(crate) fn stored_as(&self, store: Store) -> Self {
+        let last = self.residual.is_none_or(|r| !r.after_activation);
+        Epilogue { act: if last { store.remains(self.act) } else { self.act }, ..*self }
+    }
+}
+
 impl Finish {
     /// Refuses an activation that works on stored floats where none are stored.
     pub(crate) fn stores(&self, y: &Results) -> Result<(), Error> {
@@ -110,7 +118,7 @@ pub(crate) unsafe fn contract(
     epilogue: &Epilogue,
 ) -> Result<(), Error> {
     same_length("result", product("the result leaves the address space", &[count, w.cols])?, y.len())?;
-    let finish = epilogue.finish(1.0, count, w.cols)?;
+    let finish = epilogue.stored_as(y.store()).finish(1.0, count, w.cols)?;
     finish.stores(y)?;
     let cols = w.cols / w.groups.len().max(1);
     let offset: Vec<i32> = w.sums.iter().map(|s| s.wrapping_mul(x.0)).collect();

@@ -4,6 +4,7 @@
 //! For activations `x` with zero point `zx` and weights `w` with zero points `zw` of each column, over K products,
 //! `Σ (x − zx)(w − zw) = Σ x·w − zx·Σ(w − zw) − zw·Σ x`: a term of the column and one of row and column.
 
+use crate::epilogue::Activation;
 use crate::simd::{LANES, Simd};
 use crate::tile::{Place, Tile, store_rows};
 
@@ -20,6 +21,22 @@ pub(crate) enum Store {
         low: i32,
         high: i32,
     },
+}
+
+impl Store {
+    /// The activation that remains to be done: quantizing cuts at its own bounds, and where an activation's bounds are these
+    /// or lie outside, rounding being monotone, it changes nothing.
+    pub(crate) fn remains(self, act: Activation) -> Activation {
+        let Store::Bytes { scale, zero, low, high } = self else { return act };
+        let code = |x: f32| (x / scale).round_ties_even() + zero as f32;
+        let (lo, hi) = match act {
+            Activation::Relu => (0.0, f32::INFINITY),
+            Activation::Clip { lo, hi } => (lo, hi),
+            _ => return act,
+        };
+        // A scale that is not positive turns the order around or has none.
+        if scale > 0.0 && code(lo) <= low as f32 && code(hi) >= high as f32 { Activation::None } else { act }
+    }
 }
 
 /// Corrections and scales, one for each column and padded to whole vectors; resolved to pointers.
@@ -44,7 +61,21 @@ impl Integers {
         Integers { offset: self.offset.wrapping_add(col), zero, scale: self.scale.wrapping_add(col), ..*self }
     }
 
-    /// Finishes and stores a tile.
+    /// Where the sums of columns from `col` on start.
+    ///
+    /// # Safety
+    /// The columns have their corrections.
+    #[inline(always)]
+    pub(crate) unsafe fn start<S: Simd, const V: usize>(&self, s: S, col: usize) -> [S::I; V] {
+        let mut start = [s.splat_i(0); V];
+        for v in 0..V {
+            // SAFETY: the caller's contract.
+            start[v] = s.sub_i(start[v], unsafe { s.load_i(self.offset.add(col + v * LANES)) });
+        }
+        start
+    }
+
+    /// Finishes and stores a tile whose sums began at [`Integers::start`].
     ///
     /// # Safety
     /// The columns and rows of the tile have their corrections, and the result's memory holds elements as `store` says.
@@ -58,12 +89,6 @@ impl Integers {
         let place = &t.place;
         // SAFETY: the caller's contract.
         unsafe {
-            for v in 0..V {
-                let offset = s.load_i(self.offset.add(place.col + v * LANES));
-                for r in 0..R {
-                    acc[r][v] = s.sub_i(acc[r][v], offset);
-                }
-            }
             if !self.zero.is_null() {
                 for v in 0..V {
                     let zero = s.load_i(self.zero.add(place.col + v * LANES));
@@ -173,5 +198,52 @@ impl<S: Simd> Quantizer<S> {
             nearest = s.round(s.min(s.max(s.div(x, self.scale), self.low), self.high));
         }
         s.add_i(s.to_i(nearest), self.zero)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::quantized;
+
+    #[test]
+    fn an_absorbed_activation_changes_nothing() {
+        let acts = [
+            Activation::Relu,
+            Activation::Clip { lo: 0.0, hi: 6.0 },
+            Activation::Clip { lo: -1.0, hi: 1.0 },
+            Activation::Clip { lo: 0.3, hi: 5.9 },
+            Activation::Tanh,
+        ];
+        let mut absorbed = 0;
+        for act in acts {
+            for (scale, zero, signed) in [
+                (6.0 / 255.0, 0, false),
+                (0.02, 0, false),
+                (0.02, 3, false),
+                (1.0 / 127.0, 0, true),
+                (-0.1, 0, false),
+            ] {
+                let (low, high) = if signed { (-128, 127) } else { (0, 255) };
+                if (Store::Bytes { scale, zero, low, high }).remains(act) == act {
+                    continue;
+                }
+                absorbed += 1;
+                let (lo, hi) = match act {
+                    Activation::Clip { lo, hi } => (lo, hi),
+                    _ => (0.0, f32::INFINITY),
+                };
+                for x in (-2000..2000).map(|i| i as f32 * 0.005) {
+                    let cut = x.max(lo).min(hi);
+                    assert_eq!(
+                        quantized(cut, scale, zero, signed),
+                        quantized(x, scale, zero, signed),
+                        "{act:?} {x} {scale}"
+                    );
+                }
+            }
+        }
+        assert!(absorbed >= 3, "{absorbed}");
+        assert_eq!(Store::Float.remains(Activation::Relu), Activation::Relu);
     }
 }

@@ -12,7 +12,8 @@ use crate::tile::Tile;
 pub(crate) unsafe fn tile<S: Simd, const R: usize, const V: usize>(s: S, t: &Tile) {
     // SAFETY: the contract of `TileFn`.
     unsafe {
-        let mut acc = [[s.splat_i(0); V]; R];
+        let Some(integers) = t.integers else { return };
+        let mut acc = [integers.start::<S, V>(s, t.place.col); R];
         let mut b = t.b;
         for tap in 0..t.taps {
             let rows = t.rows.add(tap * t.tap_step);
@@ -34,8 +35,6 @@ pub(crate) unsafe fn tile<S: Simd, const R: usize, const V: usize>(s: S, t: &Til
                 b = b.add(t.b_step);
             }
         }
-        if let Some(integers) = t.integers {
-            integers.store(s, acc, t);
-        }
+        integers.store(s, acc, t);
     }
 }
