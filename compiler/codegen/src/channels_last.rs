@@ -1,4 +1,4 @@
-//! Operators on channels-last tensors: the standard operator, seen through a permutation.
+//! Operators on channels-last tensors: the standard or fused operator, seen through a permutation.
 //!
 //! They exist between the layout pass and lowering only. Their meaning is the standard operator's on transposed data, so
 //! one wrapper serves every operator, and its reference semantics come for free.
@@ -9,8 +9,16 @@ use ops::transpose::transpose;
 /// The domain of wrapped operators.
 pub const DOMAIN: &str = "ir.channels_last";
 
-/// Input 0 and the output have channels last; other inputs are as in the standard operator.
+/// Input 0, the residual if there is one and the output have channels last; other inputs are as in the wrapped operator.
 pub struct ChannelsLast(&'static str);
+
+/// The residual of a fused operator.
+pub const RESIDUAL: usize = 3;
+
+/// Inputs with channels last.
+fn moves(name: &str, i: usize) -> bool {
+    i == 0 || (i == RESIDUAL && name.starts_with("Fused"))
+}
 
 macro_rules! wrapped {
     ($($name:literal),*) => { static ALL: &[ChannelsLast] = &[$(ChannelsLast($name)),*]; };
@@ -18,6 +26,8 @@ macro_rules! wrapped {
 wrapped!(
     "Conv",
     "ConvTranspose",
+    "FusedConv",
+    "FusedConvTranspose",
     "MaxPool",
     "AveragePool",
     "GlobalAveragePool",
@@ -27,7 +37,7 @@ wrapped!(
     "QuantizedConv"
 );
 
-/// The channels-last form of a standard operator.
+/// The channels-last form of an operator.
 pub fn channels_last(name: &str) -> Option<&'static dyn Operator> {
     ALL.iter().find(|w| w.0 == name).map(|w| w as &'static dyn Operator)
 }
@@ -49,10 +59,8 @@ pub fn to_first(rank: usize) -> Vec<usize> {
 
 fn inner(name: &str) -> Result<&'static dyn Operator> {
     use ir::Lookup;
-    match ops::Standard.operator("", name) {
-        Some(op) => Ok(op),
-        None => ops::Standard.require(ops::quantized::DOMAIN, name),
-    }
+    let found = ["", "ir.", ops::quantized::DOMAIN].iter().find_map(|d| ops::Standard.operator(d, name));
+    found.map_or_else(|| ops::standard(name), Ok)
 }
 
 fn permuted(t: &ValueType, perm: fn(usize) -> Vec<usize>) -> ValueType {
@@ -83,7 +91,9 @@ impl Operator for ChannelsLast {
     }
     fn infer(&self, cx: &InferCx) -> Result<Vec<ValueType>> {
         let mut inputs = cx.inputs.to_vec();
-        if let Some(Some(x)) = inputs.first_mut() {
+        for x in
+            inputs.iter_mut().enumerate().filter(|(i, _)| moves(self.0, *i)).filter_map(|(_, x)| x.as_mut())
+        {
             *x = permuted(x, to_first);
         }
         let out = inner(self.0)?.infer(&InferCx { inputs: &inputs, ..*cx })?;
@@ -91,8 +101,10 @@ impl Operator for ChannelsLast {
     }
     fn eval(&self, cx: &EvalCx) -> Result<Vec<Value>> {
         let mut inputs = cx.inputs.to_vec();
-        if let Some(Some(Value::Tensor(x))) = inputs.first_mut() {
-            *x = moved(x, to_first)?;
+        for x in inputs.iter_mut().enumerate().filter(|(i, _)| moves(self.0, *i)).map(|(_, x)| x) {
+            if let Some(Value::Tensor(x)) = x {
+                *x = moved(x, to_first)?;
+            }
         }
         let out = inner(self.0)?.eval(&EvalCx { inputs: &inputs, ..*cx })?;
         out.into_iter().map(|v| Ok(Value::Tensor(moved(v.tensor()?, to_last)?))).collect()

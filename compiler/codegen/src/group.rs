@@ -1,8 +1,10 @@
 //! Which nodes run as one step: contractions with their epilogues, and chains of cheap element-wise operators.
 
+use crate::lower::contract::{Finish, native};
 use crate::lower::{elementwise, typed};
 use ir::{Graph, Kind, NodeId, Result, ValueId};
 use kernels::Activation;
+use ops::packed::fused;
 use std::collections::BTreeMap;
 
 /// Nodes of one step.
@@ -100,9 +102,15 @@ fn is_contraction(graph: &Graph, id: NodeId) -> bool {
     let f32_out = n
         .output(0)
         .is_some_and(|o| graph.ty(o).dtype() == Some(ir::DType::F32) && graph.ty(o).concrete().is_some());
-    let last =
-        n.op.domain() == crate::channels_last::DOMAIN && matches!(n.op.name(), "Conv" | "ConvTranspose");
-    f32_out && (last || n.is("MatMul") || n.is("Gemm") || is_integer(n))
+    let fits = match n.op.name() {
+        "Conv" | "ConvTranspose" | "FusedConv" | "FusedConvTranspose" => {
+            n.op.domain() == crate::channels_last::DOMAIN
+        }
+        "MatMul" | "Gemm" => n.op.domain().is_empty(),
+        "FusedMatMul" | "FusedGemm" => n.op.domain() == "ir.",
+        _ => false,
+    };
+    f32_out && (fits || is_integer(n))
 }
 
 /// A contraction of 8-bit integers with float results.
@@ -127,8 +135,8 @@ fn contraction(
     let node = graph.node(id)?;
     let Some(mut value) = node.output(0) else { return Ok(None) };
     let mut nodes = vec![id];
-    let (mut bias, mut act, mut residual, mut residual_last) = (None, Activation::None, None, false);
-    while counts[value.index()] == 1 {
+    let Finish { mut bias, mut act, mut residual, mut residual_last, .. } = Finish::of(node, value)?;
+    while !residual_last && counts[value.index()] == 1 {
         let Some(&next) = graph.consumers(value).first() else { break };
         if at.contains_key(&next) {
             break;
@@ -261,18 +269,10 @@ pub fn activation(graph: &Graph, n: &ir::Node) -> Option<Activation> {
             .first()
             .copied(),
     };
-    let float = |name: &str, default: f32| n.attrs.float_or(name, default).ok();
-    Some(match n.op.name() {
-        "Relu" => Activation::Relu,
-        "Clip" => Activation::Clip { lo: scalar(1, f32::NEG_INFINITY)?, hi: scalar(2, f32::INFINITY)? },
-        "LeakyRelu" => Activation::LeakyRelu(float("alpha", 0.01)?),
-        "HardSwish" => Activation::HardSwish,
-        "HardSigmoid" => Activation::HardSigmoid { alpha: float("alpha", 0.2)?, beta: float("beta", 0.5)? },
-        "Sigmoid" => Activation::Sigmoid,
-        "Tanh" => Activation::Tanh,
-        "Swish" if float("alpha", 1.0)? == 1.0 => Activation::Silu,
-        "Gelu" if n.attrs.str_or("approximate", "none").ok()? == "tanh" => Activation::GeluTanh,
-        "Gelu" => Activation::GeluErf,
-        _ => return None,
-    })
+    let bounds = if n.is("Clip") {
+        (scalar(1, f32::NEG_INFINITY)?, scalar(2, f32::INFINITY)?)
+    } else {
+        (f32::NEG_INFINITY, f32::INFINITY)
+    };
+    Some(native(fused::Activation::of_node(n.op.name(), &n.attrs, bounds)?))
 }

@@ -1,7 +1,7 @@
 //! Channels-last regions: convolutions, pools and what lies between them work on `[N, spatial…, C]`, where the reduction
 //! of a convolution is contiguous. Transposes remain only where a region meets the rest.
 
-use crate::channels_last::{channels_last, to_first, to_last};
+use crate::channels_last::{RESIDUAL, channels_last, to_first, to_last};
 use ir::{Attrs, DType, Def, Error, Graph, Kind, Node, NodeId, Output, Result, Tensor, ValueId};
 use std::collections::BTreeMap;
 
@@ -199,7 +199,7 @@ impl Rewriter<'_> {
     fn anchor(&mut self, n: &Node) -> Result<bool> {
         let Some(x) = n.input(0) else { return Ok(false) };
         let wrapped = channels_last(n.op.name())
-            .filter(|_| n.op.domain().is_empty() || n.op.domain() == ops::quantized::DOMAIN);
+            .filter(|_| matches!(n.op.domain(), "" | "ir.") || n.op.domain() == ops::quantized::DOMAIN);
         let ranked = match n.op.name() {
             "ConvInteger" | "QuantizedConv" => self.ranked(x),
             _ => self.f32_of_rank(x),
@@ -209,7 +209,7 @@ impl Rewriter<'_> {
         };
         let fits = match n.op.name() {
             "QuantizedConv" => n.input(3).is_some_and(|w| self.old.constant(w).is_some()),
-            "Conv" | "ConvTranspose" | "ConvInteger" => {
+            "Conv" | "ConvTranspose" | "FusedConv" | "FusedConvTranspose" | "ConvInteger" => {
                 n.input(1).is_some_and(|w| self.old.constant(w).is_some())
             }
             // Only where the kernel will take it; otherwise the standard order is as good.
@@ -220,8 +220,9 @@ impl Rewriter<'_> {
             return Ok(false);
         }
         let mut inputs = vec![Some(self.last(x)?)];
-        for v in &n.inputs()[1..] {
-            inputs.push(v.map(|v| self.first(v)).transpose()?);
+        for (i, v) in n.inputs().iter().enumerate().skip(1) {
+            let residual = i == RESIDUAL && n.op.name().starts_with("Fused");
+            inputs.push(v.map(|v| if residual { self.last(v) } else { self.first(v) }).transpose()?);
         }
         self.region(n, op, n.attrs.clone(), &inputs)
     }

@@ -1,7 +1,7 @@
 //! Groups to steps: each operator kind has a file; what none of them takes is opaque.
 
 mod attention;
-mod contract;
+pub mod contract;
 pub mod elementwise;
 mod integer;
 mod movement;
@@ -171,8 +171,11 @@ fn single(cx: &Cx, id: NodeId) -> Result<Step> {
         let l = Lowered { kind: "view", work: Work::View, reads: vec![from], writes: vec![out], flops: 0.0 };
         return Ok(Step { alias: Some((out, from)), ..named(node, l) });
     }
-    let bare = node.output(0).and_then(|o| contract::lower(cx, node, &contract::Finish::bare(o)));
-    match bare.or_else(|| LOWERINGS.iter().find_map(|f| f(cx, node))) {
+    let alone = match node.output(0) {
+        Some(o) => contract::lower(cx, node, &contract::Finish::of(node, o)?),
+        None => None,
+    };
+    match alone.or_else(|| LOWERINGS.iter().find_map(|f| f(cx, node))) {
         Some(l) => Ok(named(node, l)),
         None => Ok(named(node, opaque::lower(cx, node)?)),
     }

@@ -32,7 +32,7 @@ mod microsoft;
 pub mod movement;
 pub mod normalize;
 mod op;
-mod packed;
+pub mod packed;
 pub mod pad;
 pub mod pool;
 mod quantize;

@@ -1,14 +1,42 @@
 //! Operators of the "ir." domain: what exact rewrites put together for running here. Each is described by its expansion
 //! into standard operators; types and reference semantics follow from that, and files hold the expansion.
 
+pub mod fused;
+
+use crate::broadcast::broadcast_shapes;
 use crate::schema;
 use ir::{
     Accuracy, Attrs, DType, Error, EvalCx, Evaluate, Feeds, Graph, InferCx, Kind, Lookup, NodeId, Operator,
     Reference, Result, Signature, Tensor, Value, ValueId, ValueType,
 };
 
-pub static OPERATORS: &[&dyn Operator] =
-    &[&Packed { name: "Attention", signature: &schema::IR_ATTENTION, build: attention }];
+pub static OPERATORS: &[&dyn Operator] = &[
+    &Packed { name: "Attention", signature: &schema::IR_ATTENTION, build: attention, like: None },
+    &Packed {
+        name: "FusedConv",
+        signature: &schema::IR_FUSED_CONV,
+        build: fused::conv,
+        like: Some(("Conv", 3)),
+    },
+    &Packed {
+        name: "FusedConvTranspose",
+        signature: &schema::IR_FUSED_CONV_TRANSPOSE,
+        build: fused::conv_transpose,
+        like: Some(("ConvTranspose", 3)),
+    },
+    &Packed {
+        name: "FusedGemm",
+        signature: &schema::IR_FUSED_GEMM,
+        build: fused::gemm,
+        like: Some(("Gemm", 3)),
+    },
+    &Packed {
+        name: "FusedMatMul",
+        signature: &schema::IR_FUSED_MAT_MUL,
+        build: fused::matmul,
+        like: Some(("MatMul", 2)),
+    },
+];
 
 /// Appends what the node stands for, over its inputs.
 type Build = fn(&mut Graph, &Attrs, &[Option<ValueId>], &dyn Lookup) -> Result<ValueId>;
@@ -17,6 +45,8 @@ struct Packed {
     name: &'static str,
     signature: &'static Signature,
     build: Build,
+    /// The operator whose result has this one's type when all is known of its first inputs: a shortcut.
+    like: Option<(&'static str, usize)>,
 }
 
 impl Packed {
@@ -46,6 +76,9 @@ impl Operator for Packed {
         self.signature
     }
     fn infer(&self, cx: &InferCx) -> Result<Vec<ValueType>> {
+        if let Some(t) = self.like.and_then(|like| shortcut(cx, like)) {
+            return Ok(vec![t]);
+        }
         let g = self.body(cx.attrs, cx.inputs)?;
         Ok(g.outputs().iter().map(|o| g.ty(o.value).clone()).collect())
     }
@@ -66,6 +99,18 @@ impl Operator for Packed {
     fn accuracy(&self) -> Accuracy {
         Accuracy::Accumulated
     }
+}
+
+/// The type of `base` over the first `n` inputs, when the others do not widen it.
+fn shortcut(cx: &InferCx, (base, n): (&str, usize)) -> Option<ValueType> {
+    let inputs = cx.inputs.get(..n)?;
+    let t = crate::standard(base).ok()?.infer(&InferCx { inputs, ..*cx }).ok()?.into_iter().next()?;
+    let shape = t.concrete()?;
+    let narrow = cx.inputs[n..].iter().flatten().all(|other| {
+        other.dtype() == t.dtype()
+            && other.concrete().is_some_and(|s| broadcast_shapes(&[&s, &shape]).is_ok_and(|b| b == shape))
+    });
+    narrow.then_some(t)
 }
 
 fn required(inputs: &[Option<ValueId>], i: usize) -> Result<ValueId> {
@@ -170,6 +215,44 @@ mod tests {
             .unwrap();
         for (a, b) in by_head(&y).iter().zip(want) {
             assert!((a - b).abs() < 1e-6, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn types_of_fused_operators_are_those_of_their_expansions() {
+        let ty = |s: &[usize]| Some(ValueType::known(DType::F32, s));
+        let none = |_: &Graph, _: &[ValueType]| Err(Error::internal("none"));
+        let relu = Attrs::new().with("activation", "Relu");
+        for (op, inputs) in [
+            ("FusedConv", [ty(&[1, 2, 5, 5]), ty(&[3, 2, 3, 3]), ty(&[3]), ty(&[1, 3, 3, 3])]),
+            ("FusedConv", [ty(&[1, 2, 5, 5]), ty(&[3, 2, 3, 3]), None, ty(&[2, 3, 3, 3])]),
+            ("FusedConvTranspose", [ty(&[1, 2, 5, 5]), ty(&[2, 3, 3, 3]), ty(&[3]), None]),
+            ("FusedGemm", [ty(&[4, 2]), ty(&[2, 3]), ty(&[3]), ty(&[4, 3])]),
+            ("FusedMatMul", [ty(&[7, 4, 2]), ty(&[2, 3]), ty(&[3]), ty(&[7, 4, 3])]),
+            ("FusedMatMul", [ty(&[7, 4, 2]), ty(&[2, 3]), ty(&[6, 7, 4, 3]), None]),
+        ] {
+            let name = op;
+            let op = crate::internal(name).unwrap();
+            let cx = InferCx {
+                attrs: &relu,
+                inputs: &inputs,
+                consts: &[],
+                dims: &[],
+                outputs: 1,
+                subgraph: &none,
+            };
+            let packed = Packed {
+                name,
+                signature: op.signature(),
+                like: None,
+                build: match name {
+                    "FusedConv" => fused::conv,
+                    "FusedConvTranspose" => fused::conv_transpose,
+                    "FusedGemm" => fused::gemm,
+                    _ => fused::matmul,
+                },
+            };
+            assert_eq!(op.infer(&cx).unwrap(), packed.infer(&cx).unwrap(), "{name}");
         }
     }
 

@@ -882,6 +882,92 @@ pub static IR_ATTENTION: Signature = Signature {
         a("y_perm", AttrKind::Ints, true),
     ],
 };
+/// ir.FusedConv
+pub static IR_FUSED_CONV: Signature = Signature {
+    since: &[],
+    inputs: &[
+        f("X", "T", Types::Of(T1), Arity::Required),
+        f("W", "T", Types::Of(T1), Arity::Required),
+        f("B", "T", Types::Of(T1), Arity::Optional),
+        f("residual", "T", Types::Of(T1), Arity::Optional),
+    ],
+    outputs: &[f("Y", "T", Types::Of(T1), Arity::Required)],
+    attrs: &[
+        a("act_alpha", AttrKind::Float, false),
+        a("act_beta", AttrKind::Float, false),
+        a("activation", AttrKind::Str, false),
+        a("auto_pad", AttrKind::Str, false),
+        a("dilations", AttrKind::Ints, false),
+        a("group", AttrKind::Int, false),
+        a("kernel_shape", AttrKind::Ints, false),
+        a("pads", AttrKind::Ints, false),
+        a("residual_last", AttrKind::Int, false),
+        a("strides", AttrKind::Ints, false),
+    ],
+};
+/// ir.FusedConvTranspose
+pub static IR_FUSED_CONV_TRANSPOSE: Signature = Signature {
+    since: &[],
+    inputs: &[
+        f("X", "T", Types::Of(T1), Arity::Required),
+        f("W", "T", Types::Of(T1), Arity::Required),
+        f("B", "T", Types::Of(T1), Arity::Optional),
+        f("residual", "T", Types::Of(T1), Arity::Optional),
+    ],
+    outputs: &[f("Y", "T", Types::Of(T1), Arity::Required)],
+    attrs: &[
+        a("act_alpha", AttrKind::Float, false),
+        a("act_beta", AttrKind::Float, false),
+        a("activation", AttrKind::Str, false),
+        a("auto_pad", AttrKind::Str, false),
+        a("dilations", AttrKind::Ints, false),
+        a("group", AttrKind::Int, false),
+        a("kernel_shape", AttrKind::Ints, false),
+        a("output_padding", AttrKind::Ints, false),
+        a("output_shape", AttrKind::Ints, false),
+        a("pads", AttrKind::Ints, false),
+        a("residual_last", AttrKind::Int, false),
+        a("strides", AttrKind::Ints, false),
+    ],
+};
+/// ir.FusedGemm
+pub static IR_FUSED_GEMM: Signature = Signature {
+    since: &[],
+    inputs: &[
+        f("A", "T", Types::Of(T1), Arity::Required),
+        f("B", "T", Types::Of(T1), Arity::Required),
+        f("C", "T", Types::Of(T1), Arity::Optional),
+        f("residual", "T", Types::Of(T1), Arity::Optional),
+    ],
+    outputs: &[f("Y", "T", Types::Of(T1), Arity::Required)],
+    attrs: &[
+        a("act_alpha", AttrKind::Float, false),
+        a("act_beta", AttrKind::Float, false),
+        a("activation", AttrKind::Str, false),
+        a("alpha", AttrKind::Float, false),
+        a("beta", AttrKind::Float, false),
+        a("residual_last", AttrKind::Int, false),
+        a("transA", AttrKind::Int, false),
+        a("transB", AttrKind::Int, false),
+    ],
+};
+/// ir.FusedMatMul
+pub static IR_FUSED_MAT_MUL: Signature = Signature {
+    since: &[],
+    inputs: &[
+        f("A", "T", Types::Of(T1), Arity::Required),
+        f("B", "T", Types::Of(T1), Arity::Required),
+        f("bias", "T", Types::Of(T1), Arity::Optional),
+        f("residual", "T", Types::Of(T1), Arity::Optional),
+    ],
+    outputs: &[f("Y", "T", Types::Of(T1), Arity::Required)],
+    attrs: &[
+        a("act_alpha", AttrKind::Float, false),
+        a("act_beta", AttrKind::Float, false),
+        a("activation", AttrKind::Str, false),
+        a("residual_last", AttrKind::Int, false),
+    ],
+};
 /// IsInf
 pub static IS_INF: Signature = Signature {
     since: &[10, 20],

@@ -318,7 +318,8 @@ impl Writer<'_> {
         let by_weight = match node.symbol {
             Symbol::Op(
                 _,
-                "Conv" | "Gemm" | "MatMul" | "ConvTranspose" | "FusedConv" | "FusedGemm" | "FusedMatMul",
+                "Conv" | "Gemm" | "MatMul" | "ConvTranspose" | "FusedConv" | "FusedConvTranspose"
+                | "FusedGemm" | "FusedMatMul",
             ) => node.children.get(2).and_then(|&w| self.weight_owner(w)),
             _ => None,
         };

@@ -49,7 +49,9 @@ pub fn cost(egraph: &Egraph, id: egg::Id, node: &ENode) -> f64 {
         // Their parts have kernels; they have not.
         "QLinearConv" => 4.0 * (NODE + moved) + contraction(out, types.get(3).copied().flatten()),
         "QLinearMatMul" => 4.0 * (NODE + moved) + matrix(out, types.first().copied().flatten()),
-        "Conv" | "FusedConv" | "ConvTranspose" => moved + contraction(out, types.get(1).copied().flatten()),
+        "Conv" | "FusedConv" | "ConvTranspose" | "FusedConvTranspose" => {
+            moved + contraction(out, types.get(1).copied().flatten())
+        }
         "QuantizedConv" => moved + contraction(out, types.get(3).copied().flatten()) / INTEGER,
         "QuantizedMatMul" => moved + matrix(out, types.first().copied().flatten()) / INTEGER,
         "MatMul" | "Gemm" | "FusedMatMul" | "FusedGemm" => {

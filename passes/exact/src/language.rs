@@ -41,8 +41,13 @@ impl Language for ENode {
     fn discriminant(&self) -> Symbol {
         self.symbol.clone()
     }
+    /// Names of operators are those of their tables, so one name is one address; matching does little else than this.
     fn matches(&self, o: &ENode) -> bool {
-        self.symbol == o.symbol && self.children.len() == o.children.len()
+        self.children.len() == o.children.len()
+            && match (&self.symbol, &o.symbol) {
+                (Symbol::Op(d, a), Symbol::Op(e, b)) => std::ptr::eq(*a, *b) && d == e,
+                (a, b) => a == b,
+            }
     }
     fn children(&self) -> &[Id] {
         &self.children

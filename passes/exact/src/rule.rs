@@ -162,7 +162,8 @@ impl Cx<'_> {
     }
     /// Attributes and children of an operator node of the class, if it has one of this name.
     pub fn find(&self, id: Id, name: &str) -> Option<(Attrs, Vec<Id>)> {
-        let node = self.egraph[id].nodes.iter().find(|n| n.symbol == Symbol::Op("", static_name(name)))?;
+        let node =
+            self.egraph[id].nodes.iter().find(|n| matches!(n.symbol, Symbol::Op("", s) if s == name))?;
         Some((facts::attrs_of(self.egraph, node)?, node.children()[1..].to_vec()))
     }
 
@@ -182,20 +183,20 @@ impl Cx<'_> {
     pub fn op_in(&mut self, domain: &str, name: &str, attrs: Attrs, inputs: &[Id]) -> Option<Id> {
         let op = ops::Standard.operator(domain, name)?;
         let inputs = pad_inputs(self.egraph, op, inputs.to_vec());
-        let types = facts::infer(self.egraph, op, &attrs, &inputs, 1).ok()?;
-        types.first()?;
-        let i = self.egraph.analysis.intern_attrs(attrs);
+        let i = self.egraph.analysis.intern_attrs(attrs.clone());
         let leaf = self.egraph.add(ENode::leaf(Symbol::Attrs(i)));
-        let children = std::iter::once(leaf).chain(inputs).collect();
-        Some(self.egraph.add(ENode { symbol: Symbol::Op(op.domain(), op.name()), children }))
+        let children = std::iter::once(leaf).chain(inputs.iter().copied()).collect();
+        let node = ENode { symbol: Symbol::Op(op.domain(), op.name()), children };
+        // Rules match again in every round: what exists was inferred then.
+        if let Some(id) = self.egraph.lookup(node.clone()) {
+            return Some(id);
+        }
+        facts::infer(self.egraph, op, &attrs, &inputs, 1).ok()?.first()?;
+        Some(self.egraph.add(node))
     }
     pub fn none(&mut self) -> Id {
         self.egraph.add(ENode::leaf(Symbol::Absent))
     }
-}
-
-fn static_name(name: &str) -> &'static str {
-    ops::Standard.operator("", name).map_or("", |o| o.name())
 }
 
 /// Children of an operator are its formal inputs, absent ones included, so that patterns have one arity per operator.

@@ -2,6 +2,7 @@
 //! of each class must evaluate to the class's value in the reference semantics.
 
 mod attention;
+mod epilogue;
 mod recognise;
 
 use crate::facts::{Egraph, attrs_of, is_absent, operator};
@@ -95,6 +96,7 @@ fn instances() -> Vec<(&'static [&'static str], Instance)> {
     all.extend(recognise::instances());
     all.extend(attention::instances());
     all.extend(quantized::instances());
+    all.extend(epilogue::instances());
     all
 }
 
@@ -452,7 +454,7 @@ fn every_rule_has_a_sound_instance() {
         }
     }
     for r in rules() {
-        if let Some(g) = sinking(r.name) {
+        if let Some(g) = sinking(r.name).or_else(|| epilogue::fusing(r.name)) {
             let egraph = saturated(&g);
             assert!(egraph.analysis.fired.contains_key(r.name), "{} does not fire", r.name);
             check_sound(&egraph, 5);
@@ -486,7 +488,9 @@ fn optimizing_keeps_outputs_and_lowers_node_count() {
         for (x, y) in before.outputs.iter().zip(&after.outputs) {
             assert_close(x.tensor().unwrap(), y.tensor().unwrap(), &format!("{names:?}"));
         }
-        assert!(g.node_count() <= b.g.node_count(), "{names:?} grew");
+        // Operators that have no kernel come apart on purpose.
+        let expands = names.iter().any(|n| n.starts_with("expand-"));
+        assert!(expands || g.node_count() <= b.g.node_count(), "{names:?} grew");
     }
 }
 

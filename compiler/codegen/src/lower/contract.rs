@@ -1,7 +1,7 @@
 //! Matrix products and convolutions with their epilogues; constant weights are packed once, here.
 
 use super::{Cx, Lowered};
-use crate::channels_last::DOMAIN;
+use crate::channels_last::{DOMAIN, RESIDUAL};
 use crate::group::Quantize;
 use crate::kernel::{Io, text};
 use ir::{Node, ValueId};
@@ -10,6 +10,7 @@ use kernels::{
     PackedConvTranspose, Residual, Strides, conv_f32, conv_transpose_f32, gemm_dynamic_f32,
     gemm_dynamic_scratch, gemm_f32,
 };
+use ops::packed::fused;
 use ops::window::Windows;
 use std::cell::RefCell;
 
@@ -32,10 +33,10 @@ pub fn lower(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
         return None;
     }
     match n.op.name() {
-        "Conv" if n.op.domain() == DOMAIN => conv(cx, n, f),
-        "ConvTranspose" if n.op.domain() == DOMAIN => conv_transpose(cx, n, f),
-        "MatMul" if n.op.domain().is_empty() => matmul(cx, n, f),
-        "Gemm" if n.op.domain().is_empty() => gemm(cx, n, f),
+        "Conv" | "FusedConv" if n.op.domain() == DOMAIN => conv(cx, n, f),
+        "ConvTranspose" | "FusedConvTranspose" if n.op.domain() == DOMAIN => conv_transpose(cx, n, f),
+        "MatMul" | "FusedMatMul" if matches!(n.op.domain(), "" | "ir.") => matmul(cx, n, f),
+        "Gemm" | "FusedGemm" if matches!(n.op.domain(), "" | "ir.") => gemm(cx, n, f),
         _ => None,
     }
 }
@@ -49,19 +50,45 @@ pub(super) struct Owned {
 }
 
 impl Finish {
-    /// The contraction by itself.
-    pub fn bare(output: ValueId) -> Finish {
-        Finish {
+    /// What a node alone says: nothing unless it is a fused one.
+    pub fn of(n: &Node, output: ValueId) -> ir::Result<Finish> {
+        let bare = Finish {
             bias: None,
             act: Activation::None,
             residual: None,
             residual_last: false,
             quantize: None,
             output,
+        };
+        if !n.op.name().starts_with("Fused") {
+            return Ok(bare);
         }
+        Ok(Finish {
+            bias: n.input(2).filter(|_| n.op.name() == "FusedMatMul"),
+            act: fused::Activation::read(&n.attrs)?.map_or(Activation::None, native),
+            residual: n.input(RESIDUAL),
+            residual_last: fused::residual_last(&n.attrs)?,
+            ..bare
+        })
     }
     pub(super) fn owned(&self) -> Owned {
         Owned { act: self.act, residual: self.residual.is_some(), residual_last: self.residual_last }
+    }
+}
+
+/// The kernels' form of an activation.
+pub fn native(a: fused::Activation) -> Activation {
+    match a {
+        fused::Activation::Relu => Activation::Relu,
+        fused::Activation::Clip { lo, hi } => Activation::Clip { lo, hi },
+        fused::Activation::LeakyRelu { alpha } => Activation::LeakyRelu(alpha),
+        fused::Activation::HardSwish => Activation::HardSwish,
+        fused::Activation::HardSigmoid { alpha, beta } => Activation::HardSigmoid { alpha, beta },
+        fused::Activation::Sigmoid => Activation::Sigmoid,
+        fused::Activation::Tanh => Activation::Tanh,
+        fused::Activation::Swish => Activation::Silu,
+        fused::Activation::Gelu => Activation::GeluErf,
+        fused::Activation::GeluTanh => Activation::GeluTanh,
     }
 }
 

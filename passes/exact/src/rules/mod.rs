@@ -2,6 +2,7 @@
 
 mod algebra;
 mod attention;
+mod epilogue;
 mod fuse;
 mod layout;
 mod quantized;
@@ -21,4 +22,6 @@ pub fn all() -> impl Iterator<Item = &'static Rule> {
         .chain(attention::RULES)
         .chain(quantized::RULES)
         .chain(runtime::RULES)
+        .chain(epilogue::EPILOGUES.as_flattened())
+        .chain(epilogue::RULES)
 }
