@@ -343,7 +343,8 @@ impl Program {
             outputs.push(match o {
                 OutputSlot::Static(d, s, _) => Value::Tensor(Tensor::mapped(*d, s, Arc::new(w), 0)?),
                 OutputSlot::Boxed(i) => {
-                    let v = state.boxes[*i].lock().unwrap_or_else(|e| e.into_inner()).take();
+                    // Not taken: two outputs may be one value.
+                    let v = state.boxes[*i].lock().unwrap_or_else(|e| e.into_inner()).clone();
                     v.ok_or_else(|| Error::internal("an output was not computed"))?
                 }
             });

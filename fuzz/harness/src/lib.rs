@@ -2,6 +2,8 @@
 //! fixed inputs, and by replay.
 #![deny(unsafe_code)]
 
+pub mod build;
+pub mod families;
 pub mod generate;
 pub mod oracle;
 pub mod targets;

@@ -1,5 +1,6 @@
 //! One check per fuzz target.
 
+use crate::families::wide;
 use crate::generate::{Case, case};
 use crate::oracle::assert_same;
 use arbitrary::Unstructured;
@@ -14,9 +15,17 @@ pub fn prescan_import(bytes: &[u8]) {
     }
 }
 
-/// A generated case, when its reference run succeeds.
+/// The case that these bytes stand for.
+pub fn generated(bytes: &[u8]) -> Option<Case> {
+    // The last byte chooses the generator.
+    let (&kind, bytes) = bytes.split_last()?;
+    let mut u = Unstructured::new(bytes);
+    if kind % 2 == 0 { case(&mut u) } else { wide(&mut u) }.ok()
+}
+
+/// A generated case and the reference's answers.
 fn runnable(bytes: &[u8]) -> Option<(Case, Vec<ir::Value>)> {
-    let c = case(&mut Unstructured::new(bytes)).ok()?;
+    let c = generated(bytes)?;
     let expected = Reference
         .run(&c.graph, &c.feeds, &[])
         .unwrap_or_else(|e| panic!("the generator made a bad graph: {e}"));
@@ -30,7 +39,7 @@ pub fn exact(bytes: &[u8]) {
         let (g, _) = exact::optimize(&c.graph, options).unwrap_or_else(|e| panic!("{options:?}: {e}"));
         ir::verify(&g).unwrap_or_else(|e| panic!("{options:?}: {e}"));
         let got = Reference.run(&g, &c.feeds, &[]).unwrap_or_else(|e| panic!("{options:?}: {e}"));
-        assert_same(&expected, &got.outputs, "rewritten");
+        assert_same(&c.graph, &c.feeds, &expected, &got.outputs, "rewritten");
     }
 }
 
@@ -42,7 +51,7 @@ pub fn codegen(bytes: &[u8]) {
         s.run(&c.feeds).unwrap_or_else(|e| panic!("generated code: {e}"))
     };
     let one = run(1);
-    assert_same(&expected, &one, "generated code");
+    assert_same(&c.graph, &c.feeds, &expected, &one, "generated code");
     assert_eq!(one, run(2), "threads changed the bits");
 }
 
@@ -52,7 +61,7 @@ pub fn roundtrip(bytes: &[u8]) {
     let file = onnx::to_bytes(&c.graph, &ops::Standard).unwrap_or_else(|e| panic!("{e}"));
     let back = onnx::from_bytes(file, &ops::Standard).unwrap_or_else(|e| panic!("{e}"));
     let got = Reference.run(&back.graph, &c.feeds, &[]).unwrap_or_else(|e| panic!("{e}"));
-    assert_same(&expected, &got.outputs, "read back");
+    assert_same(&c.graph, &c.feeds, &expected, &got.outputs, "read back");
 }
 
 #[cfg(test)]
