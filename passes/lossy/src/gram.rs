@@ -93,6 +93,11 @@ impl Gram {
         all.map(|v| f64::from(v) * self.scale()).collect()
     }
 
+    /// Widths of the blocks of H.
+    pub fn sizes(&self) -> Vec<usize> {
+        self.blocks.iter().map(|b| b.sum.nrows()).collect()
+    }
+
     /// The blocks of H as (first column, matrix).
     pub fn blocks(&self) -> impl Iterator<Item = (usize, Array2<f64>)> + '_ {
         self.blocks.iter().map(|b| (b.start, b.sum.mapv(|v| f64::from(v) * self.scale())))

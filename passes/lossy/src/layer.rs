@@ -72,6 +72,11 @@ pub fn layers(graph: &Graph) -> Vec<Layer> {
     found
 }
 
+/// The layer of one constant of the main graph, whatever its size.
+pub fn layer(graph: &Graph, weight: ValueId) -> Option<Layer> {
+    describe(graph, weight, graph.constant(weight)?, &Vec::new())
+}
+
 /// The graph at the end of `path`.
 pub fn subgraph<'a>(graph: &'a Graph, path: &[(NodeId, usize)]) -> Option<&'a Graph> {
     path.iter().try_fold(graph, |g, (n, i)| g.get(*n)?.attrs.graphs().get(*i).copied())

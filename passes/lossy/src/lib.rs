@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 pub mod candidate;
+pub mod channels;
 mod codebook;
 #[cfg(test)]
 mod contract;
@@ -35,6 +36,6 @@ pub mod view;
 
 pub use candidate::{Candidate, Replaces};
 pub use layer::{Bias, Layer, Role, layers};
-pub use method::{Context, Method, Refusal};
+pub use method::{Context, Method, Refusal, Scope};
 pub use methods::METHODS;
 pub use stats::Stats;

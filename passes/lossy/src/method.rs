@@ -29,10 +29,22 @@ pub struct Context<'a> {
     pub measure: Option<&'a Stats>,
 }
 
+/// What one decision of a method is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// One layer: [`Method::candidates`] prices it.
+    Layer,
+    /// Several layers that must change together; see [`crate::channels`].
+    Group,
+}
+
 /// A compression method: one file, one row in [`crate::methods::METHODS`].
 pub trait Method: Sync {
     /// The word in `--methods` and `--layer`.
     fn name(&self) -> &'static str;
+    fn scope(&self) -> Scope {
+        Scope::Layer
+    }
     /// Whether the method can offer anything here.
     fn applies(&self, layer: &Layer, stats: bool) -> Result<(), Refusal>;
     /// All parameter choices worth pricing.

@@ -1,5 +1,6 @@
 //! The table of all compression methods.
 
+use crate::channels::Channels;
 use crate::codebook::Codebook;
 use crate::float16::Float16;
 use crate::int8::Int8;
@@ -25,6 +26,7 @@ pub static METHODS: &[&dyn Method] = &[
     &Tucker,
     &Prune,
     &TwoOfFour,
+    &Channels,
 ];
 
 /// The method of this name.
