@@ -59,10 +59,10 @@ pub struct CompressArgs {
     /// How many times smaller: `--target-ratio 4` is `--target-size 25%`.
     #[arg(long, value_name = "N")]
     pub target_ratio: Option<f64>,
-    /// Only these methods, separated by commas (see the names in a report).
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', help = methods_help())]
     pub methods: Option<Vec<String>>,
-    /// Fix the method of layers whose name matches: `--layer '^head/=keep'`. Repeatable; the last match wins.
+    /// Fix the method of layers whose name matches: `--layer '^head/=keep'`, `--layer 'fc1=channels 3/4'` (how many output
+    /// channels stay; other methods still apply). Repeatable; the last match wins.
     #[arg(long, value_name = "REGEX=METHOD")]
     pub layer: Vec<String>,
     /// Worker threads [default: all cores]. The output does not depend on it.
@@ -157,4 +157,12 @@ pub struct DiffArgs {
     pub samples: usize,
     #[arg(long)]
     pub json: bool,
+}
+
+fn methods_help() -> String {
+    format!(
+        "Only these methods, separated by commas; a leading '-' leaves one out: {}. 'channels' removes whole channels from \
+         all layers that share them",
+        search::names().join(", ")
+    )
 }

@@ -1,6 +1,6 @@
 //! The main job.
 
-use crate::harness::{Dir, arg, compress, model, samples};
+use crate::harness::{Dir, arg, compress, model, one_input, samples};
 
 #[test]
 fn writes_a_smaller_file_inside_the_budget_with_its_reports() {
@@ -99,6 +99,37 @@ fn layers_can_be_pinned_and_methods_chosen() {
     compress(&[arg(model()), "-o", arg(&nothing), "--data", arg(&data), "--layer", ".*=keep"])
         .refused(3, &["no file written"]);
     assert!(!nothing.exists());
+}
+
+#[test]
+fn channels_leave_the_tensors() {
+    let d = Dir::new("channels");
+    let (data, out) = (samples(&d, 96), d.path("x.onnx"));
+    let base =
+        [arg(model()), "-o", arg(&out), "--data", arg(&data), "--methods", "channels", "--json", "--force"];
+    let check = |extra: &[&str]| {
+        let r = compress(&[&base, extra].concat()).ok().json();
+        let back = onnx::open(&out, &ops::Standard).unwrap().graph;
+        let elements = |g: &ir::Graph| g.initializers().map(|(_, t)| t.len()).sum::<usize>();
+        let whole = onnx::open(model(), &ops::Standard).unwrap().graph;
+        assert!(elements(&back) < elements(&whole));
+        assert!(std::fs::metadata(&out).unwrap().len() < std::fs::metadata(model()).unwrap().len());
+        assert!(back.initializers().all(|(_, t)| t.dtype() != ir::DType::I8), "nothing else was done");
+        let one = one_input(&d);
+        compress(&["run", arg(&out), "--inputs", arg(&one), "--outputs", arg(&d.path("y.npz"))]).ok();
+        let cut = |l: &&serde_json::Value| {
+            l["channels"]["outputs"][0].as_u64() < l["channels"]["outputs"][1].as_u64()
+        };
+        r["layers"].as_array().unwrap().iter().filter(cut).count()
+    };
+    assert!(check(&["--max-drop", "2%"]) > 0);
+    assert_eq!(
+        check(&["--max-drop", "100%", "--layer", "/e/e.0/Conv=channels 3/4", "--layer", "/[abc]/=keep"]),
+        2
+    );
+    let help = compress(&["--help"]).out;
+    assert!(search::names().iter().all(|n| help.contains(n)), "{help}");
+    compress(&[arg(model()), "--layer", "x=channels 5/4"]).refused(2, &["3/4"]);
 }
 
 #[test]

@@ -183,7 +183,7 @@ fn goal_text(args: &CompressArgs) -> String {
 
 /// What repeats this run: goal and one line per layer.
 fn recipe(args: &CompressArgs, d: &search::Decision) -> String {
-    let layers: Vec<String> = d.layers.iter().map(|l| format!("{}={}", l.layer, l.recipe)).collect();
+    let layers: Vec<String> = d.layers.iter().map(|l| format!("{}={}", l.layer, l.summary())).collect();
     format!(
         "compress {}; {}; seed {}; {}",
         env!("CARGO_PKG_VERSION"),

@@ -147,7 +147,9 @@ fn share_chart(layers: &[LayerDecision]) -> String {
     let rows: Vec<_> = largest(layers, |l| l.share)
         .into_iter()
         .filter(|l| l.share > 0.0)
-        .map(|l| (l.layer.as_str(), vec![(l.share, AFTER)], format!("{:.1}% {}", l.share * 100.0, l.recipe)))
+        .map(|l| {
+            (l.layer.as_str(), vec![(l.share, AFTER)], format!("{:.1}% {}", l.share * 100.0, l.summary()))
+        })
         .collect();
     bars(&rows)
 }
@@ -188,7 +190,7 @@ fn layer_table(layers: &[LayerDecision]) -> String {
             escape(&l.layer),
             escape(&l.op),
             l.shape,
-            escape(&l.recipe),
+            escape(&l.summary()),
             megabytes(l.bytes_before),
             megabytes(l.bytes_after),
             l.relative_error,

@@ -57,7 +57,7 @@ pub fn text(f: &Facts, d: &Decision, dry: bool) -> String {
         table.row(&[
             &l.layer,
             &l.op,
-            &l.recipe,
+            &l.summary(),
             &megabytes(l.bytes_before),
             &megabytes(l.bytes_after),
             &format!("{:.1}%", l.share * 100.0),

@@ -24,7 +24,7 @@ use crate::method::{Context, Method, Refusal, Scope};
 use ir::Result;
 
 /// Shares of the channels that may stay, as shown in reports and taken by `--layer`.
-pub const RATIOS: &[(usize, usize)] = &[(15, 16), (7, 8), (3, 4), (5, 8), (1, 2)];
+pub const RATIOS: &[(usize, usize)] = &[(15, 16), (7, 8), (3, 4), (5, 8), (1, 2), (3, 8), (1, 4)];
 
 /// Groups of fewer channels are left alone.
 pub const FEWEST: usize = 8;

@@ -129,6 +129,76 @@ fn overrides_are_obeyed() {
     assert_eq!(recipe("second"), "keep");
 }
 
+/// The model of [`model`] half of whose hidden layer is silent.
+fn redundant() -> Graph {
+    let mut g = model();
+    for (name, axis) in [("w1", 1), ("b1", 0)] {
+        let v = g.find(name).unwrap();
+        let t = g.constant(v).unwrap();
+        let width = t.shape()[axis];
+        let data = t.to_f32s().unwrap();
+        let half =
+            (0..data.len()).map(|i| if (i % width).is_multiple_of(2) { data[i] } else { 0.0 }).collect();
+        let t = Tensor::new(t.shape(), half).unwrap();
+        g.set_constant(v, t);
+    }
+    g
+}
+
+fn run_on(g: &Graph, edit: impl Fn(&mut Options)) -> crate::Outcome {
+    let mut options = Options::new(Goal::MaxDrop(0.05));
+    edit(&mut options);
+    compress(g, Some(&Noise::new(700)), &options, &Reference, &size, &Silent).unwrap()
+}
+
+#[test]
+fn redundant_channels_go_and_what_is_left_is_compressed_too() {
+    let g = redundant();
+    let only = run_on(&g, |o| o.methods = crate::select("channels").unwrap());
+    assert_eq!(only.decision.status, Status::Met, "{:?}", only.decision.notes);
+    let first = &only.decision.layers[0];
+    assert_eq!((first.shape.clone(), first.recipe.as_str()), (vec![32, 64], "keep"));
+    assert!(first.channels.unwrap().outputs[0] <= 32, "{:?}", first.channels);
+    assert!(first.summary().contains("of 64 outputs"), "{}", first.summary());
+    assert!(first.bytes_after * 2 < first.bytes_before + 100);
+    let (with, without) =
+        (run_on(&g, |_| {}), run_on(&g, |o| o.methods = crate::select("-channels").unwrap()));
+    let bytes = |o: &crate::Outcome| size(&o.graph).unwrap();
+    assert!(bytes(&with) * 10 < bytes(&without) * 9, "{} {}", bytes(&with), bytes(&without));
+    assert!(with.decision.layers[0].recipe != "keep" && with.decision.held_back.unwrap().drop <= 0.05);
+}
+
+#[test]
+fn fewer_channels_are_not_taken_when_they_do_not_pay() {
+    let (with, without) =
+        (run_on(&model(), |_| {}), run_on(&model(), |o| o.methods = crate::select("-channels").unwrap()));
+    assert!(size(&with.graph).unwrap() <= size(&without.graph).unwrap());
+}
+
+#[test]
+fn the_number_of_channels_can_be_fixed() {
+    for samples in [true, false] {
+        let mut options = Options::new(Goal::MaxDrop(1.0));
+        options.overrides = vec![
+            Override::parse("^first$=channels 7/8").unwrap(),
+            Override::parse("^second$=channels").unwrap(),
+            Override::parse("second=keep").unwrap(),
+        ];
+        let data = Noise::new(96);
+        let data = samples.then_some(&data as &dyn Samples);
+        let o = compress(&model(), data, &options, &Reference, &size, &Silent).unwrap();
+        let layers = &o.decision.layers;
+        assert_eq!(layers[0].channels.unwrap().outputs, [56, 64]);
+        assert_eq!((layers[1].channels.unwrap().inputs, layers[1].recipe.as_str()), ([56, 64], "keep"));
+        assert!(
+            o.decision.notes.iter().any(|n| n.contains("second keeps its channels")),
+            "{:?}",
+            o.decision.notes
+        );
+        assert!(o.graph.initializers().all(|(_, t)| !t.shape().contains(&64)));
+    }
+}
+
 #[test]
 fn without_data_the_report_says_so() {
     let options = Options::new(Goal::MaxDrop(0.01));

@@ -3,6 +3,8 @@
 use crate::knapsack::Solution;
 use crate::metric::{Measured, Metric};
 use crate::table::Row;
+use ir::Graph;
+use lossy::{Layer, candidate::tensor_bytes, layer::subgraph};
 use serde::{Deserialize, Serialize};
 
 /// How the search ended.
@@ -28,6 +30,15 @@ pub struct RunnerUp {
     pub extra_error: f64,
 }
 
+/// How many channels of a layer are left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Channels {
+    /// Kept and original number of output channels.
+    pub outputs: [usize; 2],
+    /// Kept and original number of input channels.
+    pub inputs: [usize; 2],
+}
+
 /// What happened to one layer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LayerDecision {
@@ -37,6 +48,8 @@ pub struct LayerDecision {
     pub shape: Vec<usize>,
     pub method: String,
     pub recipe: String,
+    /// Set when the layer lost channels.
+    pub channels: Option<Channels>,
     pub bytes_before: u64,
     pub bytes_after: u64,
     /// Predicted distortion of the model output from this layer.
@@ -56,6 +69,19 @@ pub struct LayerDecision {
     pub refusals: Vec<(String, String)>,
     /// The argument of `--layer` that fixes this choice.
     pub pin: String,
+}
+
+impl LayerDecision {
+    /// The recipe, with the channels that are left.
+    pub fn summary(&self) -> String {
+        let left = |what: &str, [now, of]: [usize; 2]| {
+            if now < of { format!(", {now} of {of} {what}") } else { String::new() }
+        };
+        match self.channels {
+            Some(c) => format!("{}{}{}", self.recipe, left("outputs", c.outputs), left("inputs", c.inputs)),
+            None => self.recipe.clone(),
+        }
+    }
 }
 
 /// One evaluation of the true metric during the search.
@@ -93,13 +119,14 @@ pub struct Decision {
 }
 
 /// One line per layer for a solved knapsack.
-pub fn layers(rows: &[Row], solution: &Solution) -> Vec<LayerDecision> {
+pub fn layers(original: &Graph, rows: &[Row], solution: &Solution) -> Vec<LayerDecision> {
     let total = solution.error.max(f64::MIN_POSITIVE);
-    rows.iter().zip(&solution.choice).map(|(r, &c)| layer(r, c, total)).collect()
+    rows.iter().zip(&solution.choice).map(|(r, &c)| layer(original, r, c, total)).collect()
 }
 
-fn layer(row: &Row, column: usize, total: f64) -> LayerDecision {
+fn layer(original: &Graph, row: &Row, column: usize, total: f64) -> LayerDecision {
     let l = &row.layer;
+    let whole = subgraph(original, &l.path).and_then(|g| g.constant(l.value)).unwrap_or(&l.tensor);
     let chosen = row.candidate(column).map(|o| &o.head);
     let bytes = chosen.map_or(l.bytes(), |c| c.bytes);
     let own = chosen.map_or(0.0, |c| c.error);
@@ -110,10 +137,11 @@ fn layer(row: &Row, column: usize, total: f64) -> LayerDecision {
         layer: l.name.clone(),
         weight: l.weight.clone(),
         op: l.op.clone(),
-        shape: l.tensor.shape().to_vec(),
+        shape: whole.shape().to_vec(),
         method: chosen.map_or("keep", |c| c.method).to_string(),
         recipe: recipe.to_string(),
-        bytes_before: l.bytes(),
+        channels: channels(l, whole.shape()),
+        bytes_before: tensor_bytes(whole),
         bytes_after: bytes,
         error,
         share: error / total,
@@ -134,4 +162,13 @@ fn layer(row: &Row, column: usize, total: f64) -> LayerDecision {
         refusals: row.refusals.clone(),
         pin: format!("^{}$={recipe}", regex::escape(&l.name)),
     }
+}
+
+/// Channels of a layer against those of its weight in the original.
+fn channels(l: &Layer, whole: &[usize]) -> Option<Channels> {
+    let now = l.tensor.shape();
+    let (rows, cols) = if l.view.transposed { (1, 0) } else { (0, 1) };
+    let pair = |axis: usize| Some([*now.get(axis)?, *whole.get(axis)?]);
+    (now != whole).then_some(())?;
+    Some(Channels { outputs: pair(rows)?, inputs: pair(cols)? })
 }

@@ -2,7 +2,7 @@
 
 use crate::shelf::{Memory, Shelf};
 use ir::{Error, Feeds, Result};
-use lossy::{METHODS, Method, methods};
+use lossy::{Layer, METHODS, Method, methods};
 use regex::Regex;
 
 /// What ends the search.
@@ -32,6 +32,9 @@ impl Override {
             Error::data(format!("layer override '{text}': {}", e.to_string().replace('\n', " ")))
         })?;
         let recipe = recipe.trim().to_string();
+        if let Some(share) = recipe.strip_prefix("channels ").filter(|s| fraction(s).is_none()) {
+            return Err(Error::data(format!("channels '{share}' must be a share such as 3/4")));
+        }
         let known = recipe == "keep" || METHODS.iter().any(|m| recipe.split(' ').next() == Some(m.name()));
         if !known {
             return Err(Error::data(format!(
@@ -41,6 +44,34 @@ impl Override {
         }
         Ok(Override { layer, recipe })
     }
+
+    /// The name of the method.
+    pub fn method(&self) -> &str {
+        self.recipe.split(' ').next().unwrap_or("")
+    }
+
+    /// The share of the channels that stay, when this is about channels.
+    pub(crate) fn channels(&self) -> Option<(usize, usize)> {
+        (self.method() == "channels")
+            .then(|| self.recipe.strip_prefix("channels ").and_then(fraction).unwrap_or((3, 4)))
+    }
+
+    /// True when it is about this layer.
+    pub(crate) fn names(&self, layer: &Layer) -> bool {
+        self.layer.is_match(&layer.name) || self.layer.is_match(&layer.weight)
+    }
+
+    /// True when it fixes how this layer is stored.
+    pub(crate) fn fixes(&self, layer: &Layer) -> bool {
+        self.method() != "channels" && self.names(layer)
+    }
+}
+
+/// `3/4` as two numbers; more than nothing, less than all.
+fn fraction(text: &str) -> Option<(usize, usize)> {
+    let (a, b) = text.split_once('/')?;
+    let (a, b) = (a.trim().parse().ok()?, b.trim().parse().ok()?);
+    (0 < a && a < b && b <= 1 << 20).then_some((a, b))
 }
 
 /// Names of all methods.
@@ -166,6 +197,8 @@ mod tests {
         assert_eq!(select("").unwrap().len(), METHODS.len());
         assert!(select("magic").is_err());
         assert!(Override::parse("^conv=int4 block 32").is_ok());
+        assert_eq!(Override::parse("^conv=channels 5/8").unwrap().channels(), Some((5, 8)));
+        assert!(Override::parse("^conv=channels 9/8").is_err() && Override::parse("a=channels x").is_err());
         assert!(
             Override::parse("(=int4").is_err()
                 && Override::parse("x=y").is_err()

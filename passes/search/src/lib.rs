@@ -17,9 +17,10 @@ mod margins;
 mod metric;
 mod sensitivity;
 mod shelf;
+mod slim;
 mod table;
 
-pub use decision::{Decision, LayerDecision, RunnerUp, Status, Trial};
+pub use decision::{Channels, Decision, LayerDecision, RunnerUp, Status, Trial};
 pub use goal::{Goal, Options, Override, Progress, Samples, Silent, Split, names, select};
 pub use metric::{Measured, Metric};
 pub use shelf::{Memory, Shelf};
@@ -87,14 +88,23 @@ fn search(
     size: Size,
     progress: &dyn Progress,
 ) -> Result<Outcome> {
-    let layers = lossy::layers(graph);
-    match samples.filter(|s| !s.is_empty()) {
-        Some(s) => Search::prepare(graph, layers, s, options, evaluate, progress)?.run(size),
-        None => blind(graph, layers, options, size, progress),
-    }
+    let samples = samples.filter(|s| !s.is_empty());
+    let calibration = Split::of(samples.map_or(0, Samples::len)).calibration;
+    let bench = slim::Bench { samples, calibration: &calibration, evaluate, progress };
+    let (cut, mut notes) = slim::forced(graph, &options.overrides, bench)?;
+    let start = cut.as_ref().unwrap_or(graph);
+    let mut outcome = match samples {
+        Some(s) => slim::run(Search::prepare(graph, start, s, options, evaluate, progress)?, size)?,
+        None => blind(graph, start, options, size, progress)?,
+    };
+    outcome.decision.notes.append(&mut notes);
+    Ok(outcome)
 }
 
 struct Search<'a> {
+    /// What the user gave: its outputs and bytes are what is compared with.
+    original: &'a Graph,
+    /// The same graph, maybe with fewer channels.
     graph: &'a Graph,
     samples: &'a dyn Samples,
     options: &'a Options,
@@ -107,22 +117,25 @@ struct Search<'a> {
     margins: Option<Margins>,
     trials: Vec<Trial>,
     seen: BTreeMap<Vec<usize>, Measured>,
+    /// The first distortion budget tried.
+    start: f64,
 }
 
 impl<'a> Search<'a> {
     fn prepare(
+        original: &'a Graph,
         graph: &'a Graph,
-        layers: Vec<Layer>,
         samples: &'a dyn Samples,
         options: &'a Options,
         evaluate: &'a dyn Evaluate,
         progress: &'a dyn Progress,
     ) -> Result<Self> {
         let mut split = Split::of(samples.len());
+        let layers = lossy::layers(graph);
         let stats = calibrate::calibrate(graph, &layers, samples, &split.calibration, evaluate, progress)?;
-        let mut rows = table::build(graph, layers, stats, options, progress)?;
-        let selection = reference(graph, samples, &mut split.selection, evaluate, progress)?;
-        let margins = margins(graph, samples, &selection, evaluate, progress)?;
+        let mut rows = table::build(graph, layers, stats, &options.methods, options, progress)?;
+        let selection = reference(original, samples, &mut split.selection, evaluate, progress)?;
+        let margins = margins(original, samples, &selection, evaluate, progress)?;
         let mut probes: Vec<usize> = split.selection.iter().copied().take(PROBES).collect();
         let probe = reference(graph, samples, &mut probes, evaluate, progress)?;
         let shelf = options.shelf.as_ref();
@@ -130,6 +143,7 @@ impl<'a> Search<'a> {
         let items = rows.iter().map(Row::items).collect();
         let (trials, seen) = (Vec::new(), BTreeMap::new());
         Ok(Search {
+            original,
             graph,
             samples,
             options,
@@ -142,10 +156,11 @@ impl<'a> Search<'a> {
             margins,
             trials,
             seen,
+            start: 1e-2,
         })
     }
 
-    fn run(mut self, size: Size) -> Result<Outcome> {
+    fn run(&mut self, size: Size) -> Result<Outcome> {
         match self.options.goal {
             Goal::MaxDrop(drop) => self.within_drop(drop, size),
             Goal::TargetBytes(bytes) => self.within_bytes(bytes, size),
@@ -156,7 +171,7 @@ impl<'a> Search<'a> {
     fn within_drop(&mut self, drop: f64, size: Size) -> Result<Outcome> {
         self.progress.stage("search", bisect::TRIALS);
         let ceiling: f64 = self.items.iter().map(|r| largest(r)).sum::<f64>().max(1e-12);
-        let mut b = Bisection::new(1e-2, 1e-9, ceiling);
+        let mut b = Bisection::new(self.start, 1e-9, ceiling);
         while let Some(budget) = b.next() {
             let Some(s) = least_bytes(&self.items, budget) else {
                 b.record(budget, false);
@@ -169,7 +184,7 @@ impl<'a> Search<'a> {
             b.record(budget, passed);
         }
         let mut held = self.split.held_back.clone();
-        let reference = reference(self.graph, self.samples, &mut held, self.evaluate, self.progress)?;
+        let reference = reference(self.original, self.samples, &mut held, self.evaluate, self.progress)?;
         self.split.held_back = held;
         let mut budget = b.passed.unwrap_or(1e-9);
         let mut closest: Option<(Solution, Measured, bool)> = None;
@@ -192,14 +207,8 @@ impl<'a> Search<'a> {
     /// Whether held-back samples that gave `m` confirm the drop. Where they are too few to count, none that did not
     /// calibrate may be lost, and margins must promise the drop under the errors of all that did not calibrate.
     fn holds(&mut self, s: &Solution, m: &mut Measured, drop: f64) -> Result<bool> {
-        if !self.selection.metric.counts() {
-            return Ok(m.expected_within(drop));
-        }
         let seen = self.measure(s)?;
-        let share = m.samples as f64 / (m.samples + seen.samples).max(1) as f64;
-        m.bound = share * m.bound + (1.0 - share) * seen.bound;
-        let counted = if m.countable() <= drop { m.counted() <= drop } else { m.lost + seen.lost == 0.0 };
-        Ok(counted && m.expected_within(drop))
+        Ok(confirmed(self.selection.metric, m, &seen, drop))
     }
 
     /// Least error within the file size, checked on held-back samples for the report.
@@ -208,7 +217,7 @@ impl<'a> Search<'a> {
         let fixed = size(self.graph)?.saturating_sub(self.rows.iter().map(|r| r.layer.bytes()).sum());
         let mut room = bytes.saturating_sub(fixed);
         let mut held = self.split.held_back.clone();
-        let reference = reference(self.graph, self.samples, &mut held, self.evaluate, self.progress)?;
+        let reference = reference(self.original, self.samples, &mut held, self.evaluate, self.progress)?;
         self.split.held_back = held;
         for _ in 0..4 {
             let Some(s) = least_error(&self.items, room) else { return self.unreachable() };
@@ -257,7 +266,7 @@ impl<'a> Search<'a> {
         let graph = apply::compressed(self.graph, &self.chosen(&s), self.options.shelf.as_ref())?;
         let status = if !met {
             Status::NotReached
-        } else if size(&graph)? >= size(self.graph)? {
+        } else if size(&graph)? >= size(self.original)? {
             Status::NothingGained
         } else {
             Status::Met
@@ -271,7 +280,7 @@ impl<'a> Search<'a> {
             gap,
             trials: std::mem::take(&mut self.trials),
             notes: self.doubts(held_back),
-            ..summary(&self.rows, &s, status)
+            ..summary(self.original, &self.rows, &s, status)
         };
         Ok(Outcome { graph, decision })
     }
@@ -303,22 +312,35 @@ impl<'a> Search<'a> {
             metric: Some(self.selection.metric),
             selection: Some(m),
             trials: std::mem::take(&mut self.trials),
-            ..summary(&self.rows, &s, Status::NotReached)
+            ..summary(self.original, &self.rows, &s, Status::NotReached)
         };
-        Ok(Outcome { graph: self.graph.clone(), decision })
+        Ok(Outcome { graph: self.original.clone(), decision })
     }
+}
+
+/// Whether held-back samples that gave `m` confirm the drop, the selection samples having given `seen`; the bound of `m`
+/// becomes that of both.
+fn confirmed(metric: Metric, m: &mut Measured, seen: &Measured, drop: f64) -> bool {
+    if !metric.counts() {
+        return m.expected_within(drop);
+    }
+    let share = m.samples as f64 / (m.samples + seen.samples).max(1) as f64;
+    m.bound = share * m.bound + (1.0 - share) * seen.bound;
+    let counted = if m.countable() <= drop { m.counted() <= drop } else { m.lost + seen.lost == 0.0 };
+    counted && m.expected_within(drop)
 }
 
 /// Without data: weights alone decide, every layer within the same relative error, or the least error in the size.
 fn blind(
+    original: &Graph,
     graph: &Graph,
-    layers: Vec<Layer>,
     options: &Options,
     size: Size,
     progress: &dyn Progress,
 ) -> Result<Outcome> {
+    let layers = lossy::layers(graph);
     let none = vec![None; layers.len()];
-    let mut rows = table::build(graph, layers, none, options, progress)?;
+    let mut rows = table::build(graph, layers, none, &options.methods, options, progress)?;
     sensitivity::assume_gains(&mut rows);
     let items: Vec<Vec<Item>> = rows.iter().map(Row::items).collect();
     let (solution, gap) = match options.goal {
@@ -344,17 +366,17 @@ fn blind(
     let Some(s) = solution else {
         let choice = items.iter().map(|r| smallest(r)).collect();
         let s = Solution { choice, bytes: 0, error: 0.0, bound: 0.0 };
-        let decision = Decision { notes: vec![note], ..summary(&rows, &s, Status::NotReached) };
-        return Ok(Outcome { graph: graph.clone(), decision });
+        let decision = Decision { notes: vec![note], ..summary(original, &rows, &s, Status::NotReached) };
+        return Ok(Outcome { graph: original.clone(), decision });
     };
     let out = apply::compressed(graph, &chosen(&rows, &s), options.shelf.as_ref())?;
-    let status = if size(&out)? >= size(graph)? { Status::NothingGained } else { Status::Unchecked };
-    let decision = Decision { gap, notes: vec![note], ..summary(&rows, &s, status) };
+    let status = if size(&out)? >= size(original)? { Status::NothingGained } else { Status::Unchecked };
+    let decision = Decision { gap, notes: vec![note], ..summary(original, &rows, &s, status) };
     Ok(Outcome { graph: out, decision })
 }
 
-fn summary(rows: &[Row], s: &Solution, status: Status) -> Decision {
-    let layers = decision::layers(rows, s);
+fn summary(original: &Graph, rows: &[Row], s: &Solution, status: Status) -> Decision {
+    let layers = decision::layers(original, rows, s);
     Decision {
         status,
         metric: None,

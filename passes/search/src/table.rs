@@ -5,7 +5,7 @@ use crate::knapsack::{Item, undominated};
 use crate::shelf::Offer;
 use ir::{Error, Graph, Result};
 use lossy::layer::subgraph;
-use lossy::{Candidate, Context, Layer, Method, Stats};
+use lossy::{Candidate, Context, Layer, Method, Scope, Stats};
 use rayon::prelude::*;
 use std::sync::Arc;
 
@@ -47,6 +47,7 @@ pub fn build(
     graph: &Graph,
     layers: Vec<Layer>,
     stats: Vec<Option<Arc<Stats>>>,
+    methods: &[&'static dyn Method],
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<Vec<Row>> {
@@ -58,28 +59,29 @@ pub fn build(
         .into_par_iter()
         .map(|(layer, stats)| {
             check(progress)?;
-            let row = row(graph, layer, stats.as_deref(), options);
+            let row = row(graph, layer, stats.as_deref(), methods, options);
             progress.step();
             row
         })
         .collect()
 }
 
-fn row(graph: &Graph, layer: Layer, stats: Option<&Stats>, options: &Options) -> Result<Row> {
-    let wanted = options
-        .overrides
-        .iter()
-        .rev()
-        .find(|o| o.layer.is_match(&layer.name) || o.layer.is_match(&layer.weight));
+fn row(
+    graph: &Graph,
+    layer: Layer,
+    stats: Option<&Stats>,
+    methods: &[&'static dyn Method],
+    options: &Options,
+) -> Result<Row> {
+    let wanted = options.overrides.iter().rev().find(|o| o.fixes(&layer));
     let keep = wanted.is_some_and(|o| o.recipe == "keep");
     let one: Vec<&'static dyn Method>;
     let methods = match wanted {
         Some(o) => {
-            let word = o.recipe.split(' ').next().unwrap_or("");
-            one = lossy::methods::find(word).into_iter().collect();
+            one = lossy::methods::find(o.method()).into_iter().collect();
             &one[..]
         }
-        None => &options.methods,
+        None => methods,
     };
     let body = subgraph(graph, &layer.path).ok_or_else(|| Error::internal("a layer without its graph"))?;
     let matrix = layer.view.matrix(&layer.tensor)?;
@@ -107,7 +109,7 @@ fn row(graph: &Graph, layer: Layer, stats: Option<&Stats>, options: &Options) ->
         None => matrix.iter().map(|&x| f64::from(x).powi(2)).sum(),
     };
     let (mut found, mut refusals) = (Vec::new(), Vec::new());
-    for m in methods.iter().filter(|_| !keep) {
+    for m in methods.iter().filter(|m| !keep && m.scope() == Scope::Layer) {
         match m.applies(&row.layer, stats.is_some()) {
             Err(r) => refusals.push((m.name().to_string(), r.0)),
             Ok(()) => {

@@ -53,8 +53,14 @@ struct Surgery {
     price: f64,
 }
 
-/// Cuts down to each of `targets` channels (descending), and the largest cut that is as good as exact.
-pub fn cuts(count: usize, sides: &[Side], targets: &[usize]) -> Result<Vec<Cut>, Refusal> {
+/// Cuts down to each of `targets` channels (descending), and the largest cut that is as good as exact. Ends at the first
+/// target whose error costs more than `worth` says so few channels may: each channel costs more than the one before.
+pub fn cuts(
+    count: usize,
+    sides: &[Side],
+    targets: &[usize],
+    worth: &dyn Fn(usize) -> f64,
+) -> Result<Vec<Cut>, Refusal> {
     let mut work = sides.iter().map(|s| Surgery::new(s, count)).collect::<Result<Vec<_>, _>>()?;
     let free: f64 = sides.iter().map(|s| FREE * s.price * s.stats.error(&s.matrix)).sum();
     let mut alive: Vec<usize> = (0..count).collect();
@@ -80,6 +86,9 @@ pub fn cuts(count: usize, sides: &[Side], targets: &[usize]) -> Result<Vec<Cut>,
                 continue;
             }
             spent += price;
+            if spent > worth(target) {
+                return Ok(found);
+            }
             let gone: Vec<usize> = picked.into_iter().map(|p| p.0).collect();
             eliminate(&mut work, &mut alive, &gone);
         }

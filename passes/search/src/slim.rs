@@ -1,0 +1,507 @@
+//! Channel removal in the search: a model with fewer channels is searched again, and wins only if its file is smaller.
+//!
+//! The first search says what each layer's bytes and errors are worth: the slope of its knapsack is a price in bytes per
+//! unit of distortion. At that price every group of tied layers is offered fewer channels; what pays is taken, layers
+//! that changed are calibrated and priced again, all others keep their rows.
+
+use crate::bisect::Bisection;
+use crate::goal::{Goal, Override, Progress, Samples, check};
+use crate::knapsack::{Item, least_bytes, least_error};
+use crate::metric::{Measured, Reference};
+use crate::sensitivity::outputs;
+use crate::table::{self, Row};
+use crate::{Decision, MARGIN, Outcome, Search, Size, Status, calibrate, confirmed, reference};
+use ir::{Error, Evaluate, Graph, Result, ValueId};
+use lossy::channels::{self, Cut, Group, RATIOS, cuts, kept, remove::side};
+use lossy::{Layer, Method, Scope, Stats, gram::Gram};
+use rayon::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Bytes of Gram matrices held at once.
+const GRAMS: usize = 48 << 20;
+/// A second search must promise to save this share of all layers.
+const WORTH: f64 = 0.01;
+/// Share of the spent distortion that may go to removed channels.
+const SHARE: f64 = 0.6;
+/// Evaluations of the true metric when there is no price.
+const TRIALS: usize = 8;
+
+/// What a run works with.
+#[derive(Clone, Copy)]
+pub struct Bench<'a> {
+    pub samples: Option<&'a dyn Samples>,
+    pub calibration: &'a [usize],
+    pub evaluate: &'a dyn Evaluate,
+    pub progress: &'a dyn Progress,
+}
+
+/// Channels that stay in one group.
+struct Pick<'a> {
+    group: &'a Group,
+    keep: Vec<usize>,
+}
+
+/// A group with its cuts; distortions are those of the model's output.
+struct Priced<'a> {
+    group: &'a Group,
+    cuts: Vec<(Cut, f64)>,
+}
+
+/// Runs the search, then again with fewer channels if that promises smaller files.
+pub fn run(mut wide: Search, size: Size) -> Result<Outcome> {
+    let mut base = wide.run(size)?;
+    if !wide.options.methods.iter().any(|m| m.scope() == Scope::Group) {
+        return Ok(base);
+    }
+    let (groups, refused) = channels::groups(wide.graph);
+    let reasons: BTreeMap<ValueId, String> = refused.into_iter().map(|(v, r)| (v, r.0)).collect();
+    for (row, l) in wide.rows.iter().zip(&mut base.decision.layers) {
+        if let Some(why) = reasons.get(&row.layer.value).filter(|_| row.layer.path.is_empty()) {
+            l.refusals.push(("channels".into(), why.clone()));
+        }
+    }
+    let groups: Vec<Group> = groups.into_iter().filter(|g| wide.may_change(g)).collect();
+    let Some(slim) = wide.slimmed(&groups, &base.decision, size)? else { return Ok(base) };
+    let goal = wide.options.goal;
+    let found = wide.narrowed(&slim, &base.decision)?.run(size)?;
+    if wins(goal, &found, &base, size)? {
+        return Ok(found);
+    }
+    base.decision.notes.push("a model with fewer channels was searched too and was not better".into());
+    Ok(base)
+}
+
+/// Smaller for a goal of quality; nearer to the original for a goal of size.
+fn wins(goal: Goal, found: &Outcome, base: &Outcome, size: Size) -> Result<bool> {
+    if found.decision.status != Status::Met {
+        return Ok(false);
+    }
+    if base.decision.status != Status::Met {
+        return Ok(true);
+    }
+    let rank = |o: &Outcome| o.decision.selection.map(|m| (m.drop, m.distortion));
+    Ok(match goal {
+        Goal::MaxDrop(_) => size(&found.graph)? < size(&base.graph)?,
+        Goal::TargetBytes(_) => rank(found) < rank(base),
+    })
+}
+
+/// The graph with the channels gone that the user asked to remove, and notes about those that cannot go.
+pub fn forced(graph: &Graph, overrides: &[Override], bench: Bench) -> Result<(Option<Graph>, Vec<String>)> {
+    let wanted: Vec<(&Override, (usize, usize))> =
+        overrides.iter().filter_map(|o| Some((o, o.channels()?))).collect();
+    if wanted.is_empty() {
+        return Ok((None, Vec::new()));
+    }
+    let (groups, refused) = channels::groups(graph);
+    let named = |v: ValueId| lossy::layer::layer(graph, v).map(|l| l.name);
+    let asked = |v: ValueId| {
+        let layer = lossy::layer::layer(graph, v)?;
+        wanted.iter().rev().find(|(o, _)| o.names(&layer)).map(|w| w.1)
+    };
+    let mut notes: Vec<String> = refused
+        .iter()
+        .filter(|(v, _)| asked(*v).is_some())
+        .filter_map(|(v, why)| Some(format!("{} keeps its channels: {}", named(*v)?, why.0)))
+        .collect();
+    let mut targets: Vec<(&Group, usize)> = Vec::new();
+    for g in &groups {
+        if let Some(share) = g.producers.iter().find_map(|&v| asked(v)) {
+            let exact = share.1 == g.count;
+            targets.push((g, if exact { share.0 } else { kept(g.count, share) }));
+        }
+    }
+    let of: Vec<&Group> = targets.iter().map(|t| t.0).collect();
+    let mut picks = Vec::new();
+    for part in batches(graph, &of) {
+        let stats = consumers(graph, &part, bench)?;
+        for (group, stats) in part.into_iter().zip(stats) {
+            let target = targets.iter().find(|t| std::ptr::eq(t.0, group)).map_or(group.count, |t| t.1);
+            let even = |_, power: f64| 1.0 / power.max(1e-300);
+            let cuts = stats.and_then(|s| options_of(graph, group, &s, &[target], &even, &|_| f64::INFINITY));
+            match cuts.and_then(|mut c| c.pop()) {
+                Some((cut, _)) => picks.push(Pick { group, keep: cut.keep }),
+                None if target < group.count => {
+                    let name = group.producers.first().and_then(|&v| named(v)).unwrap_or_default();
+                    notes.push(format!("{name} keeps its channels: a consumer is too wide or was not seen"));
+                }
+                None => {}
+            }
+        }
+    }
+    let slim = if picks.is_empty() { None } else { Some(cut_graph(graph, &picks, bench)?) };
+    Ok((slim, notes))
+}
+
+impl<'a> Search<'a> {
+    fn bench(&self) -> Bench<'_> {
+        Bench {
+            samples: Some(self.samples),
+            calibration: &self.split.calibration,
+            evaluate: self.evaluate,
+            progress: self.progress,
+        }
+    }
+
+    /// No member's method or number of channels is fixed by the user.
+    fn may_change(&self, group: &Group) -> bool {
+        let pinned = |l: Layer| self.options.overrides.iter().any(|o| o.names(&l));
+        !members(self.graph, group).filter_map(|v| lossy::layer::layer(self.graph, v)).any(pinned)
+    }
+
+    /// The graph without the channels that are not worth their bytes; `None` when all are.
+    fn slimmed(&self, groups: &[Group], base: &Decision, size: Size) -> Result<Option<Graph>> {
+        if groups.is_empty() {
+            return Ok(None);
+        }
+        let price = if base.status == Status::Met { self.price_of_distortion(base) } else { 0.0 };
+        let priced = self.priced(groups, base, price)?;
+        let picks = match self.options.goal {
+            _ if price > 0.0 => return self.paying(&priced, base, price),
+            Goal::MaxDrop(drop) => return self.bisected(&priced, base, drop),
+            Goal::TargetBytes(bytes) if base.status == Status::NotReached => {
+                let fixed = size(self.graph)?.saturating_sub(self.rows.iter().map(|r| r.layer.bytes()).sum());
+                let items = self.items_of(&priced, base);
+                let whole: u64 = items.iter().filter_map(|r| r.first()).map(|i| i.bytes).sum();
+                let over = (fixed + base.bytes_after).saturating_sub(bytes);
+                let s = whole.checked_sub(over).and_then(|room| least_error(&items, room));
+                s.map_or(Vec::new(), |s| picked(&priced, &s.choice))
+            }
+            Goal::TargetBytes(_) => Vec::new(),
+        };
+        if picks.is_empty() { Ok(None) } else { cut_graph(self.graph, &picks, self.bench()).map(Some) }
+    }
+
+    /// Cuts of every group whose consumers could be seen, as far as they may pay at this price of distortion.
+    fn priced<'g>(&self, groups: &'g [Group], base: &Decision, price: f64) -> Result<Vec<Priced<'g>>> {
+        let now = self.now(base);
+        self.progress.stage("channels", groups.len());
+        let gains: BTreeMap<ValueId, f64> = self
+            .rows
+            .iter()
+            .filter(|r| r.layer.path.is_empty() && !r.candidates.is_empty())
+            .map(|r| (r.layer.value, r.gain))
+            .collect();
+        // A layer without a gain shows as much as the median layer, relative to its power.
+        let mut relative: Vec<f64> =
+            self.rows.iter().filter(|r| !r.candidates.is_empty()).map(|r| r.gain * r.power).collect();
+        relative.sort_by(f64::total_cmp);
+        let usual = relative.get(relative.len() / 2).copied().filter(|&g| g > 0.0).unwrap_or(1.0);
+        let gain = |v: ValueId, power: f64| gains.get(&v).copied().unwrap_or(usual / power.max(1e-300));
+        let mut all = Vec::new();
+        let of: Vec<&Group> = groups.iter().collect();
+        for part in batches(self.graph, &of) {
+            let stats = consumers(self.graph, &part, self.bench())?;
+            let found: Vec<Option<Priced>> = part
+                .into_par_iter()
+                .zip(stats)
+                .map(|(group, stats)| {
+                    check(self.progress)?;
+                    let Some(stats) = stats else { return Ok(None) };
+                    let targets: Vec<usize> = RATIOS.iter().map(|&r| kept(group.count, r)).collect();
+                    let (bytes, error) = weight_of(self.graph, group, &now);
+                    let all = if price > 0.0 { bytes / price + error } else { f64::INFINITY };
+                    let worth = |keep: usize| all * (1.0 - keep as f64 / group.count as f64);
+                    let cuts = options_of(self.graph, group, &stats, &targets, &gain, &worth);
+                    self.progress.step();
+                    Ok(cuts.map(|cuts| Priced { group, cuts }))
+                })
+                .collect::<Result<_>>()?;
+            all.extend(found.into_iter().flatten());
+        }
+        Ok(all)
+    }
+
+    /// Bytes saved per unit of distortion at the margin of the first search.
+    fn price_of_distortion(&self, base: &Decision) -> f64 {
+        let spent = base.predicted;
+        let bytes = |budget: f64| least_bytes(&self.items, budget).map_or(0.0, |s| s.bytes as f64);
+        if spent > 0.0 { (bytes(spent) - bytes(1.25 * spent)).max(0.0) / (0.25 * spent) } else { 0.0 }
+    }
+
+    /// What every member of a group takes now: bytes and distortion.
+    fn now(&self, base: &Decision) -> BTreeMap<ValueId, (f64, f64)> {
+        let main = self.rows.iter().zip(&base.layers).filter(|(r, _)| r.layer.path.is_empty());
+        main.map(|(r, l)| (r.layer.value, (l.bytes_after as f64, l.error))).collect()
+    }
+
+    /// The graph cut where it pays, if what that really does to the output is still worth a second search.
+    fn paying(&self, priced: &[Priced], base: &Decision, price: f64) -> Result<Option<Graph>> {
+        let least = WORTH * base.bytes_after as f64;
+        let (picks, saved, predicted) = self.worthwhile(priced, base, price);
+        if picks.is_empty() || saved - price * predicted < least {
+            return Ok(None);
+        }
+        let slim = cut_graph(self.graph, &picks, self.bench())?;
+        let found = outputs(&slim, self.samples, &self.split.selection, self.evaluate, self.progress);
+        self.evaluate.forget();
+        let m = self.selection.measure(&found?, self.margins.as_ref());
+        Ok((saved - price * m.distortion >= least).then_some(slim))
+    }
+
+    /// The best cut of every group at this price, the bytes that saves (the worth of errors that go with the channels
+    /// included) and the distortion it causes.
+    fn worthwhile<'g>(
+        &self,
+        priced: &'g [Priced<'g>],
+        base: &Decision,
+        price: f64,
+    ) -> (Vec<Pick<'g>>, f64, f64) {
+        let mut now = self.now(base);
+        let (mut picks, mut spent, mut saved) = (Vec::new(), 0.0, 0.0);
+        let best = |p: &'g Priced<'g>, now: &BTreeMap<ValueId, (f64, f64)>| {
+            let (bytes, error) = weight_of(self.graph, p.group, now);
+            p.cuts
+                .iter()
+                .map(|(cut, d)| {
+                    let gone = 1.0 - cut.keep.len() as f64 / p.group.count as f64;
+                    (gone * (bytes + price * error) - price * d, cut, *d)
+                })
+                .max_by(|a, b| a.0.total_cmp(&b.0))
+        };
+        let mut order: Vec<&Priced> = priced.iter().collect();
+        order.sort_by(|a, b| {
+            let worth = |p: &'g Priced<'g>| best(p, &now).map_or(0.0, |b| b.0);
+            worth(b).total_cmp(&worth(a))
+        });
+        for p in order {
+            let Some((gain, cut, d)) = best(p, &now).filter(|b| b.0 > 0.0) else { continue };
+            if spent + d > SHARE * base.predicted {
+                continue;
+            }
+            spent += d;
+            saved += gain + price * d;
+            let share = cut.keep.len() as f64 / p.group.count as f64;
+            for v in members(self.graph, p.group) {
+                now.entry(v).and_modify(|n| *n = (n.0 * share, n.1 * share));
+            }
+            picks.push(Pick { group: p.group, keep: cut.keep.clone() });
+        }
+        (picks, saved, spent)
+    }
+
+    /// The columns of every group for the knapsack: all channels, then the cuts.
+    fn items_of(&self, priced: &[Priced], base: &Decision) -> Vec<Vec<Item>> {
+        let now = self.now(base);
+        let row = |p: &Priced| {
+            let (bytes, _) = weight_of(self.graph, p.group, &now);
+            let item = |keep: usize, error: f64| Item {
+                bytes: (bytes * keep as f64 / p.group.count as f64) as u64,
+                error,
+            };
+            std::iter::once(item(p.group.count, 0.0))
+                .chain(p.cuts.iter().map(|(c, d)| item(c.keep.len(), *d)))
+                .collect()
+        };
+        priced.iter().map(row).collect()
+    }
+
+    /// With nothing else to trade against: as many channels as the true metric allows.
+    fn bisected(&self, priced: &[Priced], base: &Decision, drop: f64) -> Result<Option<Graph>> {
+        let items = self.items_of(priced, base);
+        let ceiling: f64 = items.iter().map(|r| crate::largest(r)).sum();
+        let mut b = Bisection::new(1e-2, 1e-9, ceiling.max(1e-9));
+        let (mut best, mut known) = (None, BTreeMap::<Vec<usize>, bool>::new());
+        let mut which = self.split.held_back.clone();
+        let held = reference(self.original, self.samples, &mut which, self.evaluate, self.progress)?;
+        self.progress.stage("fewer channels", TRIALS);
+        for _ in 0..TRIALS {
+            let Some(budget) = b.next() else { break };
+            let Some(s) = least_bytes(&items, budget) else { break };
+            let picks = picked(priced, &s.choice);
+            let passed = match known.get(&s.choice) {
+                Some(&passed) => passed,
+                None if picks.is_empty() => true,
+                None => {
+                    let slim = cut_graph(self.graph, &picks, self.bench())?;
+                    let passed = self.passes(&slim, drop, &held)?;
+                    if passed {
+                        best = Some(slim);
+                    }
+                    passed
+                }
+            };
+            known.insert(s.choice, passed);
+            b.record(budget, passed);
+            self.progress.step();
+        }
+        Ok(best)
+    }
+
+    fn passes(&self, slim: &Graph, drop: f64, held: &Reference) -> Result<bool> {
+        let on = |which: &[usize], reference: &Reference| -> Result<Measured> {
+            let found = outputs(slim, self.samples, which, self.evaluate, self.progress)?;
+            Ok(reference.measure(&found, self.margins.as_ref()))
+        };
+        let m = on(&self.split.selection, &self.selection)?;
+        let passed = m.expected_within(drop * MARGIN)
+            && confirmed(held.metric, &mut on(&self.split.held_back, held)?, &m, drop);
+        self.evaluate.forget();
+        Ok(passed)
+    }
+
+    /// The search on the slim graph: rows of layers that changed are new, with the methods that mattered and the gains
+    /// of the first search.
+    fn narrowed<'s>(self, slim: &'s Graph, base: &Decision) -> Result<Search<'s>>
+    where
+        'a: 's,
+    {
+        let same = |row: &Row, l: &Layer| row.layer.path == l.path && row.layer.value == l.value;
+        let old = |l: &Layer| self.rows.iter().position(|r| same(r, l));
+        let unchanged =
+            |l: &Layer| old(l).is_some_and(|i| self.rows[i].layer.tensor.shape() == l.tensor.shape());
+        let all = lossy::layers(slim);
+        let changed: Vec<Layer> = all.iter().filter(|l| !unchanged(l)).cloned().collect();
+        let words: BTreeSet<&str> = changed
+            .iter()
+            .filter_map(old)
+            .filter_map(|i| base.layers.get(i))
+            .flat_map(|l| {
+                let next = l.runner_up.as_ref().and_then(|r| r.recipe.split(' ').next());
+                [Some(l.method.as_str()), next]
+            })
+            .flatten()
+            .collect();
+        let methods: Vec<&'static dyn Method> =
+            self.options.methods.iter().copied().filter(|m| words.contains(m.name())).collect();
+        let stats = calibrate::calibrate(
+            slim,
+            &changed,
+            self.samples,
+            &self.split.calibration,
+            self.evaluate,
+            self.progress,
+        )?;
+        let mut fresh = table::build(slim, changed, stats, &methods, self.options, self.progress)?;
+        for row in &mut fresh {
+            let known = old(&row.layer).map(|i| self.rows[i].gain);
+            row.gain = known.unwrap_or(if row.power > 0.0 { 1.0 / row.power } else { 0.0 });
+        }
+        let mut kept: Vec<Option<Row>> = self.rows.into_iter().map(Some).collect();
+        let mut rows = Vec::new();
+        let mut fresh = fresh.into_iter().peekable();
+        for l in &all {
+            match fresh.next_if(|r| same(r, l)) {
+                Some(r) => rows.push(r),
+                None => rows.extend(
+                    kept.iter_mut().find(|r| r.as_ref().is_some_and(|r| same(r, l))).and_then(Option::take),
+                ),
+            }
+        }
+        Ok(Search {
+            original: self.original,
+            graph: slim,
+            samples: self.samples,
+            options: self.options,
+            evaluate: self.evaluate,
+            progress: self.progress,
+            split: self.split,
+            items: rows.iter().map(Row::items).collect(),
+            rows,
+            selection: self.selection,
+            margins: self.margins,
+            trials: Vec::new(),
+            seen: BTreeMap::new(),
+            start: base.predicted.max(1e-9),
+        })
+    }
+}
+
+/// Every weight whose size follows the number of channels, once.
+fn members<'a>(graph: &'a Graph, group: &'a Group) -> impl Iterator<Item = ValueId> + 'a {
+    let own = group.producers.iter().copied().chain(group.carriers(graph));
+    own.chain(group.consumers.iter().map(|c| c.weight)).collect::<BTreeSet<_>>().into_iter()
+}
+
+/// Bytes and distortion of all members together.
+fn weight_of(graph: &Graph, group: &Group, now: &BTreeMap<ValueId, (f64, f64)>) -> (f64, f64) {
+    members(graph, group).filter_map(|v| now.get(&v)).fold((0.0, 0.0), |(a, b), (x, y)| (a + x, b + y))
+}
+
+/// The cuts that a knapsack over [`Search::items_of`] chose.
+fn picked<'g>(priced: &'g [Priced<'g>], choice: &[usize]) -> Vec<Pick<'g>> {
+    let chosen = |(p, &c): (&'g Priced<'g>, &usize)| {
+        let (cut, _) = p.cuts.get(c.checked_sub(1)?)?;
+        Some(Pick { group: p.group, keep: cut.keep.clone() })
+    };
+    priced.iter().zip(choice).filter_map(chosen).collect()
+}
+
+/// Groups in parts whose consumers' Gram matrices fit in memory together.
+fn batches<'g>(graph: &Graph, groups: &[&'g Group]) -> Vec<Vec<&'g Group>> {
+    let (mut parts, mut used) = (Vec::<Vec<&Group>>::new(), usize::MAX);
+    for &g in groups {
+        let square =
+            |v: ValueId| lossy::layer::layer(graph, v).map_or(0, |l| l.view.cols.saturating_mul(l.view.cols));
+        let bytes =
+            g.consumers.iter().map(|c| square(c.weight).saturating_mul(4)).fold(0, usize::saturating_add);
+        if used.saturating_add(bytes) > GRAMS {
+            parts.push(Vec::new());
+            used = 0;
+        }
+        if let Some(p) = parts.last_mut() {
+            p.push(g);
+        }
+        used = used.saturating_add(bytes);
+    }
+    parts
+}
+
+/// Statistics of each group's consumers, `None` where one cannot be seen; white inputs when there are no samples.
+fn consumers(graph: &Graph, groups: &[&Group], bench: Bench) -> Result<Vec<Option<Vec<Arc<Stats>>>>> {
+    let layers: Vec<Option<Layer>> = groups
+        .iter()
+        .flat_map(|g| g.consumers.iter().map(|c| lossy::layer::layer(graph, c.weight)))
+        .collect();
+    let seen: Vec<Layer> = layers.iter().flatten().cloned().collect();
+    let mut stats = match bench.samples {
+        Some(s) => calibrate::calibrate(graph, &seen, s, bench.calibration, bench.evaluate, bench.progress)?,
+        None => seen.iter().map(|l| Some(Arc::new(Stats::of(vec![Gram::identity(l.view.cols)])))).collect(),
+    }
+    .into_iter();
+    let mut of_layer = layers.iter().map(|l| l.as_ref().and_then(|_| stats.next().flatten()));
+    let of_group = |g: &&Group| {
+        let all: Vec<Option<Arc<Stats>>> = of_layer.by_ref().take(g.consumers.len()).collect();
+        all.into_iter().collect()
+    };
+    Ok(groups.iter().map(of_group).collect())
+}
+
+/// Cuts of a group with the distortion each causes; `gain` tells the distortion per unit of a consumer's error from its
+/// weight and the power of its output, `worth` the most that may be lost for so many channels.
+fn options_of(
+    graph: &Graph,
+    group: &Group,
+    stats: &[Arc<Stats>],
+    targets: &[usize],
+    gain: &dyn Fn(ValueId, f64) -> f64,
+    worth: &dyn Fn(usize) -> f64,
+) -> Option<Vec<(Cut, f64)>> {
+    let mut sides = Vec::new();
+    for (c, s) in group.consumers.iter().zip(stats) {
+        let mut one = side(&lossy::layer::layer(graph, c.weight)?, s).ok()?;
+        one.price = gain(c.weight, s.error(&one.matrix));
+        sides.push(one);
+    }
+    let found = cuts(group.count, &sides, targets, worth).ok()?;
+    let distortion = |c: &Cut| c.errors.iter().zip(&sides).map(|(e, s)| e * s.price).sum::<f64>();
+    Some(found.into_iter().map(|c| (distortion(&c), c)).map(|(d, c)| (c, d)).collect())
+}
+
+/// The graph with the picked channels alone; consumers are refitted by statistics of the whole graph.
+fn cut_graph(graph: &Graph, picks: &[Pick], bench: Bench) -> Result<Graph> {
+    let mut slim = graph.clone();
+    let of: Vec<&Group> = picks.iter().map(|p| p.group).collect();
+    let mut next = picks.iter();
+    for part in batches(graph, &of) {
+        let stats = consumers(graph, &part, bench)?;
+        for (stats, pick) in stats.into_iter().zip(next.by_ref()) {
+            let stats =
+                stats.ok_or_else(|| Error::internal("a consumer's input was seen and is not any more"))?;
+            let refs: Vec<&Stats> = stats.iter().map(Arc::as_ref).collect();
+            lossy::channels::remove(&mut slim, pick.group, &pick.keep, &refs)?;
+        }
+    }
+    Ok(slim)
+}
