@@ -37,3 +37,15 @@ fn lists_all_that_is_not_supported_at_once() {
     let r = compress(&["run", arg(&m), "--inputs", arg(&m), "--outputs", arg(&d.path("o.npz"))]);
     r.refused(1, &["Frobnicate", "Twiddle"]);
 }
+
+/// A reader that leaves early, as `head` does, is no error.
+#[cfg(unix)]
+#[test]
+fn a_closed_pipe_is_quiet() {
+    let script = "\"$@\" | :";
+    let o = std::process::Command::new("sh")
+        .args(["-c", script, "sh", env!("CARGO_BIN_EXE_compress"), "inspect", arg(model())])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&o.stderr), "");
+}
