@@ -10,7 +10,7 @@ use std::sync::Arc;
 const TAPPED: usize = 32 << 20;
 
 /// Calibration samples looked at; more change the statistics little.
-const SAMPLES: usize = 256;
+const SAMPLES: usize = 128;
 
 /// One statistic and what feeds it; layers that read the same values in the same way share it.
 struct Stream {
