@@ -67,7 +67,7 @@ pub mod window;
 pub use op::Op;
 
 use ir::{Lookup, Operator};
-use std::collections::BTreeMap;
+use rustc_hash::FxHashMap;
 use std::sync::LazyLock;
 
 /// All operators, by family.
@@ -127,7 +127,7 @@ pub static FAMILIES: &[&[&dyn Operator]] = &[
 /// The operators of this crate, found by name.
 pub struct Standard;
 
-static INDEX: LazyLock<BTreeMap<(&'static str, &'static str), &'static dyn Operator>> =
+static INDEX: LazyLock<FxHashMap<(&'static str, &'static str), &'static dyn Operator>> =
     LazyLock::new(|| FAMILIES.iter().flat_map(|f| f.iter()).map(|&o| ((o.domain(), o.name()), o)).collect());
 
 impl Lookup for Standard {

@@ -1,7 +1,7 @@
 //! Graph into e-graph and, with a selection, back.
 
 use crate::facts::{Egraph, Facts, attrs_of, operator};
-use crate::language::{ENode, Symbol};
+use crate::language::{Children, ENode, OpId, Symbol};
 use crate::rule::pad_inputs;
 use egg::Id;
 use ir::{Accuracy, Attr, Def, Error, Graph, Node, NodeId, Output, Result, ValueId};
@@ -28,7 +28,7 @@ fn transparent(n: &Node) -> bool {
         && !n.inputs().is_empty()
 }
 
-/// Builds the e-graph of `graph`.
+/// Builds the e-graph of `graph`; it is not rebuilt yet.
 pub fn enter(graph: &Graph) -> Result<Converted> {
     let mut egraph = Egraph::new(Facts::of_opset(graph.meta.opset));
     let mut class: BTreeMap<ValueId, Id> = BTreeMap::new();
@@ -54,7 +54,6 @@ pub fn enter(graph: &Graph) -> Result<Converted> {
     let root =
         |o: &Output| class.get(&o.value).copied().ok_or_else(|| Error::internal("an output has no value"));
     let roots = graph.outputs().iter().map(root).collect::<Result<_>>()?;
-    egraph.rebuild();
     Ok(Converted { egraph, roots, chosen })
 }
 
@@ -74,7 +73,7 @@ fn enter_node(
 ) -> Result<()> {
     let n = graph.node(id)?;
     let absent = ENode::leaf(Symbol::Absent);
-    let mut children = Vec::new();
+    let mut children = Children::new();
     for v in n.inputs().iter().copied().chain(n.captures().iter().map(|&v| Some(v))) {
         children.push(match v {
             Some(v) => *class.get(&v).ok_or_else(|| Error::internal("an input has no value"))?,
@@ -87,7 +86,8 @@ fn enter_node(
         let i = egraph.analysis.intern_attrs(n.attrs.clone());
         let leaf = egraph.add(ENode::leaf(Symbol::Attrs(i)));
         let children = std::iter::once(leaf).chain(pad_inputs(egraph, n.op, children)).collect();
-        ENode { symbol: Symbol::Op(n.op.domain(), n.op.name()), children }
+        let op = OpId::of(n.op).ok_or_else(|| Error::internal(format!("{:?} is in no table", n.op)))?;
+        ENode { symbol: Symbol::Op(op), children }
     } else {
         egraph.analysis.opaque.push((id, types.clone()));
         ENode { symbol: Symbol::Opaque(egraph.analysis.opaque.len() as u32 - 1), children }
@@ -110,7 +110,7 @@ fn enter_node(
         let at = if single {
             whole
         } else {
-            let p = ENode { symbol: Symbol::Project(i as u32), children: vec![whole] };
+            let p = ENode { symbol: Symbol::Project(i as u32), children: Children::from_slice(&[whole]) };
             let at = egraph.add(p.clone());
             chosen.push((at, p));
             at
@@ -315,9 +315,8 @@ impl Writer<'_> {
     /// The name of the source node this one stands for: for a layer the node that held its weight, otherwise the node
     /// whose value it computes. Names stay unique.
     fn node_name(&mut self, id: Id, node: &ENode) -> String {
-        let by_weight = match node.symbol {
-            Symbol::Op(
-                _,
+        let by_weight = match operator(node).map(|o| o.name()) {
+            Some(
                 "Conv" | "Gemm" | "MatMul" | "ConvTranspose" | "FusedConv" | "FusedConvTranspose"
                 | "FusedGemm" | "FusedMatMul",
             ) => node.children.get(2).and_then(|&w| self.weight_owner(w)),

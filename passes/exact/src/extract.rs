@@ -8,7 +8,9 @@ use crate::cost::cost;
 use crate::facts::Egraph;
 use crate::language::ENode;
 use egg::{Id, Language};
-use std::collections::{BTreeMap, BTreeSet};
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+use std::collections::BTreeMap;
 
 /// Sweeps over all classes; each stops early when nothing improves.
 const SWEEPS: usize = 8;
@@ -16,159 +18,218 @@ const SWEEPS: usize = 8;
 /// Best selection found, for every class reachable from `roots`.
 pub fn extract(egraph: &Egraph, roots: &[Id], start: &[(Id, ENode)]) -> BTreeMap<Id, ENode> {
     let mut s = Selection::new(egraph, start);
-    let roots: Vec<Id> = roots.iter().map(|&r| egraph.find(r)).collect();
-    roots.iter().for_each(|&r| {
+    for r in roots {
+        let r = s.classes.at(egraph.find(*r));
         s.acquire(r);
-    });
-    let mut classes: Vec<Id> = egraph.classes().filter(|c| c.nodes.len() > 1).map(|c| c.id).collect();
-    classes.sort_by_key(|c| s.rank.get(c).copied().unwrap_or(usize::MAX));
+    }
+    let mut several: Vec<usize> =
+        (0..s.classes.nodes.len()).filter(|&c| s.classes.nodes[c].len() > 1).collect();
+    several.sort_by_key(|&c| s.rank[c]);
     for _ in 0..SWEEPS {
-        let improved = classes.iter().filter(|&&c| s.improve(c)).count();
+        let improved = several.iter().filter(|&&c| s.improve(c)).count();
         if improved == 0 {
             break;
         }
     }
-    s.chosen
+    s.selected()
 }
+
+/// The classes of an e-graph in id order, numbered densely, their nodes with children by these numbers.
+struct Classes {
+    ids: Vec<Id>,
+    numbers: FxHashMap<Id, usize>,
+    nodes: Vec<Vec<SmallVec<[usize; 6]>>>,
+}
+
+impl Classes {
+    fn of(egraph: &Egraph) -> Classes {
+        let mut ids: Vec<Id> = egraph.classes().map(|c| c.id).collect();
+        ids.sort_unstable();
+        let numbers: FxHashMap<Id, usize> = ids.iter().enumerate().map(|(i, &id)| (id, i)).collect();
+        let children = |n: &ENode| n.children.iter().map(|&c| numbers[&egraph.find(c)]).collect();
+        let nodes = ids.iter().map(|&id| egraph[id].nodes.iter().map(children).collect()).collect();
+        Classes { ids, numbers, nodes }
+    }
+
+    fn at(&self, id: Id) -> usize {
+        self.numbers[&id]
+    }
+}
+
+const NONE: usize = usize::MAX;
 
 struct Selection<'a> {
     egraph: &'a Egraph,
-    chosen: BTreeMap<Id, ENode>,
+    classes: Classes,
+    /// Number of the chosen node of each class, `NONE` before there is one.
+    chosen: Vec<usize>,
     /// Order in which classes could first be computed.
-    rank: BTreeMap<Id, usize>,
-    uses: BTreeMap<Id, usize>,
+    rank: Vec<usize>,
+    settled: usize,
+    uses: Vec<usize>,
+    /// Price of each node of each class once it was asked for.
+    prices: Vec<Vec<f64>>,
+    /// Marks of the latest walks.
+    seen: Vec<u32>,
+    walk: u32,
 }
 
 impl<'a> Selection<'a> {
     /// Starts with the given nodes and, for classes that rules made, the first computable node. Acyclic by construction.
     fn new(egraph: &'a Egraph, start: &[(Id, ENode)]) -> Selection<'a> {
-        let mut s =
-            Selection { egraph, chosen: BTreeMap::new(), rank: BTreeMap::new(), uses: BTreeMap::new() };
-        for (id, node) in start {
+        let classes = Classes::of(egraph);
+        let n = classes.ids.len();
+        let prices = classes.nodes.iter().map(|nodes| vec![f64::NAN; nodes.len()]).collect();
+        let mut s = Selection {
+            egraph,
+            classes,
+            chosen: vec![NONE; n],
+            rank: vec![NONE; n],
+            settled: 0,
+            uses: vec![0; n],
+            prices,
+            seen: vec![0; n],
+            walk: 0,
+        };
+        for (i, (id, node)) in start.iter().enumerate() {
             let node = node.clone().map_children(|c| egraph.find(c));
-            s.settle(egraph.find(*id), node);
-            // Leaves that the start list does not name (attributes, absent inputs).
-            s.settle_leaves();
+            let id = egraph.find(*id);
+            if let Ok(number) = egraph[id].nodes.binary_search(&node) {
+                s.settle(s.classes.at(id), number);
+            }
+            if i == 0 {
+                s.settle_leaves();
+            }
         }
-        let mut classes: Vec<&egg::EClass<ENode, _>> = egraph.classes().collect();
-        classes.sort_by_key(|c| c.id);
         loop {
-            let before = s.chosen.len();
-            for c in &classes {
-                if !s.chosen.contains_key(&c.id)
-                    && let Some(n) = c
-                        .nodes
-                        .iter()
-                        .find(|n| n.children.iter().all(|x| s.chosen.contains_key(&egraph.find(*x))))
+            let before = s.settled;
+            for c in 0..n {
+                if s.chosen[c] == NONE
+                    && let Some(first) = (0..s.classes.nodes[c].len()).find(|&k| s.complete(c, k))
                 {
-                    s.settle(c.id, n.clone().map_children(|x| egraph.find(x)));
+                    s.settle(c, first);
                 }
             }
-            if s.chosen.len() == before {
+            if s.settled == before {
                 return s;
             }
         }
     }
 
-    fn settle(&mut self, id: Id, node: ENode) {
-        if !self.chosen.contains_key(&id) {
-            self.rank.insert(id, self.chosen.len());
-            self.chosen.insert(id, node);
+    /// Every child of the node has a selection.
+    fn complete(&self, class: usize, node: usize) -> bool {
+        self.classes.nodes[class][node].iter().all(|&c| self.chosen[c] != NONE)
+    }
+
+    fn settle(&mut self, class: usize, node: usize) {
+        if self.chosen[class] == NONE {
+            self.rank[class] = self.settled;
+            self.settled += 1;
+            self.chosen[class] = node;
         }
     }
 
+    /// Leaves that the start list does not name (attributes, absent inputs).
     fn settle_leaves(&mut self) {
-        if self.rank.len() > 1 {
-            return;
-        }
-        for c in self.egraph.classes() {
-            if let Some(n) = c.nodes.iter().find(|n| n.children.is_empty()) {
-                self.settle(c.id, n.clone());
+        for class in self.egraph.classes() {
+            if let Some(k) = class.nodes.iter().position(|n| n.children.is_empty()) {
+                self.settle(self.classes.at(class.id), k);
             }
         }
     }
 
+    fn price(&mut self, class: usize, node: usize) -> f64 {
+        let known = self.prices[class][node];
+        if !known.is_nan() {
+            return known;
+        }
+        let id = self.classes.ids[class];
+        let price = cost(self.egraph, id, &self.egraph[id].nodes[node]);
+        self.prices[class][node] = price;
+        price
+    }
+
     /// Adds one use of a class; the cost this adds to the DAG.
-    fn acquire(&mut self, root: Id) -> f64 {
+    fn acquire(&mut self, root: usize) -> f64 {
         let (mut added, mut stack) = (0.0, vec![root]);
-        while let Some(id) = stack.pop() {
-            let n = self.uses.entry(id).or_default();
-            *n += 1;
-            if *n == 1
-                && let Some(node) = self.chosen.get(&id)
-            {
-                added += cost(self.egraph, id, node);
-                stack.extend(node.children.iter().copied());
+        while let Some(c) = stack.pop() {
+            self.uses[c] += 1;
+            if self.uses[c] == 1 && self.chosen[c] != NONE {
+                added += self.price(c, self.chosen[c]);
+                stack.extend_from_slice(&self.classes.nodes[c][self.chosen[c]]);
             }
         }
         added
     }
 
     /// Removes one use of a class; the cost this saves.
-    fn release(&mut self, root: Id) -> f64 {
+    fn release(&mut self, root: usize) -> f64 {
         let (mut saved, mut stack) = (0.0, vec![root]);
-        while let Some(id) = stack.pop() {
-            let n = self.uses.entry(id).or_default();
-            *n = n.saturating_sub(1);
-            if *n == 0
-                && let Some(node) = self.chosen.get(&id)
-            {
-                saved += cost(self.egraph, id, node);
-                stack.extend(node.children.iter().copied());
+        while let Some(c) = stack.pop() {
+            self.uses[c] = self.uses[c].saturating_sub(1);
+            if self.uses[c] == 0 && self.chosen[c] != NONE {
+                saved += self.price(c, self.chosen[c]);
+                stack.extend_from_slice(&self.classes.nodes[c][self.chosen[c]]);
             }
         }
         saved
     }
 
-    /// Whether computing `from` would need `target`.
-    fn needs(&self, from: &[Id], target: Id) -> bool {
-        let (mut seen, mut stack) = (BTreeSet::new(), from.to_vec());
-        while let Some(id) = stack.pop() {
-            if id == target {
+    /// Whether computing this node would need its own class.
+    fn cyclic(&mut self, class: usize, node: usize) -> bool {
+        self.walk += 1;
+        let mut stack = self.classes.nodes[class][node].to_vec();
+        while let Some(c) = stack.pop() {
+            if c == class {
                 return true;
             }
-            if seen.insert(id)
-                && let Some(n) = self.chosen.get(&id)
-            {
-                stack.extend(n.children.iter().copied());
+            if self.seen[c] != self.walk && self.chosen[c] != NONE {
+                self.seen[c] = self.walk;
+                stack.extend_from_slice(&self.classes.nodes[c][self.chosen[c]]);
             }
         }
         false
     }
 
     /// Switches a class in use to its best alternative; true when that lowered the cost.
-    fn improve(&mut self, id: Id) -> bool {
-        if self.uses.get(&id).copied().unwrap_or(0) == 0 {
+    fn improve(&mut self, class: usize) -> bool {
+        if self.uses[class] == 0 {
             return false;
         }
-        let egraph = self.egraph;
         let mut improved = false;
-        for node in &egraph[id].nodes {
-            let node = node.clone().map_children(|c| egraph.find(c));
-            let complete = node.children.iter().all(|c| self.chosen.contains_key(c));
-            if !complete || self.chosen.get(&id) == Some(&node) || self.needs(&node.children, id) {
-                continue;
+        for node in 0..self.classes.nodes[class].len() {
+            if self.chosen[class] != node && self.complete(class, node) {
+                improved |= self.try_switch(class, node);
             }
-            improved |= self.try_switch(id, node);
         }
         improved
     }
 
-    fn try_switch(&mut self, id: Id, node: ENode) -> bool {
-        let Some(old) = self.chosen.get(&id).cloned() else { return false };
-        let own = cost(self.egraph, id, &node) - cost(self.egraph, id, &old);
-        let added: f64 = node.children.iter().map(|&c| self.acquire(c)).sum();
-        let saved: f64 = old.children.iter().map(|&c| self.release(c)).sum();
-        if own + added - saved < -1e-9 {
-            self.chosen.insert(id, node);
+    fn try_switch(&mut self, class: usize, node: usize) -> bool {
+        let old = self.chosen[class];
+        let own = self.price(class, node) - self.price(class, old);
+        let added = self.each_child(class, node, Self::acquire);
+        let saved = self.each_child(class, old, Self::release);
+        // Few switches promise a gain, so the walk for cycles comes last.
+        if own + added - saved < -1e-9 && !self.cyclic(class, node) {
+            self.chosen[class] = node;
             return true;
         }
-        old.children.iter().for_each(|&c| {
-            self.acquire(c);
-        });
-        node.children.iter().for_each(|&c| {
-            self.release(c);
-        });
+        self.each_child(class, old, Self::acquire);
+        self.each_child(class, node, Self::release);
         false
+    }
+
+    fn each_child(&mut self, class: usize, node: usize, f: fn(&mut Self, usize) -> f64) -> f64 {
+        let count = self.classes.nodes[class][node].len();
+        (0..count).map(|i| f(self, self.classes.nodes[class][node][i])).sum()
+    }
+
+    fn selected(&self) -> BTreeMap<Id, ENode> {
+        let node = |(c, &k): (usize, &usize)| {
+            let id = self.classes.ids[c];
+            (k != NONE).then(|| (id, self.egraph[id].nodes[k].clone()))
+        };
+        self.chosen.iter().enumerate().filter_map(node).collect()
     }
 }

@@ -3,8 +3,7 @@
 use crate::language::{ENode, Symbol};
 use egg::{Analysis, DidMerge, EGraph, Id};
 use ir::{
-    Accuracy, Attrs, Error, EvalCx, Graph, InferCx, Lookup, NodeId, Operator, Tensor, Value, ValueId,
-    ValueType,
+    Accuracy, Attrs, Error, EvalCx, Graph, InferCx, NodeId, Operator, Tensor, Value, ValueId, ValueType,
 };
 use std::collections::BTreeMap;
 
@@ -84,9 +83,14 @@ impl Facts {
 /// Operator of an e-node.
 pub fn operator(node: &ENode) -> Option<&'static dyn Operator> {
     match node.symbol {
-        Symbol::Op(domain, name) => ops::Standard.operator(domain, name),
+        Symbol::Op(op) => Some(op.operator()),
         _ => None,
     }
+}
+
+/// A node of the standard operator of this name.
+pub fn is_standard(node: &ENode, name: &str) -> bool {
+    operator(node).is_some_and(|o| o.domain().is_empty() && o.name() == name)
 }
 
 /// Attributes of an operator e-node, read from its first child's class.

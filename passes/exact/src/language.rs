@@ -1,14 +1,54 @@
 //! The e-graph language: operators with an attribute leaf first, value leaves, and projections of multi-output nodes.
 
-use egg::{FromOp, Id, Language};
-use ir::{Lookup, qualified};
+use egg::{Id, Language};
+use ir::{Lookup, Operator, qualified};
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 use std::fmt;
+use std::sync::LazyLock;
+
+/// Every operator by domain and name, and the way back: symbols compare as numbers.
+struct Numbered {
+    operators: Vec<&'static dyn Operator>,
+    numbers: FxHashMap<(&'static str, &'static str), u16>,
+}
+
+static NUMBERED: LazyLock<Numbered> = LazyLock::new(|| {
+    let mut operators: Vec<_> = ops::FAMILIES.iter().flat_map(|f| f.iter().copied()).collect();
+    operators.sort_by_key(|o| (o.domain(), o.name()));
+    let numbers = operators.iter().zip(0..).map(|(o, i)| ((o.domain(), o.name()), i)).collect();
+    Numbered { operators, numbers }
+});
+
+/// An operator by its number in the order of domains and names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OpId(u16);
+
+impl OpId {
+    /// The number of an operator; `None` when it is not one of the tables.
+    pub fn of(op: &dyn Operator) -> Option<OpId> {
+        NUMBERED.numbers.get(&(op.domain(), op.name())).copied().map(OpId)
+    }
+    /// The operator that is printed so: `Conv`, `ir.FusedConv`.
+    pub fn named(printed: &str) -> Result<OpId, String> {
+        let (domain, name) = printed.rsplit_once('.').unwrap_or(("", printed));
+        ops::Standard
+            .operator(domain, name)
+            .or_else(|| ops::Standard.operator(&format!("{domain}."), name))
+            .and_then(OpId::of)
+            .ok_or_else(|| format!("unknown operator {printed} in a pattern"))
+    }
+    /// The operator of a number.
+    pub fn operator(self) -> &'static dyn Operator {
+        NUMBERED.operators[usize::from(self.0)]
+    }
+}
 
 /// A symbol of the language.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Symbol {
-    /// An operator by (domain, name); the first child is its [`Symbol::Attrs`] leaf, then one child per formal input.
-    Op(&'static str, &'static str),
+    /// An operator; the first child is its [`Symbol::Attrs`] leaf, then one child per formal input.
+    Op(OpId),
     /// An interned attribute set.
     Attrs(u32),
     /// An interned tensor.
@@ -27,27 +67,25 @@ pub enum Symbol {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ENode {
     pub symbol: Symbol,
-    pub children: Vec<Id>,
+    pub children: Children,
 }
+
+/// Operators with more inputs are rare.
+pub type Children = SmallVec<[Id; 6]>;
 
 impl ENode {
     pub fn leaf(symbol: Symbol) -> ENode {
-        ENode { symbol, children: Vec::new() }
+        ENode { symbol, children: Children::new() }
     }
 }
 
 impl Language for ENode {
     type Discriminant = Symbol;
     fn discriminant(&self) -> Symbol {
-        self.symbol.clone()
+        self.symbol
     }
-    /// Names of operators are those of their tables, so one name is one address; matching does little else than this.
     fn matches(&self, o: &ENode) -> bool {
-        self.children.len() == o.children.len()
-            && match (&self.symbol, &o.symbol) {
-                (Symbol::Op(d, a), Symbol::Op(e, b)) => std::ptr::eq(*a, *b) && d == e,
-                (a, b) => a == b,
-            }
+        self.symbol == o.symbol && self.children.len() == o.children.len()
     }
     fn children(&self) -> &[Id] {
         &self.children
@@ -60,8 +98,7 @@ impl Language for ENode {
 impl fmt::Display for ENode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.symbol {
-            Symbol::Op("", name) => f.write_str(name),
-            Symbol::Op(domain, name) => write!(f, "{}.{name}", domain.trim_end_matches('.')),
+            Symbol::Op(op) => f.write_str(&qualified(op.operator())),
             Symbol::Attrs(i) => write!(f, "attrs{i}"),
             Symbol::Tensor(i) => write!(f, "tensor{i}"),
             Symbol::Value(i) => write!(f, "value{i}"),
@@ -69,22 +106,5 @@ impl fmt::Display for ENode {
             Symbol::Project(i) => write!(f, "project{i}"),
             Symbol::Opaque(i) => write!(f, "opaque{i}"),
         }
-    }
-}
-
-impl FromOp for ENode {
-    type Error = String;
-    /// Patterns name operators as they are printed: `Conv`, `ir.FusedConv`, and `_` for an absent input.
-    fn from_op(op: &str, children: Vec<Id>) -> Result<ENode, String> {
-        if op == "_" {
-            return Ok(ENode::leaf(Symbol::Absent));
-        }
-        let (domain, name) = op.rsplit_once('.').map_or(("", op), |(d, n)| (d, n));
-        let found = ops::Standard
-            .operator(domain, name)
-            .or_else(|| ops::Standard.operator(&format!("{domain}."), name))
-            .ok_or_else(|| format!("unknown operator {op} in a pattern"))?;
-        debug_assert_eq!(qualified(found), op);
-        Ok(ENode { symbol: Symbol::Op(found.domain(), found.name()), children })
     }
 }

@@ -7,17 +7,18 @@ mod extract;
 mod facts;
 mod fold;
 mod language;
+mod pattern;
 mod rule;
 mod rules;
+mod saturate;
 
 pub use fold::Growth;
 pub use rule::{Cx, Level, Right, Rule};
 pub use rules::all as rules;
 
-use egg::{Runner, SimpleScheduler, StopReason};
+use egg::StopReason;
 use ir::{Error, Graph, Result};
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 /// Saturation stops after this many rounds.
 const ROUNDS: usize = 24;
@@ -65,7 +66,7 @@ pub fn optimize_with(graph: &Graph, options: Options, rules: &[&'static Rule]) -
         let before = g.node_count();
         let bounded = Options { growth: options.growth.min(Growth::Bounded), ..options };
         simplify(&mut g, if pass == 0 { bounded } else { options }, &mut trace)?;
-        g = saturate(&g, rules, &mut trace)?;
+        g = rewrite(&g, rules, &mut trace)?;
         simplify(&mut g, options, &mut trace)?;
         if g.node_count() == before {
             break;
@@ -101,24 +102,14 @@ fn simplify(g: &mut Graph, options: Options, trace: &mut Trace) -> Result<()> {
     }
 }
 
-fn saturate(g: &Graph, rules: &[&'static Rule], trace: &mut Trace) -> Result<Graph> {
-    let compiled =
-        rules.iter().map(|r| r.compile()).collect::<Result<Vec<_>, _>>().map_err(Error::internal)?;
-    let entered = convert::enter(g)?;
-    let runner = Runner::default()
-        .with_egraph(entered.egraph)
-        .with_scheduler(SimpleScheduler)
-        .with_iter_limit(ROUNDS)
-        .with_node_limit(20_000 + 40 * entered.chosen.len())
-        // A safety net only: node and round limits are what stops, so that results do not depend on speed.
-        .with_time_limit(Duration::from_secs(600))
-        .run(&compiled);
-    if let Some(reason) = &runner.stop_reason
-        && !matches!(reason, StopReason::Saturated)
-    {
-        trace.stopped = Some(format!("{reason:?}"));
+fn rewrite(g: &Graph, rules: &[&'static Rule], trace: &mut Trace) -> Result<Graph> {
+    let mut entered = convert::enter(g)?;
+    let limit = 20_000 + 40 * entered.chosen.len();
+    let stopped = saturate::saturate(&mut entered.egraph, rules, ROUNDS, limit)?;
+    if !matches!(stopped, StopReason::Saturated) {
+        trace.stopped = Some(format!("{stopped:?}"));
     }
-    let egraph = runner.egraph;
+    let egraph = entered.egraph;
     if let Some(c) = egraph.analysis.conflicts.first() {
         return Err(Error::internal(format!("a rewrite changed a type: {c}")));
     }

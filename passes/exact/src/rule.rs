@@ -1,9 +1,12 @@
 //! A rewrite rule as data, and what its right-hand side may ask and build.
 
-use crate::facts::{self, Egraph, Facts, is_absent};
-use crate::language::{ENode, Symbol};
-use egg::{Applier, Id, Language, Pattern, PatternAst, Rewrite, Subst, Var};
+use crate::facts::{self, Egraph, is_absent};
+use crate::language::{Children, ENode, OpId, Symbol};
+use crate::pattern::{Left, Template};
+use egg::{Id, Language};
 use ir::{Attrs, DType, Lookup, Shape, Tensor, ValueType};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 /// What a rule puts in place of its left side.
 #[derive(Clone, Copy)]
@@ -44,57 +47,62 @@ impl Rule {
         self
     }
 
-    /// The egg form; an error when a pattern names an operator that does not exist.
-    pub fn compile(&'static self) -> Result<Rewrite<ENode, Facts>, String> {
-        let parse = |s: &str| s.parse::<Pattern<ENode>>().map_err(|e| format!("rule {}: {e}", self.name));
+    /// The operator at the root of the left side, without reading the rest.
+    pub(crate) fn root(&self) -> Result<Symbol, String> {
+        let name = self.left.trim_start_matches('(').split(char::is_whitespace).next().unwrap_or_default();
+        OpId::named(name).map(Symbol::Op).map_err(|e| format!("rule {}: {e}", self.name))
+    }
+
+    /// Both sides, read once for each rule; an error when a pattern names an operator that does not exist.
+    pub(crate) fn compiled(&'static self) -> Result<Arc<Compiled>, String> {
+        static READ: Mutex<BTreeMap<&str, Arc<Compiled>>> = Mutex::new(BTreeMap::new());
+        let mut read = READ.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(c) = read.get(self.name) {
+            return Ok(Arc::clone(c));
+        }
+        let in_rule = |e: String| format!("rule {}: {e}", self.name);
+        let left = Left::parse(self.left).map_err(in_rule)?;
         let right = match self.right {
-            Right::Pattern(p) => Some(parse(p)?),
+            Right::Pattern(p) => Some(Template::parse(p, &left).map_err(in_rule)?),
             Right::Build(_) => None,
         };
-        Rewrite::new(self.name, parse(self.left)?, Act { rule: self, right })
+        let compiled = Arc::new(Compiled { rule: self, left, right });
+        read.insert(self.name, Arc::clone(&compiled));
+        Ok(compiled)
     }
 }
 
-struct Act {
-    rule: &'static Rule,
-    right: Option<Pattern<ENode>>,
+/// A rule with its patterns read.
+pub(crate) struct Compiled {
+    pub rule: &'static Rule,
+    pub left: Left,
+    right: Option<Template>,
 }
 
-impl Applier<ENode, Facts> for Act {
-    fn apply_one(
-        &self,
-        egraph: &mut Egraph,
-        class: Id,
-        subst: &Subst,
-        ast: Option<&PatternAst<ENode>>,
-        name: egg::Symbol,
-    ) -> Vec<Id> {
-        let changed = match (&self.right, self.rule.right) {
-            (Some(p), _) => p.apply_one(egraph, class, subst, ast, name),
-            (None, Right::Build(f)) => {
-                let Some(new) = f(&mut Cx { egraph, subst, class }) else { return vec![] };
-                if egraph.union(class, new) { vec![class] } else { vec![] }
-            }
-            (None, Right::Pattern(_)) => vec![],
+impl Compiled {
+    /// Rewrites one match; true when that made two classes one.
+    pub(crate) fn apply(&self, egraph: &mut Egraph, class: Id, registers: &[Id]) -> bool {
+        let new = match (&self.right, self.rule.right) {
+            (Some(t), _) => Some(t.build(egraph, registers)),
+            (None, Right::Build(f)) => f(&mut Cx { egraph, left: &self.left, registers, class }),
+            (None, Right::Pattern(_)) => None,
         };
-        if !changed.is_empty() {
-            *egraph.analysis.fired.entry(self.rule.name).or_default() += 1;
-        }
-        changed
+        new.is_some_and(|new| egraph.union(class, new))
     }
 }
 
 /// A match: the bound variables, what is known of them, and a builder for the replacement.
 pub struct Cx<'a> {
     egraph: &'a mut Egraph,
-    subst: &'a Subst,
+    left: &'a Left,
+    registers: &'a [Id],
     class: Id,
 }
 
 impl Cx<'_> {
     /// The class bound to a variable such as "?x".
     pub fn id(&self, var: &str) -> Option<Id> {
-        self.subst.get(var.parse::<Var>().ok()?).copied()
+        self.registers.get(self.left.register(var)?).copied()
     }
     /// The class that matched.
     pub fn class(&self) -> Id {
@@ -162,8 +170,7 @@ impl Cx<'_> {
     }
     /// Attributes and children of an operator node of the class, if it has one of this name.
     pub fn find(&self, id: Id, name: &str) -> Option<(Attrs, Vec<Id>)> {
-        let node =
-            self.egraph[id].nodes.iter().find(|n| matches!(n.symbol, Symbol::Op("", s) if s == name))?;
+        let node = self.egraph[id].nodes.iter().find(|n| facts::is_standard(n, name))?;
         Some((facts::attrs_of(self.egraph, node)?, node.children()[1..].to_vec()))
     }
 
@@ -182,11 +189,11 @@ impl Cx<'_> {
     /// Adds an operator of any domain. Missing trailing inputs are filled as absent.
     pub fn op_in(&mut self, domain: &str, name: &str, attrs: Attrs, inputs: &[Id]) -> Option<Id> {
         let op = ops::Standard.operator(domain, name)?;
-        let inputs = pad_inputs(self.egraph, op, inputs.to_vec());
+        let inputs = pad_inputs(self.egraph, op, inputs.into());
         let i = self.egraph.analysis.intern_attrs(attrs.clone());
         let leaf = self.egraph.add(ENode::leaf(Symbol::Attrs(i)));
         let children = std::iter::once(leaf).chain(inputs.iter().copied()).collect();
-        let node = ENode { symbol: Symbol::Op(op.domain(), op.name()), children };
+        let node = ENode { symbol: Symbol::Op(OpId::of(op)?), children };
         // Rules match again in every round: what exists was inferred then.
         if let Some(id) = self.egraph.lookup(node.clone()) {
             return Some(id);
@@ -200,7 +207,7 @@ impl Cx<'_> {
 }
 
 /// Children of an operator are its formal inputs, absent ones included, so that patterns have one arity per operator.
-pub fn pad_inputs(egraph: &mut Egraph, op: &dyn ir::Operator, mut inputs: Vec<Id>) -> Vec<Id> {
+pub fn pad_inputs(egraph: &mut Egraph, op: &dyn ir::Operator, mut inputs: Children) -> Children {
     let formals = op.signature().inputs;
     if formals.last().is_some_and(|f| f.arity == ir::Arity::Variadic) {
         return inputs;

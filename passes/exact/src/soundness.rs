@@ -7,8 +7,8 @@ mod recognise;
 
 use crate::facts::{Egraph, attrs_of, is_absent, operator};
 use crate::language::Symbol;
-use crate::{Rule, convert, rules};
-use egg::{Id, Runner, SimpleScheduler};
+use crate::{Rule, convert, rules, saturate};
+use egg::Id;
 use ir::{Attrs, DType, Error, EvalCx, Graph, Tensor, Value, ValueId, ValueType};
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use rand_core::Draw;
@@ -355,11 +355,10 @@ fn new_builder(seed: u64) -> B {
 fn saturated(graph: &Graph) -> Egraph {
     let mut g = graph.clone();
     ir::infer(&mut g).unwrap();
-    let compiled: Vec<_> = rules().map(|r| r.compile().unwrap()).collect();
-    let entered = convert::enter(&g).unwrap();
-    let runner =
-        Runner::default().with_egraph(entered.egraph).with_scheduler(SimpleScheduler).with_node_limit(20_000);
-    runner.with_iter_limit(12).run(&compiled).egraph
+    let rules: Vec<&'static Rule> = rules().collect();
+    let mut egraph = convert::enter(&g).unwrap().egraph;
+    saturate::saturate(&mut egraph, &rules, 12, 20_000).unwrap();
+    egraph
 }
 
 fn check_sound(egraph: &Egraph, seed: u64) {

@@ -1,0 +1,184 @@
+//! Patterns over e-nodes: read from text, matched by backtracking over a short list of steps, instantiated.
+
+use crate::facts::Egraph;
+use crate::language::{ENode, OpId, Symbol};
+use egg::Id;
+use smallvec::SmallVec;
+
+/// A pattern as it is written: `(Mul ?a (Relu ?b ?x) _)`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Term {
+    Var(&'static str),
+    Node(Symbol, Vec<Term>),
+}
+
+/// Classes that a match bound, by register.
+pub type Registers = SmallVec<[Id; 16]>;
+
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    /// For each node of this symbol and arity in the class of a register: its children become the next registers.
+    Node { at: usize, symbol: Symbol, arity: usize, out: usize },
+    /// Both registers hold one class.
+    Same(usize, usize),
+}
+
+/// A left side, ready to match.
+#[derive(Debug)]
+pub struct Left {
+    steps: Vec<Step>,
+    vars: Vec<(&'static str, usize)>,
+}
+
+/// A right side, ready to be built: terms over the registers of a left side.
+#[derive(Debug)]
+pub enum Template {
+    Register(usize),
+    Node(Symbol, Vec<Template>),
+}
+
+impl Left {
+    /// Reads a pattern; an error when it names an operator that does not exist, or is a variable alone.
+    pub fn parse(text: &'static str) -> Result<Left, String> {
+        let Term::Node(root, children) = term(text)? else {
+            return Err(format!("pattern {text} matches everything"));
+        };
+        let mut left = Left { steps: Vec::new(), vars: Vec::new() };
+        let mut next = 1;
+        left.node(0, root, &children, &mut next);
+        Ok(left)
+    }
+
+    fn node(&mut self, at: usize, symbol: Symbol, children: &[Term], next: &mut usize) {
+        let out = *next;
+        *next += children.len();
+        self.steps.push(Step::Node { at, symbol, arity: children.len(), out });
+        // What can fail at once comes before what has to be searched.
+        for (i, c) in children.iter().enumerate() {
+            match c {
+                Term::Var(v) => match self.register(v) {
+                    Some(r) => self.steps.push(Step::Same(r, out + i)),
+                    None => self.vars.push((v, out + i)),
+                },
+                Term::Node(s, c) if c.is_empty() => self.node(out + i, *s, c, next),
+                Term::Node(..) => {}
+            }
+        }
+        for (i, c) in children.iter().enumerate() {
+            if let Term::Node(s, c) = c
+                && !c.is_empty()
+            {
+                self.node(out + i, *s, c, next);
+            }
+        }
+    }
+
+    /// Register of a variable.
+    pub fn register(&self, var: &str) -> Option<usize> {
+        self.vars.iter().find(|(v, _)| *v == var).map(|v| v.1)
+    }
+
+    /// Appends every match at `class`.
+    pub fn matches(&self, egraph: &Egraph, class: Id, found: &mut Vec<Registers>) {
+        let mut registers = Registers::new();
+        registers.push(class);
+        run(egraph, &self.steps, &mut registers, found);
+    }
+}
+
+fn run(egraph: &Egraph, steps: &[Step], registers: &mut Registers, found: &mut Vec<Registers>) {
+    let Some((step, rest)) = steps.split_first() else {
+        found.push(registers.clone());
+        return;
+    };
+    match *step {
+        Step::Same(a, b) => {
+            if egraph.find(registers[a]) == egraph.find(registers[b]) {
+                run(egraph, rest, registers, found);
+            }
+        }
+        Step::Node { at, symbol, arity, out } => {
+            for n in &egraph[registers[at]].nodes {
+                if n.symbol == symbol && n.children.len() == arity {
+                    registers.truncate(out);
+                    registers.extend_from_slice(&n.children);
+                    run(egraph, rest, registers, found);
+                }
+            }
+        }
+    }
+}
+
+impl Template {
+    /// Reads a right side over the variables of `left`.
+    pub fn parse(text: &'static str, left: &Left) -> Result<Template, String> {
+        Template::of(term(text)?, left)
+    }
+
+    fn of(t: Term, left: &Left) -> Result<Template, String> {
+        Ok(match t {
+            Term::Var(v) => {
+                Template::Register(left.register(v).ok_or_else(|| format!("{v} is not on the left side"))?)
+            }
+            Term::Node(s, c) => {
+                Template::Node(s, c.into_iter().map(|c| Template::of(c, left)).collect::<Result<_, _>>()?)
+            }
+        })
+    }
+
+    /// The class of the instance, added where it is not there yet.
+    pub fn build(&self, egraph: &mut Egraph, registers: &[Id]) -> Id {
+        match self {
+            Template::Register(r) => registers[*r],
+            Template::Node(symbol, children) => {
+                let children = children.iter().map(|c| c.build(egraph, registers)).collect();
+                egraph.add(ENode { symbol: *symbol, children })
+            }
+        }
+    }
+}
+
+/// Reads one term and nothing after it.
+fn term(text: &'static str) -> Result<Term, String> {
+    let mut rest = text;
+    let t = read(&mut rest)?;
+    if rest.trim().is_empty() { Ok(t) } else { Err(format!("'{rest}' after the end of {text}")) }
+}
+
+fn read(rest: &mut &'static str) -> Result<Term, String> {
+    *rest = rest.trim_start();
+    let Some(inside) = rest.strip_prefix('(') else {
+        let name = word(rest);
+        return if name.starts_with('?') {
+            Ok(Term::Var(name))
+        } else {
+            Ok(Term::Node(symbol(name)?, vec![]))
+        };
+    };
+    *rest = inside;
+    let name = word(rest);
+    let mut children = Vec::new();
+    loop {
+        *rest = rest.trim_start();
+        if let Some(after) = rest.strip_prefix(')') {
+            *rest = after;
+            return Ok(Term::Node(symbol(name)?, children));
+        }
+        if rest.is_empty() {
+            return Err("a parenthesis is not closed".into());
+        }
+        children.push(read(rest)?);
+    }
+}
+
+fn word(rest: &mut &'static str) -> &'static str {
+    let end = rest.find(|c: char| c.is_whitespace() || c == '(' || c == ')').unwrap_or(rest.len());
+    let (name, after) = rest.split_at(end);
+    *rest = after;
+    name
+}
+
+/// Patterns name operators as they are printed: `Conv`, `ir.FusedConv`, and `_` for an absent input.
+fn symbol(name: &str) -> Result<Symbol, String> {
+    if name == "_" { Ok(Symbol::Absent) } else { OpId::named(name).map(Symbol::Op) }
+}

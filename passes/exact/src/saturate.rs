@@ -1,0 +1,77 @@
+//! Rounds of matching and rewriting until nothing changes or a limit, a count and never a time, is reached.
+
+use crate::facts::Egraph;
+use crate::language::Symbol;
+use crate::pattern::Registers;
+use crate::rule::{Compiled, Rule};
+use egg::{Id, StopReason};
+use ir::{Error, Result};
+use std::sync::Arc;
+
+/// What matched in one round: class and bound classes.
+type Matches = Vec<(Id, Registers)>;
+
+/// Rules whose patterns are read when their root is first met.
+struct Rules<'a> {
+    rules: &'a [&'static Rule],
+    roots: Vec<Symbol>,
+    compiled: Vec<Option<Arc<Compiled>>>,
+}
+
+/// Applies `rules` for at most `rounds` rounds while the e-graph has at most `nodes` nodes; why it stopped.
+pub fn saturate(
+    egraph: &mut Egraph,
+    rules: &[&'static Rule],
+    rounds: usize,
+    nodes: usize,
+) -> Result<StopReason> {
+    let roots = rules.iter().map(|r| r.root()).collect::<Result<_, _>>().map_err(Error::internal)?;
+    let mut rules = Rules { rules, roots, compiled: rules.iter().map(|_| None).collect() };
+    // egg reads a clock for its logs, and the first reading calibrates it for up to 200 ms.
+    quanta::with_clock(&quanta::Clock::mock().0, || {
+        egraph.rebuild();
+        for _ in 0..rounds {
+            if let Some(reason) = rules.round(egraph, nodes)? {
+                return Ok(reason);
+            }
+        }
+        Ok(StopReason::IterationLimit(rounds))
+    })
+}
+
+impl Rules<'_> {
+    fn round(&mut self, egraph: &mut Egraph, limit: usize) -> Result<Option<StopReason>> {
+        let (nodes, classes) = (egraph.total_size(), egraph.number_of_classes());
+        let found = (0..self.rules.len()).map(|i| self.search(egraph, i)).collect::<Result<Vec<_>>>()?;
+        let (mut changed, mut full) = (0, None);
+        for (rule, matches) in self.compiled.iter().zip(found) {
+            let Some(rule) = rule else { continue };
+            let applied = matches.iter().filter(|(class, bound)| rule.apply(egraph, *class, bound)).count();
+            if applied > 0 {
+                *egraph.analysis.fired.entry(rule.rule.name).or_default() += applied;
+            }
+            changed += applied;
+            if egraph.total_size() > limit {
+                full = Some(StopReason::NodeLimit(egraph.total_size()));
+                break;
+            }
+        }
+        egraph.rebuild();
+        let same = changed == 0 && egraph.total_size() == nodes && egraph.number_of_classes() == classes;
+        Ok(full.or(same.then_some(StopReason::Saturated)))
+    }
+
+    fn search(&mut self, egraph: &Egraph, i: usize) -> Result<Matches> {
+        let Some(classes) = egraph.classes_for_op(&self.roots[i]) else { return Ok(Vec::new()) };
+        if self.compiled[i].is_none() && classes.len() > 0 {
+            self.compiled[i] = Some(self.rules[i].compiled().map_err(Error::internal)?);
+        }
+        let Some(rule) = &self.compiled[i] else { return Ok(Vec::new()) };
+        let (mut found, mut here) = (Vec::new(), Vec::new());
+        for class in classes {
+            rule.left.matches(egraph, class, &mut here);
+            found.extend(here.drain(..).map(|bound| (class, bound)));
+        }
+        Ok(found)
+    }
+}
