@@ -127,30 +127,38 @@ fn dequantized(b: &mut Build, view: &View, codes: &Array2<u8>, grid: &Grid) -> R
     Ok(w)
 }
 
-/// Splits codes into a part of 4 or 2 bits and a part of 1 or 2 bits; narrow parts are read from tables that give
-/// several codes for one 4-bit index.
+/// Splits codes into parts of 4, 2 and 1 bits; narrow parts are read from tables that give several codes for one
+/// 4-bit index.
 fn assembled(b: &mut Build, view: &View, codes: &Array2<u8>, grid: &Grid) -> Result<ValueId> {
-    let (high, low) = parts(grid.bits)?;
+    const NAMES: [&str; 3] = ["h", "l", "m"];
     let stored: Vec<u8> = view.stored(codes);
     let shape = scaled_shape(view, grid);
-    let offset = grid.offset() as f32;
-    let highs: Vec<u8> = stored.iter().map(|c| c >> low).collect();
-    let unit = (1u32 << low) as f32;
-    let mut sum = part(b, "h", &shape, &highs, high, |v| v * unit - offset)?;
-    if low > 0 {
-        let lows: Vec<u8> = stored.iter().map(|c| c & ((1 << low) - 1)).collect();
-        let l = part(b, "l", &shape, &lows, low, |v| v)?;
-        sum = b.op("Add", "c", Attrs::new(), &[sum, l])?;
+    let mut left = grid.bits;
+    let mut sum = None;
+    for (&bits, name) in parts(grid.bits)?.iter().zip(NAMES) {
+        left -= bits;
+        let mask = (1u8 << bits) - 1;
+        let codes: Vec<u8> = stored.iter().map(|c| (c >> left) & mask).collect();
+        let unit = (1u32 << left) as f32;
+        let offset = if sum.is_none() { grid.offset() as f32 } else { 0.0 };
+        let x = part(b, name, &shape, &codes, bits, |v| v * unit - offset)?;
+        sum = Some(match sum {
+            None => x,
+            Some(s) => b.op("Add", &format!("{name}c"), Attrs::new(), &[s, x])?,
+        });
     }
+    let sum = sum.ok_or_else(|| Error::internal("a width without parts"))?;
     scaled(b, view, grid, sum)
 }
 
-fn parts(bits: u32) -> Result<(u32, u32)> {
+/// Widths of the parts, high bits first.
+fn parts(bits: u32) -> Result<&'static [u32]> {
     match bits {
-        2 => Ok((2, 0)),
-        3 => Ok((2, 1)),
-        5 => Ok((4, 1)),
-        6 => Ok((4, 2)),
+        2 => Ok(&[2]),
+        3 => Ok(&[2, 1]),
+        5 => Ok(&[4, 1]),
+        6 => Ok(&[4, 2]),
+        7 => Ok(&[4, 2, 1]),
         n => Err(Error::internal(format!("no packed form of {n} bits"))),
     }
 }
@@ -158,7 +166,7 @@ fn parts(bits: u32) -> Result<(u32, u32)> {
 /// Elements must divide by this for a width to be stored.
 pub fn packing(bits: u32) -> usize {
     match bits {
-        3 | 5 => 4,
+        3 | 5 | 7 => 4,
         2 | 6 => 2,
         _ => 1,
     }

@@ -1,7 +1,7 @@
-//! Weights as integers of 8, 6, 5, 4, 3 or 2 bits with scales per output row or per block of inputs.
+//! Weights as integers of 2 to 8 bits with scales per output row or per block of inputs.
 //!
-//! 8 and 4 bits are one DequantizeLinear (blocked from opset 21 on). 6 = 4 + 2 bits, 5 = 4 + 1, 3 = 2 + 1: the parts
-//! are 4-bit tensors, narrow ones read through a table that gives several codes per index. Rounding is
+//! 8 and 4 bits are one DequantizeLinear (blocked from opset 21 on). 7 = 4 + 2 + 1 bits, 6 = 4 + 2, 5 = 4 + 1,
+//! 3 = 2 + 1: the parts are 4-bit tensors, narrow ones read through a table that gives several codes per index. Rounding is
 //! error-compensated when calibration data exist (GPTQ), else nearest with error-minimising scales.
 //! Bound: |w − ŵ| ≤ scale/2 inside the range when not compensated.
 
@@ -24,7 +24,8 @@ pub struct Integer {
     blocks: &'static [usize],
 }
 
-pub static INT8_WEIGHT: Integer = Integer { name: "int8-weight", bits: 8, blocks: &[] };
+pub static INT8_WEIGHT: Integer = Integer { name: "int8-weight", bits: 8, blocks: &[32, 16] };
+pub static INT7: Integer = Integer { name: "int7", bits: 7, blocks: &[] };
 pub static INT6: Integer = Integer { name: "int6", bits: 6, blocks: &[] };
 pub static INT5: Integer = Integer { name: "int5", bits: 5, blocks: &[64] };
 pub static INT4: Integer = Integer { name: "int4", bits: 4, blocks: &[128, 64, 32] };

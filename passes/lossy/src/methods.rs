@@ -4,7 +4,7 @@ use crate::channels::Channels;
 use crate::codebook::Codebook;
 use crate::float16::Float16;
 use crate::int8::Int8;
-use crate::integer::{INT2, INT3, INT4, INT5, INT6, INT8_WEIGHT};
+use crate::integer::{INT2, INT3, INT4, INT5, INT6, INT7, INT8_WEIGHT};
 use crate::low_rank::LowRank;
 use crate::method::Method;
 use crate::nm::TwoOfFour;
@@ -16,6 +16,7 @@ pub static METHODS: &[&dyn Method] = &[
     &Int8,
     &Float16,
     &INT8_WEIGHT,
+    &INT7,
     &INT6,
     &INT5,
     &INT4,

@@ -37,7 +37,8 @@ use table::Row;
 
 /// Samples whose outputs give the gains.
 const PROBES: usize = 8;
-/// Share of the allowed drop that the selection samples may use; the rest is for what they cannot see.
+/// Share of the allowed drop that the selection samples may use where they give no bound; the rest is for what they
+/// cannot see.
 const MARGIN: f64 = 0.85;
 /// Most budgets tried on held-back samples, each smaller by a factor that falls by a step.
 const RETREATS: u8 = 24;
@@ -178,7 +179,8 @@ impl<'a> Search<'a> {
                 continue;
             };
             let m = self.measure(&s)?;
-            let passed = m.expected_within(drop * MARGIN);
+            let share = if m.bounds(drop) { 1.0 } else { MARGIN };
+            let passed = m.expected_within(drop * share);
             self.trials.push(Trial { budget, bytes: s.bytes, predicted: s.error, measured: m, passed });
             self.progress.step();
             b.record(budget, passed);

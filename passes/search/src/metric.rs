@@ -75,7 +75,12 @@ impl Measured {
     /// True when the expected drop is within `allowed`, and its upper bound too where so few samples can bound it: the
     /// finest bound is that of no error at all, so it must leave room.
     pub fn expected_within(&self, allowed: f64) -> bool {
-        self.drop <= allowed && (self.bound <= allowed || 2.0 * self.finest > allowed)
+        self.drop <= allowed && (self.bound <= allowed || !self.bounds(allowed))
+    }
+
+    /// Whether so few samples can bound a drop of `allowed`.
+    pub fn bounds(&self, allowed: f64) -> bool {
+        2.0 * self.finest <= allowed
     }
 
     /// The least drop that counting losses among these samples could promise at 95 %.
