@@ -14,6 +14,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("passes/lossy", &["ir", "ops"]),
     ("passes/search", &["ir", "ops", "exact", "lossy"]),
     ("runtime", &["ir", "ops", "onnx", "exact", "codegen", "kernels"]),
+    ("runtime/capi", &["ir", "runtime"]),
     ("fuzz/harness", &["ir", "ops", "onnx", "exact", "lossy", "codegen", "runtime"]),
 ];
 const MEMBERS: &[&str] =

@@ -52,7 +52,7 @@ impl Jit {
 
 impl Evaluate for Jit {
     fn run(&self, graph: &Graph, inputs: &Feeds, taps: &[ValueId]) -> Result<Outcome> {
-        let mut outputs = self.session(graph, taps).run(inputs)?;
+        let mut outputs = self.session(graph, taps).evaluate(inputs)?;
         let taps = outputs.split_off(graph.outputs().len());
         Ok(Outcome { outputs, taps })
     }
@@ -63,11 +63,11 @@ impl Evaluate for Jit {
 
     fn time(&self, graph: &Graph, inputs: &Feeds) -> Option<Duration> {
         let session = self.session(graph, &[]);
-        session.run(inputs).ok()?;
+        session.evaluate(inputs).ok()?;
         let mut times: Vec<Duration> = (0..9)
             .map(|_| {
                 let t = Instant::now();
-                session.run(inputs).map(|_| t.elapsed())
+                session.evaluate(inputs).map(|_| t.elapsed())
             })
             .collect::<Result<_>>()
             .ok()?;

@@ -1,10 +1,14 @@
 //! A model ready to run.
 
+use crate::inputs::Input;
+use crate::lend::Loan;
+use crate::options::Options;
+use crate::outputs::Outputs;
 use crate::pool::ThreadPool;
 use crate::prepare::{Key, deciding_inputs, key, specialise};
 use crate::profile::{Profile, profile};
 use codegen::Program;
-use ir::{Blame, Error, Evaluate, Feeds, Graph, Result, Value};
+use ir::{Blame, DType, Dim, Error, Evaluate, Feeds, Graph, Result, Value, ValueId};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -21,19 +25,25 @@ enum Engine {
     Reference,
 }
 
-/// A model that compiles itself for each set of input shapes it meets.
+/// An input or output of a model, as it declares it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Port<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Element type of a tensor.
+    pub dtype: Option<DType>,
+    /// Dims, known or open, when the rank is known.
+    pub shape: Option<&'a [Dim]>,
+}
+
+/// A model that compiles itself for each set of input shapes it meets, and keeps the programs.
 ///
-/// ```no_run
-/// # fn main() -> ir::Result<()> {
-/// let session = compress_runtime::Session::open("model.onnx".as_ref(), 1)?;
-/// let mut feeds = ir::Feeds::new();
-/// feeds.insert("x".into(), ir::Tensor::new(&[1, 3], vec![1f32, 2.0, 3.0])?.into());
-/// let outputs = session.run(&feeds)?;
-/// # Ok(()) }
-/// ```
+/// A session may be used by many threads at once; each run has its own memory. The crate's page has an example.
 pub struct Session {
     graph: Graph,
     deciding: Vec<usize>,
+    /// Names of the outputs.
+    names: Arc<[String]>,
     pool: Arc<ThreadPool>,
     programs: Mutex<Programs>,
 }
@@ -45,9 +55,17 @@ struct Programs {
 }
 
 impl Session {
-    /// Opens a model file for runs on `threads` threads.
-    pub fn open(path: &Path, threads: usize) -> Result<Session> {
-        Session::from_graph(&onnx::open(path, &ops::Standard)?.graph, threads)
+    /// Opens a model file for runs on all cores: [`Session::options`] with nothing set.
+    ///
+    /// # Errors
+    /// As [`Options::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Session> {
+        Options::default().open(path)
+    }
+
+    /// Settings, to be followed by [`Options::open`] or its relatives.
+    pub fn options() -> Options {
+        Options::default()
     }
 
     /// A session of a graph in memory.
@@ -58,7 +76,8 @@ impl Session {
     /// A session that shares its workers with others.
     pub fn with_pool(graph: &Graph, pool: Arc<ThreadPool>) -> Session {
         let deciding = deciding_inputs(graph);
-        Session { graph: graph.clone(), deciding, pool, programs: Mutex::default() }
+        let names = graph.outputs().iter().map(|o| o.name.clone()).collect();
+        Session { graph: graph.clone(), deciding, names, pool, programs: Mutex::default() }
     }
 
     /// The model.
@@ -66,18 +85,64 @@ impl Session {
         &self.graph
     }
 
-    /// Outputs in the graph's order, for inputs by name.
-    pub fn run(&self, inputs: &Feeds) -> Result<Vec<Value>> {
+    /// The inputs the model takes.
+    pub fn inputs(&self) -> impl ExactSizeIterator<Item = Port<'_>> {
+        self.graph.inputs().iter().map(|&v| self.port(self.graph.value_name(v), v))
+    }
+
+    /// The outputs the model gives.
+    pub fn outputs(&self) -> impl ExactSizeIterator<Item = Port<'_>> {
+        self.graph.outputs().iter().map(|o| self.port(&o.name, o.value))
+    }
+
+    fn port<'a>(&'a self, name: &'a str, v: ValueId) -> Port<'a> {
+        let ty = self.graph.ty(v);
+        Port { name, dtype: ty.dtype(), shape: ty.shape() }
+    }
+
+    /// Runs the model on inputs by name. The first run with new shapes compiles; see [`Session::warm_up`].
+    ///
+    /// # Errors
+    /// [`Data`](Blame::Data) when an input is missing, unknown, or of another type or shape than the model takes.
+    pub fn run(&self, inputs: &[(&str, Input)]) -> Result<Outputs> {
+        let mut loan = Loan::default();
+        let values = self.evaluate(&self.feeds(inputs, &mut loan)?)?;
+        let kept = values.into_iter().map(|v| loan.keep(v)).collect::<Result<_>>()?;
+        Outputs::new(Arc::clone(&self.names), kept)
+    }
+
+    /// Compiles for the types and shapes of these inputs, so that the next run does not have to. Values matter only
+    /// for small integer inputs that decide shapes.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub fn warm_up(&self, inputs: &[(&str, Input)]) -> Result<()> {
+        let mut loan = Loan::default();
+        self.engine(&self.order(&self.feeds(inputs, &mut loan)?)?).map(drop)
+    }
+
+    fn feeds<'a>(&self, inputs: &'a [(&str, Input)], loan: &mut Loan<'a>) -> Result<Feeds> {
+        let mut feeds = Feeds::new();
+        for (name, x) in inputs {
+            if !self.graph.inputs().iter().any(|&v| self.graph.value_name(v) == *name) {
+                let takes = self.graph.input_summary();
+                return Err(Error::data(format!("there is no input '{name}'; the model takes {takes}")));
+            }
+            feeds.insert(name.to_string(), x.value(loan)?);
+        }
+        Ok(feeds)
+    }
+
+    /// Outputs in the graph's order, for inputs by name. Inputs that the model does not know are ignored.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub fn evaluate(&self, inputs: &Feeds) -> Result<Vec<Value>> {
         let values = self.order(inputs)?;
         match self.engine(&values)? {
             Engine::Compiled(p) => p.run(&values, self.pool.as_ref()),
             Engine::Reference => Ok(ir::Reference.run(&self.graph, inputs, &[])?.outputs),
         }
-    }
-
-    /// Compiles for these inputs without running.
-    pub fn warm_up(&self, inputs: &Feeds) -> Result<()> {
-        self.engine(&self.order(inputs)?).map(drop)
     }
 
     /// Time of every step on these inputs.

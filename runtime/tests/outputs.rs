@@ -12,7 +12,7 @@ fn a_value_of_unknown_size_is_two_outputs() {
     g.add_output("y", y);
     g.add_output("z", y);
     let feeds = Feeds::from([("x".to_string(), Tensor::vector(vec![1.0f32, 0.0, 2.0]).into())]);
-    let out = Session::from_graph(&g, 1).unwrap().run(&feeds).unwrap();
+    let out = Session::from_graph(&g, 1).unwrap().evaluate(&feeds).unwrap();
     assert_eq!(out[0].tensor().unwrap().to_i64s().unwrap(), [0, 2]);
     assert_eq!(out[0], out[1]);
 }

@@ -35,7 +35,7 @@ fn check(text: &str, kinds: &[&str]) {
     let mut runs = Vec::new();
     for threads in [1, 2] {
         let s = Session::from_graph(&g, threads).unwrap();
-        runs.push(s.run(&feeds).unwrap());
+        runs.push(s.evaluate(&feeds).unwrap());
         let found: Vec<String> = s.profile(&feeds).unwrap().steps.into_iter().map(|s| s.kind).collect();
         assert!(kinds.iter().all(|k| found.iter().any(|f| f.starts_with(k))), "{found:?}");
         assert_eq!(s.interpreted(&feeds).unwrap(), Vec::<String>::new());

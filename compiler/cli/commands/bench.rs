@@ -23,16 +23,16 @@ pub fn run(args: BenchArgs) -> Result {
         None => feeds::random(&opened.graph, &shapes, 0)?,
     };
     let start = Instant::now();
-    session.run(&inputs)?;
+    session.evaluate(&inputs)?;
     let first = start.elapsed();
     for _ in 0..3 {
-        session.run(&inputs)?;
+        session.evaluate(&inputs)?;
     }
     let mut times = Vec::new();
     let start = Instant::now();
     while times.len() < MIN_RUNS || start.elapsed() < BUDGET {
         let t = Instant::now();
-        session.run(&inputs)?;
+        session.evaluate(&inputs)?;
         times.push(t.elapsed().as_secs_f64() * 1e3);
     }
     times.sort_by(f64::total_cmp);

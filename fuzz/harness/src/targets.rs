@@ -48,7 +48,7 @@ pub fn codegen(bytes: &[u8]) {
     let Some((c, expected)) = runnable(bytes) else { return };
     let run = |threads: usize| {
         let s = runtime::Session::from_graph(&c.graph, threads).unwrap_or_else(|e| panic!("{e}"));
-        s.run(&c.feeds).unwrap_or_else(|e| panic!("generated code: {e}"))
+        s.evaluate(&c.feeds).unwrap_or_else(|e| panic!("generated code: {e}"))
     };
     let one = run(1);
     assert_same(&c.graph, &c.feeds, &expected, &one, "generated code");
