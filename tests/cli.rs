@@ -1,5 +1,6 @@
 //! One file per command.
 
+mod ahead;
 mod bench;
 mod compress;
 mod diff;

@@ -32,10 +32,45 @@ pub enum Command {
     Optimize(OptimizeArgs),
     /// Show inputs, outputs, operators, parameters, bytes and MACs per layer, and what is not supported.
     Inspect(InspectArgs),
+    /// Compile a model ahead of time: an object or library for C, with weights and kernels inside.
+    Build(BuildArgs),
     /// Measure latency, load time and peak memory.
     Bench(BenchArgs),
     /// Compare two models' outputs and name the first layer that diverges.
     Diff(DiffArgs),
+}
+
+/// Kinds of artefacts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Emit {
+    /// An object file.
+    Obj,
+    /// A static library.
+    Lib,
+    /// A shared library; needs a C compiler to link it.
+    Cdylib,
+}
+
+#[derive(Debug, Args)]
+pub struct BuildArgs {
+    pub model: PathBuf,
+    /// What to write.
+    #[arg(long, value_enum)]
+    pub emit: Emit,
+    /// Where to write [default: MODEL with .o, .a or .so]. The name of the file becomes the prefix of the C names.
+    #[arg(short, long, value_name = "OUT")]
+    pub output: Option<PathBuf>,
+    /// Write the C header beside it, ending in .h.
+    #[arg(long)]
+    pub header: bool,
+    /// Shape of an input, such as `input=1x3x224x224`; open dims are 1 otherwise. Repeatable.
+    #[arg(long, value_name = "NAME=DIMS")]
+    pub shape: Vec<String>,
+    /// Overwrite existing output files.
+    #[arg(long)]
+    pub force: bool,
+    #[arg(short, long)]
+    pub quiet: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,7 @@
 //! One file per command.
 
 pub mod bench;
+pub mod build;
 pub mod compress;
 pub mod diff;
 pub mod inspect;

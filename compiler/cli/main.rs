@@ -75,6 +75,7 @@ fn dispatch(cli: Cli) -> Result {
         Some(Command::Run(a)) => commands::run::run(a),
         Some(Command::Optimize(a)) => commands::optimize::run(a),
         Some(Command::Inspect(a)) => commands::inspect::run(a),
+        Some(Command::Build(a)) => commands::build::run(a),
         Some(Command::Bench(a)) => commands::bench::run(a),
         Some(Command::Diff(a)) => commands::diff::run(a),
     }

@@ -52,6 +52,7 @@
 //! For other languages, `runtime/capi` offers the same through C, with the header `include/compress.h`. [`Jit`] offers
 //! the engine to searches as [`ir::Evaluate`].
 
+mod ahead;
 mod evaluate;
 mod inputs;
 mod lend;
@@ -63,6 +64,8 @@ mod prepare;
 mod profile;
 mod session;
 
+pub use ahead::compile_ahead;
+pub use codegen::Artefact;
 pub use evaluate::Jit;
 pub use inputs::Input;
 pub use ir::{Blame, DType, Dim, Error, Feeds, Graph, Result, Tensor, Value};

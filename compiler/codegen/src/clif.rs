@@ -4,8 +4,10 @@
 //! CLIF used: integer and float constants, add/sub/mul, float arithmetic, fcmp, bitselect/select, splat, load/store, brif,
 //! jump, call, return. Vectors are f32x4: the x64 back end takes no wider ones.
 
+mod object;
 mod typed;
 
+pub use object::Image;
 pub use typed::{Loop, Operand, TypedLoop};
 
 use cranelift::codegen::ir::{MemFlagsData as MemFlags, StackSlotData, StackSlotKind};
@@ -92,40 +94,15 @@ pub struct Finished {
 }
 
 /// Collects functions of one program.
-pub struct Assembler {
-    module: JITModule,
+pub struct Assembler<M: Module = JITModule> {
+    module: M,
     host: FuncId,
     loops: Vec<FuncId>,
     typed: Vec<FuncId>,
     builder: FunctionBuilderContext,
 }
 
-impl Assembler {
-    pub fn new(host: HostStep) -> Result<Assembler> {
-        let mut flags = settings::builder();
-        for (k, v) in [("use_colocated_libcalls", "false"), ("is_pic", "false"), ("opt_level", "speed")] {
-            flags.set(k, v).map_err(broken)?;
-        }
-        let isa = cranelift::native::builder()
-            .map_err(broken)?
-            .finish(settings::Flags::new(flags))
-            .map_err(broken)?;
-        let mut jit = JITBuilder::with_isa(isa, default_libcall_names());
-        jit.symbol("host_step", host as *const u8);
-        let mut module = JITModule::new(jit);
-        let mut sig = module.make_signature();
-        sig.params = vec![AbiParam::new(types::I64), AbiParam::new(types::I32)];
-        sig.returns = vec![AbiParam::new(types::I32)];
-        let host = module.declare_function("host_step", Linkage::Import, &sig).map_err(broken)?;
-        Ok(Assembler {
-            module,
-            host,
-            loops: Vec::new(),
-            typed: Vec::new(),
-            builder: FunctionBuilderContext::new(),
-        })
-    }
-
+impl<M: Module> Assembler<M> {
     /// Generates a loop; the index finds it again in the finished code.
     pub fn add_loop(&mut self, body: &LoopBody) -> Result<usize> {
         let mut cx = self.module.make_context();
@@ -153,6 +130,33 @@ impl Assembler {
         self.module.clear_context(&mut cx);
         self.typed.push(id);
         Ok(self.typed.len() - 1)
+    }
+}
+
+impl Assembler {
+    pub fn new(host: HostStep) -> Result<Assembler> {
+        let mut flags = settings::builder();
+        for (k, v) in [("use_colocated_libcalls", "false"), ("is_pic", "false"), ("opt_level", "speed")] {
+            flags.set(k, v).map_err(broken)?;
+        }
+        let isa = cranelift::native::builder()
+            .map_err(broken)?
+            .finish(settings::Flags::new(flags))
+            .map_err(broken)?;
+        let mut jit = JITBuilder::with_isa(isa, default_libcall_names());
+        jit.symbol("host_step", host as *const u8);
+        let mut module = JITModule::new(jit);
+        let mut sig = module.make_signature();
+        sig.params = vec![AbiParam::new(types::I64), AbiParam::new(types::I32)];
+        sig.returns = vec![AbiParam::new(types::I32)];
+        let host = module.declare_function("host_step", Linkage::Import, &sig).map_err(broken)?;
+        Ok(Assembler {
+            module,
+            host,
+            loops: Vec::new(),
+            typed: Vec::new(),
+            builder: FunctionBuilderContext::new(),
+        })
     }
 
     /// Generates the schedule of `steps` steps and makes everything executable.
@@ -218,7 +222,8 @@ fn emit_rows(mut b: FunctionBuilder, body: &LoopBody, target: cranelift::codegen
     b.append_block_params_for_function_params(entry);
     b.switch_to_block(entry);
     let [ptrs, strides, rows, n] = *b.block_params(entry) else { return };
-    let flags = MemFlags::trusted();
+    // Rows start at any element: nothing is aligned to vectors.
+    let flags = MemFlags::new().with_notrap();
     let count = body.operands + 1;
     // Current row starts live in a stack slot: there may be more operands than registers.
     let slot =

@@ -3,6 +3,7 @@
 //! `compile` is the pipeline on one page. What has no lowering runs its reference semantics from the generated schedule,
 //! right if slow, so that coverage never waits for code generation.
 
+mod ahead;
 mod channels_last;
 mod clif;
 mod dag;
@@ -13,6 +14,7 @@ mod lower;
 mod plan;
 mod program;
 
+pub use ahead::{Artefact, build};
 pub use kernel::Io;
 pub use program::{Program, Run, StepInfo};
 

@@ -13,11 +13,14 @@ mod reduce;
 pub mod typed;
 mod window;
 
+use crate::ahead::Constants;
 use crate::group::Group;
 use crate::kernel::Kernel;
+use artefact::{Blob, Call};
 use elementwise::RowKernel;
 use ir::{DType, Graph, Node, NodeId, Result, Shape, ValueId};
 use kernels::Tier;
+use std::cell::RefCell;
 
 /// What a step does.
 pub enum Work {
@@ -42,6 +45,8 @@ pub struct Step {
     /// (view, value it views).
     pub alias: Option<(ValueId, ValueId)>,
     pub flops: f64,
+    /// See [`Lowered::call`].
+    pub call: Option<Call>,
 }
 
 /// What a lowering gives: the kernel, its operands and its cost.
@@ -51,12 +56,16 @@ pub struct Lowered {
     pub reads: Vec<ValueId>,
     pub writes: Vec<ValueId>,
     pub flops: f64,
+    /// The kernel call as data, where an artefact can make it.
+    pub call: Option<Call>,
 }
 
 /// What lowerings read.
 pub struct Cx<'a> {
     pub graph: &'a Graph,
     pub tier: Tier,
+    /// Constants of the artefact, when one is made.
+    pub constants: Option<&'a RefCell<Constants>>,
 }
 
 impl Cx<'_> {
@@ -88,7 +97,17 @@ impl Lowered {
         flops: f64,
         f: impl Fn(&crate::Io) -> Result<(), String> + Send + Sync + 'static,
     ) -> Lowered {
-        Lowered { kind, work: Work::Kernel(Box::new(f)), reads, writes: vec![write], flops }
+        Lowered { kind, work: Work::Kernel(Box::new(f)), reads, writes: vec![write], flops, call: None }
+    }
+
+    /// With the call for an artefact, when one is made; `make` may add floats to its constants.
+    pub fn ahead(
+        self,
+        cx: &Cx,
+        make: impl FnOnce(&mut dyn FnMut(&[f32]) -> Blob) -> Option<Call>,
+    ) -> Lowered {
+        let call = cx.constants.and_then(|c| make(&mut |x| c.borrow_mut().floats(x)));
+        Lowered { call, ..self }
     }
 }
 
@@ -108,10 +127,18 @@ static LOWERINGS: &[Lowering] = &[
 
 /// Steps for all groups.
 pub fn lower(graph: &Graph, groups: Vec<Group>, tier: Tier) -> Result<Vec<Step>> {
-    let cx = Cx { graph, tier };
+    lower_all(&Cx { graph, tier, constants: None }, groups)
+}
+
+/// As [`lower`], with calls for an artefact.
+pub fn lower_ahead(graph: &Graph, groups: Vec<Group>, constants: &RefCell<Constants>) -> Result<Vec<Step>> {
+    lower_all(&Cx { graph, tier: Tier::best(), constants: Some(constants) }, groups)
+}
+
+fn lower_all(cx: &Cx, groups: Vec<Group>) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
     for g in groups {
-        match fused(&cx, &g)? {
+        match fused(cx, &g)? {
             Some(s) => steps.push(s),
             // No kernel takes the group as a whole: its nodes run one by one.
             None => {
@@ -120,7 +147,7 @@ pub fn lower(graph: &Graph, groups: Vec<Group>, tier: Tier) -> Result<Vec<Step>>
                     Group::Contraction { nodes, .. } | Group::Elementwise(nodes) => nodes,
                 };
                 for &id in nodes {
-                    steps.push(single(&cx, id)?);
+                    steps.push(single(cx, id)?);
                 }
             }
         }
@@ -162,13 +189,21 @@ fn named(node: &Node, l: Lowered) -> Step {
         writes: l.writes,
         alias: None,
         flops: l.flops,
+        call: l.call,
     }
 }
 
 fn single(cx: &Cx, id: NodeId) -> Result<Step> {
     let node = cx.graph.node(id)?;
     if let Some((out, from)) = movement::view(cx, node) {
-        let l = Lowered { kind: "view", work: Work::View, reads: vec![from], writes: vec![out], flops: 0.0 };
+        let l = Lowered {
+            kind: "view",
+            work: Work::View,
+            reads: vec![from],
+            writes: vec![out],
+            flops: 0.0,
+            call: None,
+        };
         return Ok(Step { alias: Some((out, from)), ..named(node, l) });
     }
     let alone = match node.output(0) {

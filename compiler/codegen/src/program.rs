@@ -185,7 +185,7 @@ pub fn assemble(graph: Graph, steps: Vec<Step>, plan: Plan) -> Result<Program> {
 }
 
 /// The initializer behind a value, views of it included.
-fn constant(graph: &Graph, steps: &[Step], v: ValueId) -> Result<Tensor> {
+pub fn constant(graph: &Graph, steps: &[Step], v: ValueId) -> Result<Tensor> {
     let mut at = v;
     loop {
         if let Some(t) = graph.constant(at) {

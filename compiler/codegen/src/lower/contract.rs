@@ -4,6 +4,7 @@ use super::{Cx, Lowered};
 use crate::channels_last::{DOMAIN, RESIDUAL};
 use crate::group::Quantize;
 use crate::kernel::{Io, text};
+use artefact::{Blob, Call, Contraction};
 use ir::{Node, ValueId};
 use kernels::{
     Activation, ConvShape, ConvTransposeShape, Epilogue, GemmShape, Operand, PackedB, PackedConv,
@@ -93,6 +94,17 @@ pub fn native(a: fused::Activation) -> Activation {
 }
 
 impl Owned {
+    /// As data for an artefact; the residual is input 1.
+    fn ahead(&self, add: &mut dyn FnMut(&[f32]) -> Blob, bias: Option<&[f32]>) -> artefact::Finish {
+        artefact::Finish {
+            bias: bias.map(add),
+            residual: self
+                .residual
+                .then_some(artefact::Residual { input: 1, after_activation: self.residual_last }),
+            act: self.act,
+        }
+    }
+
     /// The epilogue of one run; the residual is operand `at`.
     pub(super) fn epilogue<'a>(
         &self,
@@ -148,14 +160,24 @@ fn conv(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
     }
     let packed = PackedConv::new(cx.tier, &weights, s.cout, s.cin, s.kernel, s.groups).ok()?;
     let (bias, own) = (cx.optional_floats(n.input(2))?, f.owned());
+    let bias_ahead = cx.constants.and(bias.clone());
     let flops =
         2.0 * (g.batch * g.output_plane() * g.out_channels * (g.in_channels / g.groups) * g.taps()) as f64;
     let mut reads = vec![x];
     reads.extend(f.residual);
-    Some(Lowered::kernel("convolution", reads, f.output, flops, move |io| {
-        let e = own.epilogue(io, 1, s.cout, bias.as_deref());
-        conv_f32(io.pool, &s, io.input(0), s.cin, &packed, io.output(0), s.cout, &e).map_err(text)
-    }))
+    Some(
+        Lowered::kernel("convolution", reads, f.output, flops, move |io| {
+            let e = own.epilogue(io, 1, s.cout, bias.as_deref());
+            conv_f32(io.pool, &s, io.input(0), s.cin, &packed, io.output(0), s.cout, &e).map_err(text)
+        })
+        .ahead(cx, |add| {
+            Some(Call::Conv {
+                shape: s,
+                weights: add(&cx.floats(w)?),
+                finish: own.ahead(add, bias_ahead.as_deref()),
+            })
+        }),
+    )
 }
 
 fn conv_transpose(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
@@ -191,6 +213,7 @@ fn matmul(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
     let (a, b) = (n.input(0)?, n.input(1)?);
     let (sa, sb) = (cx.f32_shape(a)?, cx.f32_shape(b)?);
     let (bias, own) = (cx.optional_floats(f.bias)?, f.owned());
+    let bias_ahead = cx.constants.and(bias.clone());
     let [.., k, nn] = sb[..] else { return None };
     if sa.last() != Some(&k) || k == 0 {
         return None;
@@ -200,16 +223,16 @@ fn matmul(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
         let m: usize = sa[..sa.len() - 1].iter().product();
         let packed = PackedB::from_kn(cx.tier, &w, k, nn).ok()?;
         reads.extend(f.residual);
-        return Some(Lowered::kernel(
-            "matrix product",
-            reads,
-            f.output,
-            2.0 * (m * k * nn) as f64,
-            move |io| {
+        return Some(
+            Lowered::kernel("matrix product", reads, f.output, 2.0 * (m * k * nn) as f64, move |io| {
                 let e = own.epilogue(io, 1, nn, bias.as_deref());
                 gemm_f32(io.pool, m, io.input(0), k, &packed, io.output(0), nn, 1.0, &e).map_err(text)
-            },
-        ));
+            })
+            .ahead(cx, |add| {
+                let of = Contraction { m, k, n: nn, transposed: false, alpha: 1.0 };
+                Some(Call::Product { of, weights: add(&w), finish: own.ahead(add, bias_ahead.as_deref()) })
+            }),
+        );
     }
     if sa.len() < 2 {
         return None;
@@ -286,10 +309,17 @@ fn gemm(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
     let packed =
         if tb { PackedB::from_nk(cx.tier, &w, nn, k) } else { PackedB::from_kn(cx.tier, &w, k, nn) }.ok()?;
     let own = f.owned();
+    let bias_ahead = cx.constants.and(bias.clone());
     let mut reads = vec![a];
     reads.extend(f.residual);
-    Some(Lowered::kernel("matrix product", reads, f.output, 2.0 * (m * k * nn) as f64, move |io| {
-        let e = own.epilogue(io, 1, nn, bias.as_deref());
-        gemm_f32(io.pool, m, io.input(0), k, &packed, io.output(0), nn, alpha, &e).map_err(text)
-    }))
+    Some(
+        Lowered::kernel("matrix product", reads, f.output, 2.0 * (m * k * nn) as f64, move |io| {
+            let e = own.epilogue(io, 1, nn, bias.as_deref());
+            gemm_f32(io.pool, m, io.input(0), k, &packed, io.output(0), nn, alpha, &e).map_err(text)
+        })
+        .ahead(cx, |add| {
+            let of = Contraction { m, k, n: nn, transposed: tb, alpha };
+            Some(Call::Product { of, weights: add(&w), finish: own.ahead(add, bias_ahead.as_deref()) })
+        }),
+    )
 }

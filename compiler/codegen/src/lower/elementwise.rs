@@ -4,6 +4,7 @@ use super::{Cx, Lowered, Work};
 use crate::clif::{LoopBody, RowLoop, Source, supports};
 use crate::group::activation;
 use crate::kernel::{Io, Kernel, text};
+use artefact::Call;
 use ir::{DType, Expr, Graph, Kind, Node, NodeId, ValueId};
 use kernels::vecmath::{self, Function};
 use kernels::{Activation, Pool};
@@ -115,6 +116,7 @@ pub fn fuse(cx: &Cx, nodes: &[NodeId]) -> Option<Lowered> {
         reads: operands,
         writes: vec![out],
         flops: flops * elements as f64,
+        call: None,
     })
 }
 
@@ -174,6 +176,13 @@ pub struct RowKernel {
 }
 
 impl RowKernel {
+    /// The call of this loop, which is number `code` of an artefact.
+    pub fn call(&self, code: usize) -> Call {
+        let w = &self.walk;
+        let (outer, strides) = (w.outer.clone(), w.row_strides.clone());
+        Call::Rows { code, outer, rows: w.rows, strides, n: w.n }
+    }
+
     /// The kernel with its code.
     pub fn link(self, code: RowLoop) -> impl Kernel {
         Linked { walk: self.walk, operands: self.body.operands + 1, code }
@@ -254,23 +263,26 @@ pub fn map(cx: &Cx, n: &Node) -> Option<Lowered> {
     }
     let f = function(cx.graph, n)?;
     let elements: usize = shape.iter().product();
-    Some(Lowered::kernel("vector function", vec![x], y, 10.0 * elements as f64, move |io| {
-        let (x, y) = (io.input::<f32>(0), io.output::<f32>(0));
-        let out = Shared(vec![y.as_mut_ptr().cast()]);
-        let (out, len) = (&out, x.len());
-        let failure = std::sync::Mutex::new(None);
-        run(io.pool, len.div_ceil(GRAIN).max(1), &|t| {
-            let range = t * GRAIN..((t + 1) * GRAIN).min(len);
-            // SAFETY: tasks have disjoint ranges of the output, which has as many elements as the input.
-            let part = unsafe {
-                std::slice::from_raw_parts_mut(out.0[0].cast::<f32>().add(range.start), range.len())
-            };
-            if let Err(e) = vecmath::map(f, &x[range], part) {
-                *failure.lock().unwrap_or_else(|e| e.into_inner()) = Some(e);
-            }
-        });
-        failure.into_inner().unwrap_or_else(|e| e.into_inner()).map_or(Ok(()), |e| Err(text(e)))
-    }))
+    Some(
+        Lowered::kernel("vector function", vec![x], y, 10.0 * elements as f64, move |io| {
+            let (x, y) = (io.input::<f32>(0), io.output::<f32>(0));
+            let out = Shared(vec![y.as_mut_ptr().cast()]);
+            let (out, len) = (&out, x.len());
+            let failure = std::sync::Mutex::new(None);
+            run(io.pool, len.div_ceil(GRAIN).max(1), &|t| {
+                let range = t * GRAIN..((t + 1) * GRAIN).min(len);
+                // SAFETY: tasks have disjoint ranges of the output, which has as many elements as the input.
+                let part = unsafe {
+                    std::slice::from_raw_parts_mut(out.0[0].cast::<f32>().add(range.start), range.len())
+                };
+                if let Err(e) = vecmath::map(f, &x[range], part) {
+                    *failure.lock().unwrap_or_else(|e| e.into_inner()) = Some(e);
+                }
+            });
+            failure.into_inner().unwrap_or_else(|e| e.into_inner()).map_or(Ok(()), |e| Err(text(e)))
+        })
+        .ahead(cx, |_| Some(Call::Map { function: f })),
+    )
 }
 
 fn function(graph: &Graph, n: &Node) -> Option<Function> {

@@ -3,6 +3,7 @@
 use super::{Cx, Lowered, Work};
 use crate::kernel::{Io, Kernel, Plain, text};
 use crate::plan::static_bytes;
+use artefact::Call;
 use ir::{DType, Node, Tensor, ValueId};
 use kernels::gather::gather;
 use kernels::transpose::{Axis, Element, copy_strided, permute};
@@ -65,7 +66,7 @@ fn width(cx: &Cx, v: ValueId) -> Option<usize> {
 }
 
 fn copied(reads: Vec<ValueId>, writes: Vec<ValueId>, kernel: Box<dyn Kernel>) -> Lowered {
-    Lowered { kind: "movement", work: Work::Kernel(kernel), reads, writes, flops: 0.0 }
+    Lowered { kind: "movement", work: Work::Kernel(kernel), reads, writes, flops: 0.0, call: None }
 }
 
 fn transpose(cx: &Cx, n: &Node) -> Option<Lowered> {
@@ -75,7 +76,9 @@ fn transpose(cx: &Cx, n: &Node) -> Option<Lowered> {
     fn go<T: Element + Plain>(io: &Io, shape: &[usize], perm: &[usize]) -> Result<(), String> {
         permute::<T>(io.pool, io.input(0), shape, perm, io.output(0)).map_err(text)
     }
-    Some(copied(vec![x], vec![y], Box::new(move |io: &Io| by_width!(w, go(io, &shape, &perm)))))
+    let call = Call::Permute { width: w, shape: shape.to_vec(), perm: perm.clone() };
+    let l = copied(vec![x], vec![y], Box::new(move |io: &Io| by_width!(w, go(io, &shape, &perm))));
+    Some(Lowered { call: Some(call), ..l })
 }
 
 /// One strided copy from an operand to an output.

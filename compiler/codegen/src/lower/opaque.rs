@@ -54,7 +54,14 @@ pub fn lower(cx: &Cx, node: &Node) -> Result<Lowered> {
         .collect();
     let kernel =
         Opaque { name: node.name.clone(), op: node.op, attrs: node.attrs.clone(), inputs, captures, outputs };
-    Ok(Lowered { kind: "reference", work: Work::Kernel(Box::new(kernel)), reads, writes, flops: 0.0 })
+    Ok(Lowered {
+        kind: "reference",
+        work: Work::Kernel(Box::new(kernel)),
+        reads,
+        writes,
+        flops: 0.0,
+        call: None,
+    })
 }
 
 fn place(graph: &Graph, v: ValueId, at: usize) -> Operand {

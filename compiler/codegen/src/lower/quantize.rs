@@ -95,5 +95,12 @@ fn dynamic(cx: &Cx, n: &Node) -> Option<Lowered> {
         io.output::<u8>(2).fill(zero);
         Ok(())
     };
-    Some(Lowered { kind: "quantization", work: Work::Kernel(Box::new(work)), reads: vec![x], writes, flops })
+    Some(Lowered {
+        kind: "quantization",
+        work: Work::Kernel(Box::new(work)),
+        reads: vec![x],
+        writes,
+        flops,
+        call: None,
+    })
 }

@@ -83,5 +83,12 @@ pub fn lower(cx: &Cx, n: &Node) -> Option<Lowered> {
         }
         Ok(())
     };
-    Some(Lowered { kind: "recurrence", work: Work::Kernel(Box::new(kernel)), reads, writes, flops })
+    Some(Lowered {
+        kind: "recurrence",
+        work: Work::Kernel(Box::new(kernel)),
+        reads,
+        writes,
+        flops,
+        call: None,
+    })
 }

@@ -2,6 +2,7 @@
 
 use super::{Cx, Lowered};
 use crate::kernel::text;
+use artefact::Call;
 use ir::{DType, Node};
 use kernels::reduce::{Extreme, Reduction, arg_reduce, reduce};
 
@@ -41,9 +42,12 @@ pub fn lower(cx: &Cx, n: &Node) -> Option<Lowered> {
     let outer: usize = shape[..first].iter().product();
     let size: usize = shape[first..=last].iter().product();
     let inner: usize = shape[last + 1..].iter().product();
-    Some(Lowered::kernel("reduction", vec![x], y, (outer * size * inner) as f64, move |io| {
-        reduce(io.pool, op, io.input(0), io.output(0), outer, size, inner).map_err(text)
-    }))
+    Some(
+        Lowered::kernel("reduction", vec![x], y, (outer * size * inner) as f64, move |io| {
+            reduce(io.pool, op, io.input(0), io.output(0), outer, size, inner).map_err(text)
+        })
+        .ahead(cx, |_| Some(Call::Reduce { op, outer, size, inner })),
+    )
 }
 
 fn arg(cx: &Cx, n: &Node, which: Extreme) -> Option<Lowered> {

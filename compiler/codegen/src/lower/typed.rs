@@ -106,6 +106,7 @@ pub fn fuse(cx: &Cx, nodes: &[NodeId]) -> Option<Lowered> {
         reads,
         writes: vec![out],
         flops: flops * elements as f64,
+        call: None,
     })
 }
 
@@ -142,6 +143,10 @@ pub struct TypedKernel {
 impl TypedKernel {
     pub fn body(&self) -> &Loop {
         &self.body
+    }
+    /// The call of this loop, which is number `code` of an artefact.
+    pub fn call(&self, code: usize) -> artefact::Call {
+        artefact::Call::Typed { code, units: if self.elements == 0 { 0 } else { self.body.units() } }
     }
     /// The kernel with its code.
     pub fn link(self, code: TypedLoop) -> impl Kernel {

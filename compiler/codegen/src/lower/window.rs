@@ -4,6 +4,7 @@ use super::contract::standard;
 use super::{Cx, Lowered};
 use crate::channels_last::DOMAIN;
 use crate::kernel::text;
+use artefact::Call;
 use ir::Node;
 use kernels::resize::{Image, Taps, resize_linear, resize_nearest};
 use kernels::{Pooling, Window, global_pool_f32, pool_f32};
@@ -48,10 +49,13 @@ fn pool(cx: &Cx, n: &Node) -> Option<Lowered> {
     };
     let (tier, batch, channels) = (cx.tier, g.batch, g.channels);
     let flops = (g.output_plane() * batch * channels * w.kernel.iter().product::<usize>()) as f64;
-    Some(Lowered::kernel("pooling", vec![x], y, flops, move |io| {
-        pool_f32(tier, io.pool, kind, &w, batch, channels, io.input(0), channels, io.output(0), channels)
-            .map_err(text)
-    }))
+    Some(
+        Lowered::kernel("pooling", vec![x], y, flops, move |io| {
+            pool_f32(tier, io.pool, kind, &w, batch, channels, io.input(0), channels, io.output(0), channels)
+                .map_err(text)
+        })
+        .ahead(cx, |_| Some(Call::Pool { kind, window: w, batch, channels })),
+    )
 }
 
 fn global(cx: &Cx, n: &Node, kind: Pooling) -> Option<Lowered> {
@@ -61,11 +65,14 @@ fn global(cx: &Cx, n: &Node, kind: Pooling) -> Option<Lowered> {
     let positions: usize = shape[1..shape.len() - 1].iter().product();
     let tier = cx.tier;
     let flops = (batch * channels * positions) as f64;
-    Some(Lowered::kernel("pooling", vec![x], y, flops, move |io| {
-        let (x, y) = (io.input(0), io.output(0));
-        global_pool_f32(tier, io.pool, kind, batch, positions, channels, x, channels, y, channels)
-            .map_err(text)
-    }))
+    Some(
+        Lowered::kernel("pooling", vec![x], y, flops, move |io| {
+            let (x, y) = (io.input(0), io.output(0));
+            global_pool_f32(tier, io.pool, kind, batch, positions, channels, x, channels, y, channels)
+                .map_err(text)
+        })
+        .ahead(cx, |_| Some(Call::GlobalPool { kind, batch, positions, channels })),
+    )
 }
 
 /// Two taps along one axis.
