@@ -1,8 +1,12 @@
 //! Kernel calls as data.
 
 use crate::{fields, variants};
+use kernels::ConvTransposeShape;
+use kernels::attention::HeadStrides;
 use kernels::norm::Norm;
 use kernels::reduce::Reduction;
+use kernels::resize::Image;
+use kernels::transpose::Axis;
 use kernels::vecmath::Function;
 use kernels::{Activation, ConvShape, Pooling, Window};
 
@@ -37,6 +41,54 @@ pub struct Contraction {
     pub n: usize,
     pub transposed: bool,
     pub alpha: f32,
+}
+
+/// A strided copy from one of the inputs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Move {
+    pub input: usize,
+    pub from: usize,
+    pub to: usize,
+    pub axes: Vec<Axis>,
+}
+
+/// Taps along one axis of a linear resize.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Line {
+    pub low: Vec<usize>,
+    pub high: Vec<usize>,
+    pub weight: Vec<f32>,
+}
+
+/// The mask of an attention, its input 3.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mask {
+    /// Over batch, head, query and key.
+    pub strides: [usize; 4],
+    /// Its elements are booleans; otherwise they are added.
+    pub truth: bool,
+    pub fill: Option<f32>,
+}
+
+/// An attention over queries, keys and values, inputs 0 to 2.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scores {
+    pub q: HeadStrides,
+    pub k: HeadStrides,
+    pub v: HeadStrides,
+    pub y: HeadStrides,
+    pub mask: Option<Mask>,
+    pub causal: Option<isize>,
+    pub scale: f32,
+    pub softcap: f32,
+    pub unseen: f32,
+    pub batch: usize,
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub queries: usize,
+    pub keys: usize,
+    pub dim: usize,
+    pub value_dim: usize,
 }
 
 /// One kernel call. The first input is operand 0 unless a field says otherwise.
@@ -86,6 +138,35 @@ pub enum Call {
         gamma: Option<Blob>,
         beta: Option<Blob>,
     },
+    ConvTranspose {
+        shape: ConvTransposeShape,
+        weights: Blob,
+        finish: Finish,
+    },
+    Gather {
+        width: usize,
+        wide: bool,
+        outer: usize,
+        rows: usize,
+        run: usize,
+    },
+    /// Strided copies into the output, which is filled first if there is a value of `width` bytes for it.
+    Moves {
+        width: usize,
+        fill: Option<Vec<u8>>,
+        list: Vec<Move>,
+    },
+    Nearest {
+        image: Image,
+        rows: Vec<usize>,
+        columns: Vec<usize>,
+    },
+    Linear {
+        image: Image,
+        rows: Line,
+        columns: Line,
+    },
+    Attention(Scores),
     /// Generated loop `code` over rows; see `RowLoop` in code generation.
     Rows {
         code: usize,
@@ -146,6 +227,12 @@ pub struct Plan {
 }
 
 fields! {
+    Move { input, from, to, axes }
+    Line { low, high, weight }
+    Mask { strides, truth, fill }
+    Scores {
+        q, k, v, y, mask, causal, scale, softcap, unseen, batch, heads, kv_heads, queries, keys, dim, value_dim,
+    }
     Blob { offset, bytes }
     Residual { input, after_activation }
     Finish { bias, residual, act }
@@ -167,6 +254,12 @@ variants! { Call {
     9 = Permute { width, shape, perm },
     10 = Reduce { op, outer, size, inner },
     11 = Normalize { norm, size, gamma, beta },
+    12 = ConvTranspose { shape, weights, finish },
+    13 = Gather { width, wide, outer, rows, run },
+    14 = Moves { width, fill, list },
+    15 = Nearest { image, rows, columns },
+    16 = Linear { image, rows, columns },
+    17 = Attention(scores),
 } }
 
 variants! { Operand {

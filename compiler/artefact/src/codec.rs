@@ -1,7 +1,11 @@
 //! Numbers and records as little-endian bytes.
 
+use kernels::ConvTransposeShape;
+use kernels::attention::HeadStrides;
 use kernels::norm::Norm;
 use kernels::reduce::Reduction;
+use kernels::resize::Image;
+use kernels::transpose::Axis;
 use kernels::vecmath::Function;
 use kernels::{Activation, ConvShape, Pooling, Window};
 
@@ -37,6 +41,15 @@ impl Field for usize {
     }
 }
 
+impl Field for isize {
+    fn put(&self, out: &mut Vec<u8>) {
+        (*self as i64).put(out);
+    }
+    fn take(bytes: &mut &[u8]) -> Option<Self> {
+        i64::take(bytes)?.try_into().ok()
+    }
+}
+
 impl Field for bool {
     fn put(&self, out: &mut Vec<u8>) {
         u8::from(*self).put(out);
@@ -67,12 +80,16 @@ impl<T: Field> Field for Vec<T> {
     }
 }
 
-impl<T: Field + Copy + Default> Field for [T; 3] {
+impl<const N: usize> Field for [usize; N] {
     fn put(&self, out: &mut Vec<u8>) {
         self.iter().for_each(|x| x.put(out));
     }
     fn take(bytes: &mut &[u8]) -> Option<Self> {
-        Some([T::take(bytes)?, T::take(bytes)?, T::take(bytes)?])
+        let mut all = [0; N];
+        for x in &mut all {
+            *x = usize::take(bytes)?;
+        }
+        Some(all)
     }
 }
 
@@ -128,6 +145,12 @@ macro_rules! variants {
 }
 
 fields! {
+    Axis { len, from, to }
+    Image { batch, height, width, channels }
+    HeadStrides { batch, head, position, lane }
+    ConvTransposeShape {
+        batch, input, output, cin, cout, kernel, stride, dilation, pad_begin, groups,
+    }
     ConvShape { batch, input, cin, cout, kernel, stride, dilation, pad_begin, pad_end, groups }
     Window { input, output, kernel, stride, dilation, pad }
 }

@@ -5,10 +5,11 @@
 //! finds itself on. This crate knows kernels only: it is compiled once more, as a static library that is embedded in the
 //! compiler and copied into every artefact.
 
+mod attention;
 mod call;
 mod codec;
 mod entry;
 mod ready;
 
-pub use call::{Blob, Call, Contraction, Finish, Operand, Plan, Residual, Step};
+pub use call::{Blob, Call, Contraction, Finish, Line, Mask, Move, Operand, Plan, Residual, Scores, Step};
 pub use codec::Field;

@@ -1,13 +1,15 @@
 //! Calls made ready once, their weights packed for this CPU, and then executed.
 
-use crate::call::{Blob, Call, Finish, Operand, Plan};
+use crate::call::{Blob, Call, Finish, Line, Move, Operand, Plan};
+use kernels::gather::gather;
 use kernels::norm::{NormArgs, normalize_rows};
 use kernels::reduce::reduce;
+use kernels::resize::{Taps, resize_linear, resize_nearest};
 use kernels::softmax::{Softmax, softmax_axis, softmax_rows};
-use kernels::transpose::permute;
+use kernels::transpose::{Element, copy_strided, permute};
 use kernels::vecmath;
-use kernels::{Epilogue, PackedB, PackedConv, Residual, Serial, Tier};
-use kernels::{conv_f32, gemm_f32, global_pool_f32, pool_f32};
+use kernels::{Epilogue, PackedB, PackedConv, PackedConvTranspose, Residual, Serial, Tier};
+use kernels::{conv_f32, conv_transpose_f32, gemm_f32, global_pool_f32, pool_f32};
 
 /// A generated loop over rows: pointers, their strides, rows, elements.
 type RowLoop = unsafe extern "C" fn(*const *mut u8, *const i64, i64, i64);
@@ -38,6 +40,7 @@ enum Packed {
     Nothing,
     Conv(PackedConv),
     Product(PackedB),
+    ConvTranspose(PackedConvTranspose),
 }
 
 /// A plan whose weights are packed.
@@ -71,6 +74,9 @@ impl Model {
                     Call::Conv { shape: c, weights, .. } => {
                         let w = image.floats(*weights);
                         Packed::Conv(PackedConv::new(tier, w, c.cout, c.cin, c.kernel, c.groups)?)
+                    }
+                    Call::ConvTranspose { shape, weights, .. } => {
+                        Packed::ConvTranspose(PackedConvTranspose::new(tier, image.floats(*weights), shape)?)
                     }
                     Call::Product { of, weights, .. } => {
                         let w = image.floats(*weights);
@@ -122,6 +128,29 @@ impl Model {
                 let e = self.epilogue(finish, io, of.n);
                 gemm_f32(pool, of.m, io.input(0), of.k, w, io.output(), of.n, of.alpha, &e)
             }
+            (Call::ConvTranspose { shape: s, finish, .. }, Packed::ConvTranspose(w)) => {
+                let e = self.epilogue(finish, io, s.cout);
+                conv_transpose_f32(pool, s, io.input(0), s.cin, w, io.output(), s.cout, &e)
+            }
+            (&Call::Gather { width, wide, outer, rows, run }, _) => match width {
+                1 => pick::<u8>(io, wide, outer, rows, run),
+                2 => pick::<u16>(io, wide, outer, rows, run),
+                4 => pick::<u32>(io, wide, outer, rows, run),
+                _ => pick::<u64>(io, wide, outer, rows, run),
+            },
+            (Call::Moves { width, fill, list }, _) => match width {
+                1 => moves(io, fill.as_deref().map(|f| u8::from_le_bytes(first(f))), list),
+                2 => moves(io, fill.as_deref().map(|f| u16::from_le_bytes(first(f))), list),
+                4 => moves(io, fill.as_deref().map(|f| u32::from_le_bytes(first(f))), list),
+                _ => moves(io, fill.as_deref().map(|f| u64::from_le_bytes(first(f))), list),
+            },
+            (Call::Nearest { image, rows, columns }, _) => {
+                resize_nearest::<f32>(pool, *image, io.input(0), rows, columns, io.output())
+            }
+            (Call::Linear { image, rows, columns }, _) => {
+                resize_linear(pool, *image, io.input(0), taps(rows), taps(columns), io.output())
+            }
+            (Call::Attention(scores), _) => scores.run(io),
             (&Call::Pool { kind, window: ref w, batch, channels: c }, _) => {
                 pool_f32(tier, pool, kind, w, batch, c, io.input(0), c, io.output(), c)
             }
@@ -212,14 +241,46 @@ impl Model {
     }
 }
 
+fn taps(l: &Line) -> Taps<'_> {
+    Taps { low: &l.low, high: &l.high, weight: &l.weight }
+}
+
+/// The first bytes of a value, zeros where there are too few.
+fn first<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    std::array::from_fn(|i| bytes.get(i).copied().unwrap_or(0))
+}
+
+fn pick<T: Element>(
+    io: &Io,
+    wide: bool,
+    outer: usize,
+    rows: usize,
+    run: usize,
+) -> Result<(), kernels::Error> {
+    let (table, y) = (io.input::<T>(0), io.output::<T>());
+    if wide {
+        gather::<T, i64>(&Serial, table, outer, rows, run, io.input(1), y)
+    } else {
+        gather::<T, i32>(&Serial, table, outer, rows, run, io.input(1), y)
+    }
+}
+
+fn moves<T: Element>(io: &Io, fill: Option<T>, list: &[Move]) -> Result<(), kernels::Error> {
+    let y = io.output::<T>();
+    if let Some(x) = fill {
+        y.fill(x);
+    }
+    list.iter().try_for_each(|m| copy_strided(&Serial, io.input::<T>(m.input), m.from, y, m.to, &m.axes))
+}
+
 /// Operands of a step, inputs first; all steps here have one output.
-struct Io {
+pub struct Io {
     operands: Vec<(*mut u8, usize)>,
     inputs: usize,
 }
 
 impl Io {
-    fn input<T>(&self, i: usize) -> &[T] {
+    pub fn input<T>(&self, i: usize) -> &[T] {
         let (p, bytes) = self.operands[i];
         if bytes == 0 {
             return &[];
@@ -229,7 +290,7 @@ impl Io {
     }
 
     #[allow(clippy::mut_from_ref)] // asked once a step
-    fn output<T>(&self) -> &mut [T] {
+    pub fn output<T>(&self) -> &mut [T] {
         let (p, bytes) = self.operands[self.inputs];
         if bytes == 0 {
             return &mut [];

@@ -2,6 +2,7 @@
 
 use super::{Cx, Lowered};
 use crate::kernel::{Io, text};
+use artefact::{Call, Scores};
 use ir::{DType, Node, Shape, ValueId};
 use kernels::attention::{Attention, HeadStrides, Heads, ScoreMask, attention};
 use ops::broadcast::{broadcast_shapes, broadcast_strides};
@@ -134,10 +135,34 @@ impl Plan {
         }
     }
 
-    fn lowered(self, reads: Vec<ValueId>, y: ValueId) -> Lowered {
+    fn lowered(self, cx: &Cx, reads: Vec<ValueId>, y: ValueId) -> Lowered {
         let per_score = 2.0 * (self.dim + self.value_dim) as f64 + 12.0;
         let flops = (self.batch * self.heads * self.queries * self.keys) as f64 * per_score;
-        Lowered::kernel("attention", reads, y, flops, move |io| self.run(io))
+        let call = Call::Attention(self.scores());
+        Lowered::kernel("attention", reads, y, flops, move |io| self.run(io)).ahead(cx, |_| Some(call))
+    }
+
+    /// As data for an artefact.
+    fn scores(&self) -> Scores {
+        let mask = |m: &MaskPlan| artefact::Mask { strides: m.strides, truth: m.truth, fill: m.fill };
+        Scores {
+            q: self.q,
+            k: self.k,
+            v: self.v,
+            y: self.y,
+            mask: self.mask.as_ref().map(mask),
+            causal: self.causal,
+            scale: self.scale,
+            softcap: self.softcap,
+            unseen: self.unseen,
+            batch: self.batch,
+            heads: self.heads,
+            kv_heads: self.kv_heads,
+            queries: self.queries,
+            keys: self.keys,
+            dim: self.dim,
+            value_dim: self.value_dim,
+        }
     }
 }
 
@@ -203,7 +228,7 @@ fn permuted(cx: &Cx, n: &Node) -> Option<Lowered> {
         dim,
         value_dim,
     };
-    plan.fits().then(|| plan.lowered(reads, y))
+    plan.fits().then(|| plan.lowered(cx, reads, y))
 }
 
 impl Plan {
@@ -262,7 +287,7 @@ fn standard(cx: &Cx, n: &Node) -> Option<Lowered> {
         dim: g.head,
         value_dim: g.v_head,
     };
-    Some(plan.lowered(reads, y))
+    Some(plan.lowered(cx, reads, y))
 }
 
 #[cfg(test)]

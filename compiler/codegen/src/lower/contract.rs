@@ -199,14 +199,22 @@ fn conv_transpose(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
     };
     let packed = PackedConvTranspose::new(cx.tier, &weights, &s).ok()?;
     let (bias, own) = (cx.optional_floats(n.input(2))?, f.owned());
+    let bias_ahead = cx.constants.and(bias.clone());
     let flops =
         2.0 * (g.batch * g.input_plane() * g.in_channels * (g.out_channels / g.groups) * g.taps()) as f64;
     let mut reads = vec![x];
     reads.extend(f.residual);
-    Some(Lowered::kernel("transposed convolution", reads, f.output, flops, move |io| {
-        let e = own.epilogue(io, 1, s.cout, bias.as_deref());
-        conv_transpose_f32(io.pool, &s, io.input(0), s.cin, &packed, io.output(0), s.cout, &e).map_err(text)
-    }))
+    Some(
+        Lowered::kernel("transposed convolution", reads, f.output, flops, move |io| {
+            let e = own.epilogue(io, 1, s.cout, bias.as_deref());
+            conv_transpose_f32(io.pool, &s, io.input(0), s.cin, &packed, io.output(0), s.cout, &e)
+                .map_err(text)
+        })
+        .ahead(cx, |add| {
+            let (weights, finish) = (add(&weights), own.ahead(add, bias_ahead.as_deref()));
+            Some(Call::ConvTranspose { shape: s, weights, finish })
+        }),
+    )
 }
 
 fn matmul(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {

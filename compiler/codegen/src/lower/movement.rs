@@ -125,8 +125,15 @@ fn moves(
     list: Vec<Move>,
     fill: Option<Vec<u8>>,
 ) -> Option<Lowered> {
-    let kernel = Moves { width: width(cx, *writes.first()?)?, fill, outputs: writes.len(), list };
-    Some(copied(reads, writes, Box::new(kernel)))
+    let width = width(cx, *writes.first()?)?;
+    let call = (cx.constants.is_some() && writes.len() == 1).then(|| {
+        let list = list.iter();
+        let list =
+            list.map(|m| artefact::Move { input: m.operand, from: m.from, to: m.to, axes: m.axes.clone() });
+        Call::Moves { width, fill: fill.clone(), list: list.collect() }
+    });
+    let kernel = Moves { width, fill, outputs: writes.len(), list };
+    Some(Lowered { call, ..copied(reads, writes, Box::new(kernel)) })
 }
 
 fn axes(shape: &[usize], from: &[isize], to: &[usize]) -> Vec<Axis> {
@@ -271,5 +278,7 @@ fn pick(cx: &Cx, n: &Node) -> Option<Lowered> {
         _ => return None,
     };
     cx.shape(i)?;
-    Some(copied(vec![x, i], vec![y], Box::new(move |io: &Io| by_width!(w, go(io, wide, outer, rows, run)))))
+    let l =
+        copied(vec![x, i], vec![y], Box::new(move |io: &Io| by_width!(w, go(io, wide, outer, rows, run))));
+    Some(Lowered { call: Some(Call::Gather { width: w, wide, outer, rows, run }), ..l })
 }

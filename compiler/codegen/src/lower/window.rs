@@ -4,7 +4,7 @@ use super::contract::standard;
 use super::{Cx, Lowered};
 use crate::channels_last::DOMAIN;
 use crate::kernel::text;
-use artefact::Call;
+use artefact::{Call, Line};
 use ir::Node;
 use kernels::resize::{Image, Taps, resize_linear, resize_nearest};
 use kernels::{Pooling, Window, global_pool_f32, pool_f32};
@@ -117,9 +117,14 @@ fn resize(cx: &Cx, n: &Node) -> Option<Lowered> {
         let line =
             |axis: usize, n: usize| table(axis).map_or_else(|| (0..n).collect(), |t| t.indices.clone());
         let (rows, columns): (Vec<usize>, Vec<usize>) = (line(2, height), line(3, width));
-        return Some(Lowered::kernel("resize", vec![x], y, elements as f64, move |io| {
-            resize_nearest::<f32>(io.pool, image, io.input(0), &rows, &columns, io.output(0)).map_err(text)
-        }));
+        let call = Call::Nearest { image, rows: rows.clone(), columns: columns.clone() };
+        return Some(
+            Lowered::kernel("resize", vec![x], y, elements as f64, move |io| {
+                resize_nearest::<f32>(io.pool, image, io.input(0), &rows, &columns, io.output(0))
+                    .map_err(text)
+            })
+            .ahead(cx, |_| Some(call)),
+        );
     }
     if mode != "linear" {
         return None;
@@ -139,7 +144,13 @@ fn resize(cx: &Cx, n: &Node) -> Option<Lowered> {
         }
     };
     let (rows, columns) = (line(2, height)?, line(3, width)?);
-    Some(Lowered::kernel("resize", vec![x], y, 6.0 * elements as f64, move |io| {
-        resize_linear(io.pool, image, io.input(0), rows.taps(), columns.taps(), io.output(0)).map_err(text)
-    }))
+    let data = |p: &Pair| Line { low: p.low.clone(), high: p.high.clone(), weight: p.weight.clone() };
+    let call = Call::Linear { image, rows: data(&rows), columns: data(&columns) };
+    Some(
+        Lowered::kernel("resize", vec![x], y, 6.0 * elements as f64, move |io| {
+            resize_linear(io.pool, image, io.input(0), rows.taps(), columns.taps(), io.output(0))
+                .map_err(text)
+        })
+        .ahead(cx, |_| Some(call)),
+    )
 }
