@@ -66,6 +66,8 @@ pub struct Cx<'a> {
     pub tier: Tier,
     /// Constants of the artefact, when one is made.
     pub constants: Option<&'a RefCell<Constants>>,
+    /// Room for weights that lie unaligned in their file, kept from one to the next.
+    aligned: RefCell<Vec<f32>>,
 }
 
 impl Cx<'_> {
@@ -82,6 +84,24 @@ impl Cx<'_> {
     pub fn floats(&self, v: ValueId) -> Option<Vec<f32>> {
         let t = self.graph.constant(v)?;
         if t.dtype() == DType::F32 { t.to_f32s().ok() } else { None }
+    }
+    /// What `f` makes of float32 weights. They are read where they lie; pages of a file that held them are given back.
+    pub fn pack<T>(&self, v: ValueId, f: impl FnOnce(&[f32]) -> Option<T>) -> Option<T> {
+        let t = self.graph.constant(v).filter(|t| t.dtype() == DType::F32)?;
+        let packed = match bytemuck::try_cast_slice(t.bytes()) {
+            Ok(weights) => f(weights),
+            Err(_) => {
+                let mut room = self.aligned.borrow_mut();
+                if room.len() < t.len() {
+                    *room = ir::budget::filled(t.len(), 0.0).ok()?;
+                }
+                let weights = room.get_mut(..t.len())?;
+                bytemuck::cast_slice_mut(weights).copy_from_slice(t.bytes());
+                f(weights)
+            }
+        };
+        t.release();
+        packed
     }
     /// A constant of an optional input: `Some(None)` when the input is absent.
     pub fn optional_floats(&self, v: Option<ValueId>) -> Option<Option<Vec<f32>>> {
@@ -127,12 +147,13 @@ static LOWERINGS: &[Lowering] = &[
 
 /// Steps for all groups.
 pub fn lower(graph: &Graph, groups: Vec<Group>, tier: Tier) -> Result<Vec<Step>> {
-    lower_all(&Cx { graph, tier, constants: None }, groups)
+    lower_all(&Cx { graph, tier, constants: None, aligned: RefCell::default() }, groups)
 }
 
 /// As [`lower`], with calls for an artefact.
 pub fn lower_ahead(graph: &Graph, groups: Vec<Group>, constants: &RefCell<Constants>) -> Result<Vec<Step>> {
-    lower_all(&Cx { graph, tier: Tier::best(), constants: Some(constants) }, groups)
+    let (tier, aligned) = (Tier::best(), RefCell::default());
+    lower_all(&Cx { graph, tier, constants: Some(constants), aligned }, groups)
 }
 
 fn lower_all(cx: &Cx, groups: Vec<Group>) -> Result<Vec<Step>> {

@@ -13,6 +13,10 @@ pub type Shape = SmallVec<[usize; 6]>;
 /// Memory that a tensor may borrow for as long as it lives, such as a mapped file.
 pub trait Bytes: Send + Sync {
     fn bytes(&self) -> &[u8];
+
+    /// Says that a range will not be read soon: memory that can be had again, such as pages of a file, may go. The bytes
+    /// stay readable and the same.
+    fn release(&self, _offset: usize, _len: usize) {}
 }
 
 impl Bytes for Vec<u8> {
@@ -194,6 +198,12 @@ impl Tensor {
         match &self.storage {
             Storage::Bytes { source, offset, len } => &source.bytes()[*offset..*offset + *len],
             Storage::Strings(_) => &[],
+        }
+    }
+    /// Says that the bytes will not be read soon, so that pages of a mapped file need not stay in memory.
+    pub fn release(&self) {
+        if let Storage::Bytes { source, offset, len } = &self.storage {
+            source.release(*offset, *len);
         }
     }
     /// Bytes this tensor takes in a file.

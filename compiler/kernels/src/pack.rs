@@ -179,7 +179,15 @@ impl PackedB {
         n: usize,
     ) -> Result<PackedB, Error> {
         strides.check("B", b.len(), k, n)?;
-        PackedB::from_fn(tier, k, n, |row, col| b[row * strides.row + col * strides.col])
+        let tier = tier.usable();
+        let mut packed = PackedB { tier, rows: k, panels: Panels::of(tier, n), data: room(k, n)? };
+        let to = &mut packed.data.as_mut_slice()[..packed.panels.len(k)];
+        if strides.col == 1 {
+            copy_rows(to, b, strides.row, k, packed.panels);
+        } else {
+            transpose_rows(to, b, strides, k, packed.panels);
+        }
+        Ok(packed)
     }
 
     /// Packs the elements `f(row, col)`, or cells of four bytes.
@@ -204,11 +212,7 @@ impl PackedB {
         const { assert!(size_of::<T>() == size_of::<f32>()) };
         let tier = tier.usable();
         let panels = Panels::of(tier, n);
-        product(
-            "the packed operand leaves the address space",
-            &[n.saturating_add(LANES), k, size_of::<f32>()],
-        )?;
-        let mut data = Aligned::zeros(panels.len(k));
+        let mut data = room(k, n)?;
         fill(bytemuck::cast_slice_mut(data.as_mut_slice()), k, panels, f);
         Ok(PackedB { tier, rows: k, panels, data })
     }
@@ -236,6 +240,13 @@ impl PackedB {
     pub(crate) fn view(&self) -> PackedRef {
         PackedRef { data: self.data.as_ptr(), rows: self.rows, panels: self.panels }
     }
+}
+
+/// Zeros for a packed operand of `k × n` elements.
+fn room(k: usize, n: usize) -> Result<Aligned, Error> {
+    let bytes = [n.saturating_add(LANES), k, size_of::<f32>()];
+    product("the packed operand leaves the address space", &bytes)?;
+    Ok(Aligned::zeros(n.div_ceil(LANES) * LANES * k))
 }
 
 /// Calls `f(row, first column, live cells)` for each row of each panel; cells past the last column are zero already.

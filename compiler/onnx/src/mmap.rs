@@ -7,6 +7,10 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
+/// Bytes of a page; where pages are larger the system refuses and nothing is released.
+#[cfg(unix)]
+const PAGE: usize = 4096;
+
 /// A mapped file, or its content when it cannot be mapped.
 pub enum Mapped {
     Map(memmap2::Mmap),
@@ -18,6 +22,22 @@ impl Bytes for Mapped {
         match self {
             Mapped::Map(m) => m,
             Mapped::Read(v) => v,
+        }
+    }
+
+    #[cfg(unix)]
+    fn release(&self, offset: usize, len: usize) {
+        let Mapped::Map(map) = self else { return };
+        // Whole pages only: neighbours may be in use.
+        let end = offset.saturating_add(len).min(map.len()) / PAGE * PAGE;
+        let start = offset.next_multiple_of(PAGE);
+        if start < end {
+            // SAFETY: the map is read-only and private, so none of its pages was ever written: a page that goes is read
+            // from the file again when next touched, with the bytes it had.
+            let advised =
+                unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start) };
+            // A refusal (pages larger than assumed) leaves everything as it was.
+            drop(advised);
         }
     }
 }

@@ -141,7 +141,7 @@ pub fn standard(shape: &[usize]) -> Vec<usize> {
 
 fn conv(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
     let (x, w) = (n.input(0)?, n.input(1)?);
-    let (shape, weights) = (cx.f32_shape(x)?, cx.floats(w)?);
+    let shape = cx.f32_shape(x)?;
     let g = ops::conv::geometry(&n.attrs, &standard(&shape), &cx.shape(w)?).ok()?;
     let s = ConvShape {
         batch: g.batch,
@@ -158,7 +158,8 @@ fn conv(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
     if s.output().ok()? != triple(&g.axes, |w| w.output, 1)? {
         return None;
     }
-    let packed = PackedConv::new(cx.tier, &weights, s.cout, s.cin, s.kernel, s.groups).ok()?;
+    let packed =
+        cx.pack(w, |weights| PackedConv::new(cx.tier, weights, s.cout, s.cin, s.kernel, s.groups).ok())?;
     let (bias, own) = (cx.optional_floats(n.input(2))?, f.owned());
     let bias_ahead = cx.constants.and(bias.clone());
     let flops =
@@ -182,7 +183,7 @@ fn conv(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
 
 fn conv_transpose(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
     let (x, w) = (n.input(0)?, n.input(1)?);
-    let (shape, weights) = (cx.f32_shape(x)?, cx.floats(w)?);
+    let shape = cx.f32_shape(x)?;
     let g = ops::conv_transpose::geometry(&n.attrs, &standard(&shape), &cx.shape(w)?).ok()?;
     // Its windows are those of the convolution it transposes: input and output change places.
     let s = ConvTransposeShape {
@@ -197,7 +198,7 @@ fn conv_transpose(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
         pad_begin: triple(&g.axes, |w| w.pad_begin, 0)?,
         groups: g.groups,
     };
-    let packed = PackedConvTranspose::new(cx.tier, &weights, &s).ok()?;
+    let packed = cx.pack(w, |weights| PackedConvTranspose::new(cx.tier, weights, &s).ok())?;
     let (bias, own) = (cx.optional_floats(n.input(2))?, f.owned());
     let bias_ahead = cx.constants.and(bias.clone());
     let flops =
@@ -227,9 +228,9 @@ fn matmul(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
         return None;
     }
     let mut reads = vec![a];
-    if let (2, Some(w)) = (sb.len(), cx.floats(b)) {
+    if sb.len() == 2 && cx.graph.constant(b).is_some() {
         let m: usize = sa[..sa.len() - 1].iter().product();
-        let packed = PackedB::from_kn(cx.tier, &w, k, nn).ok()?;
+        let packed = cx.pack(b, |w| PackedB::from_kn(cx.tier, w, k, nn).ok())?;
         reads.extend(f.residual);
         return Some(
             Lowered::kernel("matrix product", reads, f.output, 2.0 * (m * k * nn) as f64, move |io| {
@@ -238,7 +239,11 @@ fn matmul(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
             })
             .ahead(cx, |add| {
                 let of = Contraction { m, k, n: nn, transposed: false, alpha: 1.0 };
-                Some(Call::Product { of, weights: add(&w), finish: own.ahead(add, bias_ahead.as_deref()) })
+                Some(Call::Product {
+                    of,
+                    weights: add(&cx.floats(b)?),
+                    finish: own.ahead(add, bias_ahead.as_deref()),
+                })
             }),
         );
     }
@@ -300,7 +305,7 @@ fn gemm(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
     if ta || k != kb || k == 0 || f.bias.is_some() {
         return None;
     }
-    let w = cx.floats(b)?;
+    cx.graph.constant(b)?;
     let bias = match n.input(2) {
         None => None,
         Some(c) => {
@@ -314,8 +319,9 @@ fn gemm(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
             Some(v)
         }
     };
-    let packed =
-        if tb { PackedB::from_nk(cx.tier, &w, nn, k) } else { PackedB::from_kn(cx.tier, &w, k, nn) }.ok()?;
+    let packed = cx.pack(b, |w| {
+        if tb { PackedB::from_nk(cx.tier, w, nn, k) } else { PackedB::from_kn(cx.tier, w, k, nn) }.ok()
+    })?;
     let own = f.owned();
     let bias_ahead = cx.constants.and(bias.clone());
     let mut reads = vec![a];
@@ -327,7 +333,11 @@ fn gemm(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
         })
         .ahead(cx, |add| {
             let of = Contraction { m, k, n: nn, transposed: tb, alpha };
-            Some(Call::Product { of, weights: add(&w), finish: own.ahead(add, bias_ahead.as_deref()) })
+            Some(Call::Product {
+                of,
+                weights: add(&cx.floats(b)?),
+                finish: own.ahead(add, bias_ahead.as_deref()),
+            })
         }),
     )
 }

@@ -248,6 +248,9 @@ fn pad(cx: &Cx, n: &Node) -> Option<Lowered> {
     moves(cx, vec![x], vec![y], vec![m], Some(fill))
 }
 
+/// Rows of at least this many bytes are copied as bytes: a table in a file then stays there, whatever its alignment.
+const LONG_ROW: usize = 64;
+
 fn pick(cx: &Cx, n: &Node) -> Option<Lowered> {
     let (x, i, y) = (n.input(0)?, n.input(1)?, n.output(0)?);
     let (shape, w) = (cx.shape(x)?, width(cx, x)?);
@@ -278,6 +281,21 @@ fn pick(cx: &Cx, n: &Node) -> Option<Lowered> {
         _ => return None,
     };
     cx.shape(i)?;
+    let table = cx.graph.constant(x).filter(|_| cx.constants.is_none() && run * w >= LONG_ROW);
+    if let Some(table) = table.cloned() {
+        return Some(copied(
+            vec![i],
+            vec![y],
+            Box::new(move |io: &Io| {
+                let (table, y, bytes) = (table.bytes(), io.output::<u8>(0), run * w);
+                if wide {
+                    gather::<u8, i64>(io.pool, table, outer, rows, bytes, io.input(0), y).map_err(text)
+                } else {
+                    gather::<u8, i32>(io.pool, table, outer, rows, bytes, io.input(0), y).map_err(text)
+                }
+            }),
+        ));
+    }
     let l =
         copied(vec![x, i], vec![y], Box::new(move |io: &Io| by_width!(w, go(io, wide, outer, rows, run))));
     Some(Lowered { call: Some(Call::Gather { width: w, wide, outer, rows, run }), ..l })
