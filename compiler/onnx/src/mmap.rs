@@ -30,7 +30,7 @@ impl Bytes for Mapped {
         let Mapped::Map(map) = self else { return };
         // Whole pages only: neighbours may be in use.
         let end = offset.saturating_add(len).min(map.len()) / PAGE * PAGE;
-        let start = offset.next_multiple_of(PAGE);
+        let start = offset.div_ceil(PAGE).saturating_mul(PAGE);
         if start < end {
             // SAFETY: the map is read-only and private, so none of its pages was ever written: a page that goes is read
             // from the file again when next touched, with the bytes it had.
@@ -57,4 +57,24 @@ pub fn open(path: &Path) -> Result<Arc<Mapped>> {
     // new end raise SIGBUS; this is the accepted risk of mapping, as in every tool that maps its input.
     let map = unsafe { memmap2::MmapOptions::new().map_copy_read_only(&file) }.map_err(bad)?;
     Ok(Arc::new(Mapped::Map(map)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn released_bytes_stay_the_same() {
+        let path = std::env::temp_dir().join(format!("compress-released-{}", std::process::id()));
+        let bytes: Vec<u8> = (0..100_000u32).map(|i| (i % 251) as u8).collect();
+        std::fs::write(&path, &bytes).unwrap();
+        let map = open(&path).unwrap();
+        for (offset, len) in
+            [(0, bytes.len()), (5000, 20_000), (1, 2), (90_000, usize::MAX), (usize::MAX - 1, 5)]
+        {
+            map.release(offset, len);
+            assert!(map.bytes() == bytes);
+        }
+        std::fs::remove_file(&path).unwrap();
+    }
 }
