@@ -212,7 +212,7 @@ fn conv_transpose(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
                 .map_err(text)
         })
         .ahead(cx, |add| {
-            let (weights, finish) = (add(&weights), own.ahead(add, bias_ahead.as_deref()));
+            let (weights, finish) = (add(&cx.floats(w)?), own.ahead(add, bias_ahead.as_deref()));
             Some(Call::ConvTranspose { shape: s, weights, finish })
         }),
     )
