@@ -173,6 +173,9 @@ pub struct BenchArgs {
     pub shape: Vec<String>,
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub threads: usize,
+    /// How long to repeat the run; 0 measures load and first run only.
+    #[arg(long, value_name = "S", default_value_t = 1.5)]
+    pub seconds: f64,
     /// Time per fused group, with its share and its fraction of this machine's measured roof.
     #[arg(long)]
     pub profile: bool,

@@ -7,8 +7,7 @@ use crate::{feeds, limits, model};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
-/// Timed runs continue for this long.
-const BUDGET: Duration = Duration::from_millis(1500);
+const WARM_RUNS: usize = 3;
 const MIN_RUNS: usize = 10;
 
 pub fn run(args: BenchArgs) -> Result {
@@ -25,15 +24,19 @@ pub fn run(args: BenchArgs) -> Result {
     let start = Instant::now();
     session.evaluate(&inputs)?;
     let first = start.elapsed();
-    for _ in 0..3 {
+    let mut times = Vec::new();
+    let warm = if args.seconds > 0.0 { WARM_RUNS } else { 0 };
+    for _ in 0..warm {
         session.evaluate(&inputs)?;
     }
-    let mut times = Vec::new();
     let start = Instant::now();
-    while times.len() < MIN_RUNS || start.elapsed() < BUDGET {
+    while warm > 0 && (times.len() < MIN_RUNS || start.elapsed().as_secs_f64() < args.seconds) {
         let t = Instant::now();
         session.evaluate(&inputs)?;
         times.push(t.elapsed().as_secs_f64() * 1e3);
+    }
+    if times.is_empty() {
+        times.push(first.as_secs_f64() * 1e3);
     }
     times.sort_by(f64::total_cmp);
     let at = |p: f64| times[((times.len() - 1) as f64 * p) as usize];
