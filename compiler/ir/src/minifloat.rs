@@ -65,7 +65,7 @@ fn magnitude_value(f: Format, magnitude: u8) -> f64 {
 /// NaN as the format has it (ONNX Cast, table for float 8).
 pub fn encode(dtype: DType, x: f32, saturate: bool) -> Option<u8> {
     if dtype == DType::F8E8M0 {
-        return Some(encode_e8m0(x, saturate));
+        return Some(encode_e8m0(x, saturate, Rounding::Up));
     }
     let f = format(dtype)?;
     let sign = if x.is_sign_negative() { 1u8 << (f.exponent_bits + f.mantissa_bits) } else { 0 };
@@ -106,31 +106,39 @@ fn nearest_magnitude(f: Format, a: f64) -> u8 {
     if dl < dh || (dl == dh && lo & 1 == 0) { lo } else { hi }
 }
 
-/// Power-of-two scale, rounded to nearest, ties up; there is no sign and no zero.
-fn encode_e8m0(x: f32, saturate: bool) -> u8 {
-    if x.is_nan() {
-        return 0xff;
-    }
+/// Which power of two a scale becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rounding {
+    Up,
+    Down,
+    /// Halfway goes up.
+    Nearest,
+}
+
+/// Power-of-two scale; there is no sign and no zero (ONNX Cast, table for float8e8m0).
+pub fn encode_e8m0(x: f32, saturate: bool, rounding: Rounding) -> u8 {
+    const NAN: u8 = 0xff;
     let a = f64::from(x.abs());
-    if a.is_infinite() {
-        return if saturate { 0xfe } else { 0xff };
+    if a.is_nan() {
+        return NAN;
     }
+    let outside = |bits: u8| if saturate { bits } else { NAN };
     if a == 0.0 {
-        return 0;
+        return outside(0);
     }
-    let mut e = a.log2().floor() as i32;
-    if a / 2f64.powi(e) >= 1.5 {
-        e += 1;
+    if a.is_infinite() {
+        return outside(0xfe);
     }
-    match e + 127 {
-        b if b < 0 => 0,
-        b if b > 254 => {
-            if saturate {
-                0xfe
-            } else {
-                0xff
-            }
-        }
+    let below = a.log2().floor() as i32;
+    let fraction = a / 2f64.powi(below);
+    let up = match rounding {
+        Rounding::Up => fraction > 1.0,
+        Rounding::Down => false,
+        Rounding::Nearest => fraction >= 1.5,
+    };
+    match below + i32::from(up) + 127 {
+        b if b < 0 => outside(0),
+        b if b > 254 => outside(0xfe),
         b => b as u8,
     }
 }
@@ -162,5 +170,17 @@ mod tests {
         assert_eq!(encode(DType::F8E4M3FN, 1e9, false), Some(0x7f));
         assert_eq!(encode(DType::F8E5M2, 1e9, false), Some(0x7c));
         assert_eq!(encode(DType::F4E2M1, 2.5, true), Some(4));
+    }
+
+    #[test]
+    fn scales_round_to_powers_of_two() {
+        use Rounding::*;
+        let each = |x: f32| [Up, Down, Nearest].map(|r| i32::from(encode_e8m0(x, true, r)) - 127);
+        assert_eq!(each(1.0), [0, 0, 0]);
+        assert_eq!(each(1.1), [1, 0, 0]);
+        assert_eq!(each(1.5), [1, 0, 1]);
+        assert_eq!(each(0.124), [-3, -4, -3]);
+        assert_eq!([0.0, f32::INFINITY, f32::NAN].map(|x| encode_e8m0(x, true, Up)), [0, 0xfe, 0xff]);
+        assert_eq!([0.0, f32::INFINITY, 3e38].map(|x| encode_e8m0(x, false, Up)), [0xff, 0xff, 0xff]);
     }
 }

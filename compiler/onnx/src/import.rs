@@ -5,6 +5,7 @@ use crate::functions::Functions;
 use crate::mmap::{self, Mapped};
 use crate::opset::{self, Upgrade};
 use crate::order::sorted;
+use crate::prepare;
 use crate::proto::{self, AttributeProto, AttributeType, GraphProto, ModelProto, NodeProto, ValueInfoProto};
 use crate::tensor::{self, Source};
 use crate::types::value_type;
@@ -323,14 +324,23 @@ impl<'a> Builder<'a> {
         if !op.captures.is_empty() {
             self.graph.set_captures(id, &op.captures);
         }
-        let outputs = self.graph.node(id)?.outputs().to_vec();
-        for (name, v) in op.outputs.iter().zip(&outputs) {
-            if let Some(v) = v {
-                self.define(name, *v)?;
+        let mut outputs = self.graph.node(id)?.outputs().to_vec();
+        // What other domains have as functions of standard operators is written out.
+        let written = match op.domain.is_empty() {
+            true => None,
+            false => prepare::write_out(&mut self.graph, id, self.shared.lookup)?,
+        };
+        match written {
+            Some(w) => outputs = w,
+            // Types as we go: some upgrades depend on ranks. Errors surface in the inference after import.
+            None => drop(ir::infer_node(&mut self.graph, id)),
+        }
+        for (i, name) in op.outputs.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
+            match outputs.get(i).copied().flatten() {
+                Some(v) => self.define(name, v)?,
+                None => return Err(Error::unsupported(format!("{} with output {i}", op.op))),
             }
         }
-        // Types as we go: some upgrades depend on ranks. Errors surface in the inference after import.
-        drop(ir::infer_node(&mut self.graph, id));
         Ok(outputs)
     }
 

@@ -214,6 +214,15 @@ static STEPS: &[(&[&str], i64, Step)] = &[
     }),
     (&["GroupNormalization"], 21, group_norm_per_channel),
     (&["Resize"], ALWAYS, empty_means_absent),
+    // A name ONNX Runtime gave it before the standard had it.
+    (&["SimplifiedLayerNormalization"], ALWAYS, |u, _| {
+        if u.outputs.iter().skip(1).any(|o| !o.is_empty()) {
+            return Err(Error::unsupported("SimplifiedLayerNormalization with its deviation as an output"));
+        }
+        u.outputs.truncate(1);
+        u.op = "RMSNormalization".into();
+        Ok(())
+    }),
 ];
 
 /// A step for files of every version.

@@ -42,11 +42,17 @@ fn expand_all(g: &mut Graph, lookup: &dyn Lookup) -> Result<()> {
 }
 
 fn expand(g: &mut Graph, id: NodeId, lookup: &dyn Lookup) -> Result<()> {
+    match write_out(g, id, lookup)? {
+        Some(_) => Ok(()),
+        None => Err(Error::internal("has no form in standard operators")),
+    }
+}
+
+/// Replaces a node by what it stands for, if it has such a form; the new outputs take the names and places of the old.
+pub fn write_out(g: &mut Graph, id: NodeId, lookup: &dyn Lookup) -> Result<Option<Vec<Option<ValueId>>>> {
     let first_new = g.value_bound();
     let op = g.node(id)?.op;
-    let Some(results) = op.expand(g, id, lookup)? else {
-        return Err(Error::internal("has no form in standard operators"));
-    };
+    let Some(results) = op.expand(g, id, lookup)? else { return Ok(None) };
     let outputs = g.node(id)?.outputs().to_vec();
     let mut renamed = Vec::new();
     for (i, old) in outputs.into_iter().enumerate() {
@@ -66,7 +72,7 @@ fn expand(g: &mut Graph, id: NodeId, lookup: &dyn Lookup) -> Result<()> {
     }
     g.remove_node(id)?;
     renamed.into_iter().for_each(|(v, name)| g.rename_value(v, &name));
-    Ok(())
+    Ok(Some(results))
 }
 
 /// In ONNX an output is a name, so two outputs cannot share a value, nor carry a name another value has; and runtimes

@@ -2,7 +2,7 @@
 
 use crate::arith::{Number, Real, Strided, by_real};
 use crate::broadcast::{broadcast_shapes, broadcast_strides};
-use crate::softmax::softmax;
+use crate::softmax::{rounding, softmax_in};
 use crate::typing::tensor_type;
 use crate::window::check_product;
 use crate::{Op, schema};
@@ -39,6 +39,10 @@ pub struct AttentionGeometry {
     /// Keys further to the left or right of the query's position than this are hidden.
     pub left_window: Option<i64>,
     pub right_window: Option<i64>,
+    /// Half floats round after each step of the operator's function body.
+    pub dtype: DType,
+    /// What the softmax is computed in, where that is not `dtype`.
+    pub softmax_dtype: Option<DType>,
 }
 
 impl AttentionGeometry {
@@ -115,6 +119,11 @@ pub fn geometry(
         causal: attrs.int_or("is_causal", 0)? != 0,
         left_window: window(attrs, "left_window_size")?,
         right_window: window(attrs, "right_window_size")?,
+        dtype: DType::F32,
+        softmax_dtype: match attrs.int("softmax_precision")? {
+            Some(n) => i32::try_from(n).ok().and_then(DType::from_onnx).filter(|d| d.is_float()),
+            None => None,
+        },
     };
     g.check()?;
     Ok(g)
@@ -179,6 +188,7 @@ fn typed<T: Real>(cx: &EvalCx) -> Result<Vec<Value>> {
     let (past_k, past_v) = (cx.optional(4)?, cx.optional(5)?);
     let past = past_k.map_or(0, |t| t.shape().get(2).copied().unwrap_or(0));
     let g = geometry(cx.attrs, q.shape(), k.shape(), v.shape(), past)?;
+    let g = AttentionGeometry { dtype: q.dtype(), ..g };
     let lengths = valid_lengths(cx, &g)?;
     if past_k.is_some() != past_v.is_some() || (past_k.is_some() && lengths.is_some()) {
         return Err(Error::model("past_key and past_value go together, and not with nonpad_kv_seqlen"));
@@ -334,6 +344,14 @@ pub fn attend<T: Real>(
     bias: impl Fn(usize, usize, usize, &mut [f64]),
 ) -> Result<(Vec<T>, Option<Vec<T>>)> {
     let (n, total) = (g.q_len, g.total());
+    let narrow = rounding(g.dtype);
+    let round = narrow.unwrap_or(|x| x);
+    // In half floats both sides carry the root of the scale, so that their products stay in range.
+    let root = round(g.scale.sqrt());
+    let halved = |x: &[T]| x.iter().map(|x| T::of(round(x.f64() * root))).collect::<Vec<T>>();
+    let sides = narrow.map(|_| (halved(q), halved(k)));
+    let (q, k) = sides.as_ref().map_or((q, k), |(q, k)| (&q[..], &k[..]));
+    let scale = if narrow.is_some() { 1.0 } else { g.scale };
     let mut y = budget::filled(budget::elements(&[g.batch, g.q_heads, n, g.v_head])?, T::ZERO)?;
     let captured = capture.map_or(0, |_| g.batch * g.q_heads * n * total);
     let mut shown = budget::filled(captured, T::ZERO)?;
@@ -352,18 +370,20 @@ pub fn attend<T: Real>(
                     shown[at..][..total].iter_mut().zip(row).for_each(|(o, &r)| *o = T::of(r));
                 }
             };
-            row.iter_mut().zip(s.iter()).for_each(|(r, s)| *r = s.f64() * g.scale);
+            row.iter_mut().zip(s.iter()).for_each(|(r, s)| *r = round(s.f64() * scale));
             show(Capture::Raw, &row);
             if g.softcap > 0.0 {
-                row.iter_mut().for_each(|r| *r = g.softcap * (*r / g.softcap).tanh());
+                let cap = g.softcap;
+                row.iter_mut().for_each(|r| *r = round(cap * round(round(*r / cap).tanh())));
             }
             show(Capture::Capped, &row);
-            row.iter_mut().zip(&add).for_each(|(r, a)| *r += a);
+            row.iter_mut().zip(&add).for_each(|(r, a)| *r = round(*r + a));
             show(Capture::Biased, &row);
             if add.iter().all(|&a| a == f64::NEG_INFINITY) {
                 row.fill(0.0);
             } else {
-                softmax(&mut row);
+                softmax_in(g.softmax_dtype.unwrap_or(g.dtype), &mut row);
+                row.iter_mut().for_each(|r| *r = round(*r));
             }
             show(Capture::Probabilities, &row);
             s.iter_mut().zip(&row).for_each(|(s, &r)| *s = T::of(r));

@@ -3,7 +3,7 @@
 use crate::typing::tensor_type;
 use crate::{Op, schema};
 use half::{bf16, f16};
-use ir::minifloat;
+use ir::minifloat::{self, Rounding};
 use ir::{
     Accuracy, Attrs, DType, Dim, Error, Expr, InferCx, Kind, Operator, Result, Tensor, Value, ValueType,
 };
@@ -11,13 +11,17 @@ use ir::{
 pub static OPERATORS: &[&dyn Operator] = &[
     &Op::new("Cast", &schema::CAST, infer_cast, |cx| {
         let to = target(cx.attrs)?;
-        Ok(vec![Value::Tensor(cast(cx.tensor(0)?, to, cx.attrs.int_or("saturate", 1)? != 0)?)])
+        Ok(vec![Value::Tensor(cast_as(cx.tensor(0)?, to, cx.attrs)?)])
     })
-    .kind(|a| target(a).map_or(Kind::Opaque, |d| Kind::Elementwise(Expr::cast(d, Expr::In(0)))))
+    // An expression has no attributes: it saturates, and scales round up.
+    .kind(|a| match (target(a), a.int_or("saturate", 1), a.str_or("round_mode", "up")) {
+        (Ok(d), Ok(1), Ok("up")) => Kind::Elementwise(Expr::cast(d, Expr::In(0))),
+        _ => Kind::Opaque,
+    })
     .shape_value(|cx| if target(cx.attrs).ok()?.is_int() { cx.dims(0) } else { None }),
     &Op::new("CastLike", &schema::CAST_LIKE, infer_like, |cx| {
         let to = cx.tensor(1)?.dtype();
-        Ok(vec![Value::Tensor(cast(cx.tensor(0)?, to, cx.attrs.int_or("saturate", 1)? != 0)?)])
+        Ok(vec![Value::Tensor(cast_as(cx.tensor(0)?, to, cx.attrs)?)])
     }),
     &Op::new("BitCast", &schema::BIT_CAST, infer_cast, |cx| {
         Ok(vec![Value::Tensor(cx.tensor(0)?.bitcast(target(cx.attrs)?)?)])
@@ -40,6 +44,23 @@ fn infer_cast(cx: &InferCx) -> Result<Vec<ValueType>> {
 
 fn infer_like(cx: &InferCx) -> Result<Vec<ValueType>> {
     Ok(vec![tensor_type(cx.dtype(1)?, cx.shape(0).map(<[Dim]>::to_vec))])
+}
+
+/// A cast with the attributes of the operator.
+fn cast_as(t: &Tensor, to: DType, attrs: &Attrs) -> Result<Tensor> {
+    let saturate = attrs.int_or("saturate", 1)? != 0;
+    let rounding = match attrs.str_or("round_mode", "up")? {
+        "up" => Rounding::Up,
+        "down" => Rounding::Down,
+        "nearest" => Rounding::Nearest,
+        m => return Err(Error::model(format!("round_mode '{}' is not known", m.escape_debug()))),
+    };
+    if to != DType::F8E8M0 || t.dtype() == to {
+        return cast(t, to, saturate);
+    }
+    let values = cast(t, DType::F32, saturate)?.to_f32s()?;
+    let bits: Vec<u8> = values.iter().map(|&x| minifloat::encode_e8m0(x, saturate, rounding)).collect();
+    Tensor::from_unpacked(to, t.shape(), &bits)
 }
 
 /// ONNX Cast: floats round to nearest even, float to integer truncates, out of range float 8 saturates or not.

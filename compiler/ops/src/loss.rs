@@ -46,7 +46,7 @@ fn eval_likelihood(cx: &EvalCx) -> Result<Vec<Value>> {
 
 fn eval_entropy(cx: &EvalCx) -> Result<Vec<Value>> {
     let x = cx.tensor(0)?;
-    let log = crate::softmax::along(x, 1, crate::softmax::log_softmax)?;
+    let log = crate::softmax::along(x, 1, &crate::softmax::log_softmax)?;
     Ok(vec![likelihood(cx, &log)?.into(), log.into()])
 }
 

@@ -296,7 +296,7 @@ fn eval_lp(cx: &EvalCx) -> Result<Vec<Value>> {
         2 => |line| divide(line, line.iter().map(|x| x * x).sum::<f64>().sqrt()),
         p => return Err(Error::model(format!("p {p} must be 1 or 2"))),
     };
-    Ok(one(crate::softmax::along(x, cx.attrs.int_or("axis", -1)?, f)?))
+    Ok(one(crate::softmax::along(x, cx.attrs.int_or("axis", -1)?, &f)?))
 }
 
 /// Division by a norm; a zero norm gives zeros.

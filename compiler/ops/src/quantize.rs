@@ -174,14 +174,23 @@ fn quantize(cx: &EvalCx) -> Result<Tensor> {
 /// Scale and zero point that cover the values and zero, then QuantizeLinear to uint8.
 fn dynamic(x: &Tensor) -> Result<Vec<Value>> {
     let values = x.to_f32s()?;
+    let (scale, zero) = dynamic_parameters(&values);
+    let code = |&v: &f32| dynamic_code(v, scale, zero);
+    let y = Tensor::new(x.shape(), values.iter().map(code).collect::<Vec<u8>>())?;
+    Ok(vec![y.into(), Tensor::scalar(scale).into(), Tensor::scalar(zero as u8).into()])
+}
+
+/// Scale and zero point that cover the values and zero.
+pub(crate) fn dynamic_parameters(values: &[f32]) -> (f32, f32) {
     let (lo, hi) = values.iter().fold((0f32, 0f32), |(a, b), &v| (a.min(v), b.max(v)));
     // All zero: any scale will do, and dividing by none will not.
     let scale = (hi - lo) / 255.0;
     let scale = if scale > 0.0 { scale } else { 1.0 };
-    let zero = (-lo / scale).round_ties_even().clamp(0.0, 255.0);
-    let code = |&v: &f32| ((v / scale).round_ties_even() + zero).clamp(0.0, 255.0) as u8;
-    let y = Tensor::new(x.shape(), values.iter().map(code).collect::<Vec<u8>>())?;
-    Ok(vec![y.into(), Tensor::scalar(scale).into(), Tensor::scalar(zero as u8).into()])
+    (scale, (-lo / scale).round_ties_even().clamp(0.0, 255.0))
+}
+
+pub(crate) fn dynamic_code(v: f32, scale: f32, zero: f32) -> u8 {
+    ((v / scale).round_ties_even() + zero).clamp(0.0, 255.0) as u8
 }
 
 #[cfg(test)]

@@ -266,10 +266,27 @@ fn lengths(cx: &EvalCx, g: &RnnGeometry) -> Result<Vec<usize>> {
 }
 
 fn typed<T: Real>(cx: &EvalCx, g: &RnnGeometry) -> Result<Vec<Value>> {
+    let (w, r) = (T::read(cx.tensor(1)?)?, T::read(cx.tensor(2)?)?);
+    let rows = g.cell.gates() * g.hidden;
+    layer(cx, g, |pass, x, lengths, h, c, emit| {
+        let (w, r) = (&w[pass.index * rows * g.input..], &r[pass.index * rows * g.hidden..]);
+        pass.run(x, &w[..rows * g.input], &r[..rows * g.hidden], lengths, h, c, emit)
+    })
+}
+
+/// Takes each new hidden row: time, sample, row.
+pub(crate) type Emit<'a, T> = &'a mut dyn FnMut(usize, usize, &[T]);
+
+/// All directions of a layer; `steps` runs one of them from x (sequence, batch, input), lengths and the states (batch,
+/// hidden), which it updates.
+pub(crate) fn layer<T: Real>(
+    cx: &EvalCx,
+    g: &RnnGeometry,
+    mut steps: impl FnMut(&Pass<T>, &[T], &[usize], &mut [T], &mut [T], Emit<T>) -> Result<()>,
+) -> Result<Vec<Value>> {
     let (n, h, d) = (g.batch, g.hidden, g.directions.len());
     let x = T::read(cx.tensor(0)?)?;
     let x = if g.batch_first { swapped(&x, n, g.sequence, g.input) } else { x.into_owned() };
-    let (w, r) = (T::read(cx.tensor(1)?)?, T::read(cx.tensor(2)?)?);
     let rows = g.cell.gates() * h;
     let bias = part::<T>(cx, 3, &[d, 2 * rows], "B")?;
     let lengths = lengths(cx, g)?;
@@ -291,13 +308,13 @@ fn typed<T: Real>(cx: &EvalCx, g: &RnnGeometry) -> Result<Vec<Value>> {
         let pass = Pass {
             g,
             direction,
-            r: &r[i * rows * h..][..rows * h],
+            index: i,
             bias: slice(&bias, 2 * rows),
             peepholes: slice(&peepholes, 3 * h),
         };
         let (state, rest) = (&mut hidden[i * n * h..][..n * h], i * n * h);
         let cells = if lstm { &mut memory[rest..][..n * h] } else { &mut [][..] };
-        pass.run(&x, &w[i * rows * g.input..][..rows * g.input], &lengths, state, cells, |t, b, row| {
+        steps(&pass, &x, &lengths, state, cells, &mut |t, b, row| {
             y[((t * d + i) * n + b) * h..][..h].copy_from_slice(row);
         })?;
     }
@@ -319,12 +336,12 @@ fn typed<T: Real>(cx: &EvalCx, g: &RnnGeometry) -> Result<Vec<Value>> {
     Ok(out)
 }
 
-/// The weights of one direction.
-struct Pass<'a, T> {
+/// What one direction adds to the products of its weights.
+pub(crate) struct Pass<'a, T> {
     g: &'a RnnGeometry,
     direction: &'a Direction,
-    /// (gates·hidden, hidden)
-    r: &'a [T],
+    /// Of the direction.
+    pub index: usize,
     /// Input biases, then recurrent ones, gates·hidden each.
     bias: Option<Vec<T>>,
     /// LSTM: input, output, forget.
@@ -332,15 +349,17 @@ struct Pass<'a, T> {
 }
 
 impl<T: Real> Pass<'_, T> {
-    /// Runs all steps; `h` and `c` (batch, hidden) are the states, `emit(time, batch, row)` takes each new hidden row.
+    /// Runs all steps with w (gates·hidden, input) and r (gates·hidden, hidden); `h` and `c` (batch, hidden) are the states.
+    #[allow(clippy::too_many_arguments)] // one more than what `layer` gives
     fn run(
         &self,
         x: &[T],
         w: &[T],
+        r: &[T],
         lengths: &[usize],
         h: &mut [T],
         c: &mut [T],
-        mut emit: impl FnMut(usize, usize, &[T]),
+        emit: Emit<T>,
     ) -> Result<()> {
         let (g, n) = (self.g, self.g.batch);
         let rows = g.cell.gates() * g.hidden;
@@ -350,23 +369,42 @@ impl<T: Real> Pass<'_, T> {
         let mut recurrent = budget::filled(budget::elements(&[n, rows])?, T::ZERO)?;
         for step in 0..g.sequence {
             recurrent.fill(T::ZERO);
-            let by_row = Strided(self.r, 1, g.hidden);
+            let by_row = Strided(r, 1, g.hidden);
             T::gemm([n, g.hidden, rows], Strided(h, g.hidden, 1), by_row, &mut recurrent, rows)?;
-            for (b, &len) in lengths.iter().enumerate().filter(|&(_, &len)| step < len) {
-                let t = if self.direction.reverse { len - 1 - step } else { step };
-                let input = &inputs[(t * n + b) * rows..][..rows];
-                let rec = &recurrent[b * rows..][..rows];
-                let hidden = &mut h[b * g.hidden..][..g.hidden];
-                match g.cell {
-                    Cell::Lstm => self.lstm(input, rec, hidden, &mut c[b * g.hidden..][..g.hidden]),
-                    Cell::Gru => self.gru(input, rec, hidden)?,
-                    Cell::Rnn => {
-                        let next = (0..g.hidden).map(|j| self.act(0, input[j] + rec[j] + self.bias(j)));
-                        next.collect::<Vec<T>>().iter().zip(hidden.iter_mut()).for_each(|(&v, h)| *h = v);
-                    }
+            self.advance(step, &inputs, &recurrent, r, lengths, h, c, emit)?;
+        }
+        Ok(())
+    }
+
+    /// One step, given the products of all inputs (sequence, batch, gates·hidden) and those of the hidden state.
+    #[allow(clippy::too_many_arguments)] // states, products and where they go
+    pub fn advance(
+        &self,
+        step: usize,
+        inputs: &[T],
+        recurrent: &[T],
+        r: &[T],
+        lengths: &[usize],
+        h: &mut [T],
+        c: &mut [T],
+        emit: Emit<T>,
+    ) -> Result<()> {
+        let (g, n) = (self.g, self.g.batch);
+        let rows = g.cell.gates() * g.hidden;
+        for (b, &len) in lengths.iter().enumerate().filter(|&(_, &len)| step < len) {
+            let t = if self.direction.reverse { len - 1 - step } else { step };
+            let input = &inputs[(t * n + b) * rows..][..rows];
+            let rec = &recurrent[b * rows..][..rows];
+            let hidden = &mut h[b * g.hidden..][..g.hidden];
+            match g.cell {
+                Cell::Lstm => self.lstm(input, rec, hidden, &mut c[b * g.hidden..][..g.hidden]),
+                Cell::Gru => self.gru(input, rec, r, hidden)?,
+                Cell::Rnn => {
+                    let next = (0..g.hidden).map(|j| self.act(0, input[j] + rec[j] + self.bias(j)));
+                    next.collect::<Vec<T>>().iter().zip(hidden.iter_mut()).for_each(|(&v, h)| *h = v);
                 }
-                emit(t, b, hidden);
             }
+            emit(t, b, hidden);
         }
         Ok(())
     }
@@ -407,7 +445,7 @@ impl<T: Real> Pass<'_, T> {
         }
     }
 
-    fn gru(&self, input: &[T], rec: &[T], h: &mut [T]) -> Result<()> {
+    fn gru(&self, input: &[T], rec: &[T], r: &[T], h: &mut [T]) -> Result<()> {
         let n = self.g.hidden;
         let gate = |k: usize, j: usize| input[k * n + j] + rec[k * n + j] + self.bias(k * n + j);
         let reset: Vec<T> = (0..n).map(|j| self.act(0, gate(1, j))).collect();
@@ -418,7 +456,7 @@ impl<T: Real> Pass<'_, T> {
             }
         } else {
             let kept: Vec<T> = reset.iter().zip(h.iter()).map(|(&r, &h)| r * h).collect();
-            T::gemm([1, n, n], Strided(&kept, n, 1), Strided(&self.r[2 * n * n..], 1, n), &mut candidate, n)?;
+            T::gemm([1, n, n], Strided(&kept, n, 1), Strided(&r[2 * n * n..], 1, n), &mut candidate, n)?;
             candidate.iter_mut().enumerate().for_each(|(j, c)| *c += self.recurrent_bias(2 * n + j));
         }
         for j in 0..n {
