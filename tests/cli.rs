@@ -4,6 +4,7 @@ mod ahead;
 mod bench;
 mod compress;
 mod diff;
+mod dynamic;
 mod hostile;
 mod inspect;
 mod optimize;

@@ -85,6 +85,10 @@ pub struct CompressArgs {
     /// directory of npz. Part calibrates, part is held back to check the result. Without data only methods that need none are used.
     #[arg(long, alias = "calib", value_name = "D.npz")]
     pub data: Option<PathBuf>,
+    /// The output that the next step takes as an input, such as `hn=h`. Samples are then the steps of one sequence, in order (a
+    /// non-zero array `reset` starts another); states start from the data's, else from zeros. Repeatable.
+    #[arg(long, value_name = "OUT=IN", requires = "data")]
+    pub state: Vec<String>,
     /// Largest loss of quality: `1%` of the original's metric, `0.5pt` absolute points, or a fraction such as `0.01`.
     #[arg(long, value_name = "X", conflicts_with_all = ["target_size", "target_ratio"])]
     pub max_drop: Option<String>,

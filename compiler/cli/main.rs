@@ -12,6 +12,7 @@ mod model;
 mod progress;
 mod report;
 mod shelf;
+mod states;
 
 use args::{Cli, Command};
 use clap::Parser;

@@ -5,6 +5,7 @@ use crate::exit::{Failure, Result};
 use crate::progress::Progress;
 use crate::report::{self, Facts};
 use crate::shelf::Disk;
+use crate::states::{Links, Steps};
 use crate::{engine, files, limits, model};
 use ir::{Evaluate, Feeds, Graph, Value};
 use search::{Goal, Options, Override, Status};
@@ -32,16 +33,17 @@ pub fn run(args: CompressArgs) -> Result {
     runtime::return_freed_blocks();
     let opened = model::open(&path)?;
     let (graph, trace) = exact::optimize(&opened.graph, exact::Options::PORTABLE)?;
-    let samples = args.data.as_ref().map(|d| data::Samples::open(d, &graph)).transpose()?;
-    let adapter = samples.as_ref().map(|s| Adapter { samples: s, graph: &graph });
     let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
     options.threads = threads;
     if let Some(disk) = Disk::near(&output) {
         options.shelf = Box::new(disk);
     }
     let evaluate = engine::frugal(threads);
+    let links = Links::parse(&args.state, &graph)?;
+    let steps = args.data.as_ref().map(|d| Steps::open(d, &graph, &links, evaluate.as_ref())).transpose()?;
+    let adapter = steps.as_ref().map(Adapter);
     let progress = Progress::new(args.quiet || args.json);
-    let outcome = search::compress(
+    let mut outcome = search::compress(
         &graph,
         adapter.as_ref().map(|a| a as &dyn search::Samples),
         &options,
@@ -50,6 +52,14 @@ pub fn run(args: CompressArgs) -> Result {
         &progress,
     )?;
     progress.finish();
+    if let (Some(steps), false) = (&steps, links.is_empty()) {
+        let [all, late] = steps.drift(&graph, &outcome.graph, &links, evaluate.as_ref())?;
+        let n = steps.samples().len();
+        outcome.decision.notes.push(format!(
+            "run on its own states through all {n} steps, its outputs differ from the original's by {all:.2e} (relative), \
+             by {late:.2e} in the last tenth"
+        ));
+    }
     let decision = &outcome.decision;
     let mut facts = Facts {
         model: path.clone(),
@@ -193,20 +203,17 @@ fn recipe(args: &CompressArgs, d: &search::Decision) -> String {
     )
 }
 
-struct Adapter<'a> {
-    samples: &'a data::Samples,
-    graph: &'a Graph,
-}
+struct Adapter<'a>(&'a Steps);
 
 impl search::Samples for Adapter<'_> {
     fn len(&self) -> usize {
-        self.samples.len()
+        self.0.samples().len()
     }
     fn feeds(&self, i: usize) -> ir::Result<Feeds> {
-        self.samples.feeds(i, self.graph)
+        self.0.feeds(i)
     }
     fn label(&self, i: usize) -> Option<i64> {
-        self.samples.labels()?.get(i).copied()
+        self.0.samples().labels()?.get(i).copied()
     }
 }
 

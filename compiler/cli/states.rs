@@ -1,0 +1,252 @@
+//! States of a model that runs step by step: outputs that the next step takes as inputs.
+//!
+//! Samples are the steps of one sequence, in order; where an array `reset` is not zero, a new one starts. A new sequence
+//! starts from the state in the data if the data hold it, else from zeros (open sizes are 1). The original model runs through
+//! all steps once; what it hands on is the state of every sample, for the original and for what is compared with it. What a
+//! compressed model makes of its own states is measured at the end, over the same steps.
+
+use crate::exit::{Failure, Result};
+use data::Samples;
+use ir::{DType, Evaluate, Feeds, Graph, Tensor, Value, ValueId, ValueType};
+use std::path::Path;
+
+/// Array that marks where a sequence starts.
+const RESET: &str = "reset";
+
+/// Pairs of a graph's outputs and inputs.
+pub struct Links {
+    /// Position among the outputs, name of the input.
+    pairs: Vec<(usize, String)>,
+}
+
+impl Links {
+    /// From arguments such as `hn=h`.
+    pub fn parse(args: &[String], graph: &Graph) -> Result<Links> {
+        let mut pairs = Vec::new();
+        for a in args {
+            let (out, input) = a
+                .split_once('=')
+                .ok_or_else(|| Failure::usage(format!("--state '{a}' is not OUTPUT=INPUT")))?;
+            let at = graph.outputs().iter().position(|o| o.name == out);
+            let at = at.ok_or_else(|| {
+                let all: Vec<&str> = graph.outputs().iter().map(|o| o.name.as_str()).collect();
+                Failure::usage(format!("--state '{a}': the model has no output '{out}', but {all:?}"))
+            })?;
+            let found = graph.inputs().iter().find(|&&v| graph.value_name(v) == input);
+            let &v = found.ok_or_else(|| {
+                let all: Vec<&str> = graph.inputs().iter().map(|&v| graph.value_name(v)).collect();
+                Failure::usage(format!("--state '{a}': the model has no input '{input}', but {all:?}"))
+            })?;
+            let (given, taken) = (graph.ty(graph.outputs()[at].value), graph.ty(v));
+            if given.merge(taken).is_err() {
+                return Err(Failure::usage(format!(
+                    "--state '{a}': the output is {given}, the input {taken}"
+                )));
+            }
+            pairs.push((at, input.to_string()));
+        }
+        Ok(Links { pairs })
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.pairs.is_empty()
+    }
+
+    fn is_state(&self, name: &str) -> bool {
+        self.pairs.iter().any(|(_, i)| i == name)
+    }
+}
+
+/// Samples, with the states that go with each.
+pub struct Steps {
+    samples: Samples,
+    /// A graph with the inputs the samples hold.
+    shape: Graph,
+    /// By sample; empty where there are no states.
+    states: Vec<Feeds>,
+}
+
+impl Steps {
+    /// Opens data and, for models with states, runs `graph` through the sequence.
+    pub fn open(path: &Path, graph: &Graph, links: &Links, evaluate: &dyn Evaluate) -> Result<Steps> {
+        if links.is_empty() {
+            let shape = holding(graph, |_| true, false);
+            return Ok(Steps { samples: Samples::open(path, graph)?, shape, states: Vec::new() });
+        }
+        // The data may hold states and marks, or do without.
+        let mut tried = None;
+        for (all, marks) in [(true, true), (true, false), (false, true), (false, false)] {
+            let shape = holding(graph, |name| all || !links.is_state(name), marks);
+            match Samples::open(path, &shape) {
+                Ok(samples) => {
+                    let mut steps = Steps { samples, shape, states: Vec::new() };
+                    steps.states = steps.walk(graph, links, evaluate, |_, _| Ok(()))?;
+                    return Ok(steps);
+                }
+                Err(e) => tried = Some(e),
+            }
+        }
+        Err(tried.map_or_else(|| Failure::bad("no data"), Failure::from))
+    }
+
+    pub fn samples(&self) -> &Samples {
+        &self.samples
+    }
+
+    pub fn feeds(&self, i: usize) -> ir::Result<Feeds> {
+        let mut feeds = self.samples.feeds(i, &self.shape)?;
+        feeds.remove(RESET);
+        if let Some(s) = self.states.get(i) {
+            feeds.extend(s.iter().map(|(k, v)| (k.clone(), v.clone())));
+        }
+        Ok(feeds)
+    }
+
+    /// Runs `graph` through all steps with its own states and returns them; `each` sees every step's outputs.
+    fn walk(
+        &self,
+        graph: &Graph,
+        links: &Links,
+        evaluate: &dyn Evaluate,
+        mut each: impl FnMut(usize, &[Value]) -> Result,
+    ) -> Result<Vec<Feeds>> {
+        let mut states: Vec<Feeds> = Vec::new();
+        let mut next: Option<Feeds> = None;
+        for i in 0..self.samples.len() {
+            let mut feeds = self.samples.feeds(i, &self.shape)?;
+            let starts = match feeds.remove(RESET) {
+                Some(mark) => mark.tensor()?.to_f64s()?.iter().any(|&m| m != 0.0),
+                None => false,
+            };
+            let state = match next.take().filter(|_| !starts) {
+                Some(s) => s,
+                None => initial(graph, links, &feeds)?,
+            };
+            // States in the data are those of a start.
+            feeds.extend(state.iter().map(|(k, v)| (k.clone(), v.clone())));
+            let outputs = evaluate.run(graph, &feeds, &[])?.outputs;
+            next = Some(links.pairs.iter().map(|(o, i)| (i.clone(), outputs[*o].clone())).collect());
+            each(i, &outputs)?;
+            states.push(state);
+        }
+        Ok(states)
+    }
+
+    /// How far `other` drifts from `graph` when both run through the steps on their own states: the noise in all outputs
+    /// but states, relative to the signal, over all steps and over the last tenth.
+    pub fn drift(
+        &self,
+        graph: &Graph,
+        other: &Graph,
+        links: &Links,
+        evaluate: &dyn Evaluate,
+    ) -> Result<[f64; 2]> {
+        let shown =
+            |o: usize| links.pairs.iter().all(|(s, _)| *s != o) || links.pairs.len() == graph.outputs().len();
+        let mut wanted: Vec<Vec<Value>> = Vec::new();
+        self.walk(graph, links, evaluate, |_, outputs| {
+            wanted.push(
+                outputs.iter().enumerate().filter(|(o, _)| shown(*o)).map(|(_, v)| v.clone()).collect(),
+            );
+            Ok(())
+        })?;
+        evaluate.forget();
+        let late = wanted.len() - wanted.len().div_ceil(10);
+        let mut sums = [[0f64; 2]; 2];
+        self.walk(other, links, evaluate, |i, outputs| {
+            let mine = outputs.iter().enumerate().filter(|(o, _)| shown(*o)).map(|(_, v)| v);
+            for (x, y) in wanted[i].iter().zip(mine) {
+                let (Value::Tensor(x), Value::Tensor(y)) = (x, y) else { continue };
+                if x.dtype() == DType::String || x.shape() != y.shape() {
+                    continue;
+                }
+                let (mut noise, mut signal) = (0.0, 0.0);
+                for (p, q) in x.to_f64s()?.into_iter().zip(y.to_f64s()?) {
+                    noise += (p - q) * (p - q);
+                    signal += p * p;
+                }
+                for s in &mut sums[..1 + usize::from(i >= late)] {
+                    s[0] += noise;
+                    s[1] += signal;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(sums.map(|[noise, signal]| (noise / signal.max(f64::MIN_POSITIVE)).sqrt()))
+    }
+}
+
+/// States at the start of a sequence: those of the data, or zeros.
+fn initial(graph: &Graph, links: &Links, feeds: &Feeds) -> Result<Feeds> {
+    let mut state = Feeds::new();
+    for &v in graph.inputs() {
+        let name = graph.value_name(v);
+        if links.is_state(name) && !feeds.contains_key(name) {
+            state.insert(name.to_string(), Value::Tensor(zeros(graph, v)?));
+        }
+    }
+    Ok(state)
+}
+
+fn zeros(graph: &Graph, v: ValueId) -> Result<Tensor> {
+    let ty = graph.ty(v);
+    let (Some(dtype), Some(shape)) = (ty.dtype(), ty.shape()) else {
+        let name = graph.value_name(v);
+        return Err(Failure::bad(format!("state '{name}' is {ty}: put its first value into the data")));
+    };
+    let shape: Vec<usize> = shape.iter().map(|d| d.known().unwrap_or(1)).collect();
+    Ok(Tensor::zeros(dtype, &shape)?)
+}
+
+/// The inputs that data are to hold, as a graph.
+fn holding(graph: &Graph, keep: impl Fn(&str) -> bool, marks: bool) -> Graph {
+    let mut g = Graph::new("samples");
+    for &v in graph.inputs().iter().filter(|&&v| keep(graph.value_name(v))) {
+        g.add_input(graph.value_name(v), graph.ty(v).clone());
+    }
+    if marks && graph.inputs().iter().all(|&v| graph.value_name(v) != RESET) {
+        g.add_input(RESET, ValueType::tensor(DType::I64, vec![]));
+    }
+    g
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    /// The state is the sum of all steps since the start.
+    fn sum() -> Graph {
+        let text = "<ir_version: 10, opset_import: [\"\": 21]>
+            g (float[1] x, float[1] s) => (float[1] y, float[1] t) { t = Add (x, s) y = Neg (t) }";
+        let mut g = ir::text::parse(text, &ops::Standard).unwrap();
+        ir::infer(&mut g).unwrap();
+        g
+    }
+
+    fn steps(more: &[(&str, Tensor)]) -> Vec<f32> {
+        let g = sum();
+        let links = Links::parse(&["t=s".to_string()], &g).unwrap();
+        let mut arrays =
+            BTreeMap::from([("x".to_string(), Tensor::new(&[4, 1], vec![1f32, 2., 3., 4.]).unwrap())]);
+        arrays.extend(more.iter().map(|(n, t)| (n.to_string(), t.clone())));
+        let dir = std::env::temp_dir().join(format!("compress-states-{}-{}", std::process::id(), more.len()));
+        let list: Vec<(String, Tensor)> = arrays.into_iter().collect();
+        data::npz::write(&mut std::fs::File::create(&dir).unwrap(), &list).unwrap();
+        let s = Steps::open(&dir, &g, &links, &ir::Reference);
+        std::fs::remove_file(&dir).unwrap();
+        let s = s.map_err(|e| e.to_string()).unwrap();
+        let drift = s.drift(&g, &g, &links, &ir::Reference).map_err(|e| e.to_string()).unwrap();
+        assert_eq!(drift, [0.0, 0.0]);
+        (0..4).map(|i| s.feeds(i).unwrap()["s"].tensor().unwrap().to_f32s().unwrap()[0]).collect()
+    }
+
+    #[test]
+    fn each_step_gets_what_the_one_before_left() {
+        assert_eq!(steps(&[]), [0., 1., 3., 6.]);
+        let reset = ("reset", Tensor::vector(vec![1i64, 0, 1, 0]));
+        assert_eq!(steps(std::slice::from_ref(&reset)), [0., 1., 0., 3.]);
+        let given = ("s", Tensor::new(&[4, 1], vec![10f32, 20., 30., 40.]).unwrap());
+        assert_eq!(steps(&[reset, given]), [10., 11., 30., 33.]);
+    }
+}
