@@ -1,11 +1,21 @@
 //! The two engines behind one trait.
 
 use crate::feeds;
-use ir::{Evaluate, Graph, Reference};
+use ir::{Evaluate, Feeds, Graph, Outcome, Reference, Result, ValueId};
 
 /// Generated code on `threads` threads, or the reference evaluator.
 pub fn engine(threads: usize, reference: bool) -> Box<dyn Evaluate> {
-    if reference { Box::new(Reference) } else { Box::new(runtime::Jit::new(threads.max(1))) }
+    if reference { Box::new(Widened) } else { Box::new(runtime::Jit::new(threads.max(1))) }
+}
+
+/// The reference evaluator on what sessions run: half-float models in float32.
+struct Widened;
+
+impl Evaluate for Widened {
+    fn run(&self, graph: &Graph, inputs: &Feeds, taps: &[ValueId]) -> Result<Outcome> {
+        let wide = exact::widen(graph)?;
+        Reference.run(wide.as_ref().unwrap_or(graph), inputs, taps)
+    }
 }
 
 /// Generated code that holds one graph at a time: a search runs each over all samples before the next.

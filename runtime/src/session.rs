@@ -75,9 +75,11 @@ impl Session {
 
     /// A session that shares its workers with others.
     pub fn with_pool(graph: &Graph, pool: Arc<ThreadPool>) -> Session {
-        let deciding = deciding_inputs(graph);
+        // A model that cannot be widened runs as it is.
+        let graph = exact::widen(graph).ok().flatten().unwrap_or_else(|| graph.clone());
+        let deciding = deciding_inputs(&graph);
         let names = graph.outputs().iter().map(|o| o.name.clone()).collect();
-        Session { graph: graph.clone(), deciding, names, pool, programs: Mutex::default() }
+        Session { graph, deciding, names, pool, programs: Mutex::default() }
     }
 
     /// The model.

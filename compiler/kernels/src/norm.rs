@@ -100,6 +100,27 @@ unsafe fn statistics<S: Simd>(s: S, norm: Norm, x: *const f32, n: usize) -> (f32
     }
 }
 
+/// True when a row's sums left float32: too large, or so small that their squares vanished.
+fn left_range(mean: f32, factor: f32) -> bool {
+    !mean.is_finite() || !factor.is_finite() || factor == 0.0
+}
+
+/// [`statistics`] in float64, for rows whose sums leave float32.
+fn wide_statistics(norm: Norm, x: &[f32]) -> (f64, f64) {
+    let sum = |f: &dyn Fn(f64) -> f64| x.iter().map(|&v| f(f64::from(v))).sum::<f64>();
+    let count = x.len() as f64;
+    let or_zero = |d: f64| if d == 0.0 { 0.0 } else { 1.0 / d };
+    match norm {
+        Norm::Layer { epsilon } => {
+            let mean = sum(&|v| v) / count;
+            (mean, 1.0 / (sum(&|v| (v - mean) * (v - mean)) / count + f64::from(epsilon)).sqrt())
+        }
+        Norm::Rms { epsilon } => (0.0, 1.0 / (sum(&|v| v * v) / count + f64::from(epsilon)).sqrt()),
+        Norm::L2 => (0.0, or_zero(sum(&|v| v * v).sqrt())),
+        Norm::L1 => (0.0, or_zero(sum(&f64::abs))),
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Row {
     x: *const f32,
@@ -131,6 +152,9 @@ tiered! {
             from = r.sum;
         }
         let (mean, factor) = statistics(s, norm, from, r.n);
+        if left_range(mean, factor) {
+            return wide_row(norm, from, r);
+        }
         let (m, f) = (s.splat(mean), s.splat(factor));
         let mut i = 0;
         while i < r.n {
@@ -146,6 +170,28 @@ tiered! {
             i += LANES;
         }
         (mean, factor)
+    }
+}
+
+/// The end of [`norm_row`] in float64.
+///
+/// # Safety
+/// As [`norm_row`]; `from` holds `n` elements.
+unsafe fn wide_row(norm: Norm, from: *const f32, r: Row) -> (f32, f32) {
+    // SAFETY: pointers that are not null hold `n` elements; `from` may be `y`, which is written behind where it is read.
+    unsafe {
+        let (mean, factor) = wide_statistics(norm, std::slice::from_raw_parts(from, r.n));
+        for i in 0..r.n {
+            let mut v = (f64::from(*from.add(i)) - mean) * factor;
+            if !r.gamma.is_null() {
+                v *= f64::from(*r.gamma.add(i));
+            }
+            if !r.beta.is_null() {
+                v += f64::from(*r.beta.add(i));
+            }
+            *r.y.add(i) = v as f32;
+        }
+        (mean as f32, factor as f32)
     }
 }
 
@@ -260,6 +306,22 @@ tiered! {
 }
 
 tiered! {
+    /// `y = (x − mean)·a + b`: exact where `x` is the mean.
+    ///
+    /// # Safety
+    /// `x` and `y` hold `n` elements.
+    unsafe fn centred(s: S; x: *const f32, y: *mut f32, n: usize, mean: f32, ab: (f32, f32)) {
+        let (a, b) = ab;
+        let mut i = 0;
+        while i < n {
+            let d = s.sub(s.load_up_to(x.add(i), n - i), s.splat(mean));
+            s.store_up_to(y.add(i), s.fma(d, s.splat(a), s.splat(b)), n - i);
+            i += LANES;
+        }
+    }
+}
+
+tiered! {
     /// # Safety
     /// `x` holds `n` elements.
     unsafe fn row_statistics(s: S; norm: Norm, x: *const f32, n: usize) -> (f32, f32) {
@@ -316,12 +378,26 @@ pub fn group_norm_on(
             // SAFETY: group `g` is `size` elements of both slices; tasks have disjoint groups.
             unsafe {
                 let from = x.as_ptr().add(g * size);
-                let (mean, factor) = row_statistics(tier, Norm::Layer { epsilon }, from, size);
+                let norm = Norm::Layer { epsilon };
+                let (mean, factor) = row_statistics(tier, norm, from, size);
+                let wide_sums =
+                    left_range(mean, factor).then(|| wide_statistics(norm, &x[g * size..(g + 1) * size]));
                 for c in 0..wide {
                     let channel = g % groups * wide + c;
-                    let a = factor * gamma[channel];
-                    let out = y.part(g * size + c * inner..g * size + (c + 1) * inner).as_mut_ptr();
-                    affine(tier, from.add(c * inner), out, inner, a, beta[channel] - mean * a);
+                    let span = g * size + c * inner..g * size + (c + 1) * inner;
+                    let out = y.part(span.clone());
+                    let (gamma, beta) = (gamma[channel], beta[channel]);
+                    match wide_sums {
+                        Some((mean, factor)) => {
+                            let value =
+                                |x: f32| (f64::from(x) - mean) * factor * f64::from(gamma) + f64::from(beta);
+                            out.iter_mut().zip(&x[span]).for_each(|(y, &x)| *y = value(x) as f32);
+                        }
+                        None => {
+                            let from = from.add(c * inner);
+                            centred(tier, from, out.as_mut_ptr(), inner, mean, (factor * gamma, beta));
+                        }
+                    }
                 }
             }
         }
@@ -387,6 +463,42 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn rows_whose_sums_leave_float32_have_their_value() {
+        let n = 33;
+        for scale in [2.8e38f32, 1e30, 1e-30] {
+            let x: Vec<f32> = (0..n).map(|i| scale * ((i % 7) as f32 / 6.0 - 0.4)).collect();
+            let v: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
+            for &tier in Tier::available() {
+                for norm in [Norm::Layer { epsilon: 0.0 }, Norm::Rms { epsilon: 0.0 }, Norm::L2, Norm::L1] {
+                    let mut y = vec![0.0; n];
+                    normalize_rows_on(tier, &Serial, norm, &x, &mut y, n, NormArgs::default()).unwrap();
+                    let (m, f) = exact(norm, &v);
+                    for (y, v) in y.iter().zip(&v) {
+                        assert!((f64::from(*y) - (v - m) * f).abs() < 1e-5, "{tier:?} {norm:?} {scale} {y}");
+                    }
+                }
+                let mut y = vec![0.0; n];
+                group_norm_on(tier, &Serial, &x, &mut y, 1, 1, n, 1, &[2.0], &[1.0], 0.0).unwrap();
+                let (m, f) = exact(Norm::Layer { epsilon: 0.0 }, &v);
+                for (y, v) in y.iter().zip(&v) {
+                    assert!((f64::from(*y) - ((v - m) * f * 2.0 + 1.0)).abs() < 1e-5, "{tier:?} {scale}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_group_of_one_element_is_its_shift() {
+        let x = values(6, 5);
+        let (gamma, beta) = (values(6, 1), values(6, 2));
+        for &tier in Tier::available() {
+            let mut y = vec![0.0; 6];
+            group_norm_on(tier, &Serial, &x, &mut y, 1, 6, 1, 6, &gamma, &beta, 1e-5).unwrap();
+            assert_eq!(y, beta);
         }
     }
 

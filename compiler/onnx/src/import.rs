@@ -10,7 +10,7 @@ use crate::proto::{self, AttributeProto, AttributeType, GraphProto, ModelProto, 
 use crate::tensor::{self, Source};
 use crate::types::value_type;
 use crate::wire;
-use ir::{Attr, Attrs, Bytes, Error, Graph, Lookup, Result, Tensor, ValueId, ValueType};
+use ir::{Attr, Attrs, Blame, Bytes, Error, Graph, Lookup, Result, Tensor, ValueId, ValueType};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -246,7 +246,12 @@ impl<'a> Builder<'a> {
     ) -> Result<()> {
         for i in sorted(nodes)? {
             let n = &nodes[i];
-            let place = |e: Error| e.at(label(n), &full_name(n));
+            let version = self.version(domain(&n.domain));
+            // What is not supported may be in another version.
+            let place = |e: Error| match e.blame {
+                Blame::Unsupported => e.at(label(n), &format!("{} version {version}", full_name(n))),
+                _ => e.at(label(n), &full_name(n)),
+            };
             self.node(n, report).map_err(place)?;
             for o in &n.output {
                 if let (Some(info), Some(&v)) = (declared.get(o.as_str()), self.names.get(o.as_str())) {

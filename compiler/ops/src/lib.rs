@@ -18,6 +18,7 @@ mod det;
 pub mod einsum;
 pub mod expr;
 mod fft;
+mod function;
 pub mod gather;
 mod glu;
 mod grid;
@@ -29,12 +30,14 @@ mod logic;
 mod loss;
 pub mod matmul;
 mod microsoft;
+mod ml;
 pub mod movement;
 pub mod normalize;
 mod op;
 pub mod packed;
 pub mod pad;
 pub mod pool;
+mod preview;
 mod quantize;
 pub mod quantized;
 mod random;
@@ -57,7 +60,9 @@ mod sort;
 mod strings;
 #[cfg(test)]
 mod testing;
+mod tfidf;
 pub mod transpose;
+mod trees;
 mod typing;
 mod unary;
 mod unpool;
@@ -85,6 +90,10 @@ pub static FAMILIES: &[&[&dyn Operator]] = &[
     random::OPERATORS,
     strings::OPERATORS,
     microsoft::OPERATORS,
+    preview::OPERATORS,
+    ml::OPERATORS,
+    trees::OPERATORS,
+    tfidf::OPERATORS,
     matmul::OPERATORS,
     einsum::OPERATORS,
     conv::OPERATORS,

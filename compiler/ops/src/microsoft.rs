@@ -2,17 +2,18 @@
 //! writes them out, so that passes and kernels see one form, and files hold the standard one.
 
 mod attention;
-mod body;
 mod dense;
 mod lstm;
 mod moved;
 mod norm;
 mod quantized;
 mod schema;
+#[cfg(test)]
+mod tests;
 mod weights;
 
 use crate::Op;
-use body::Function;
+use crate::function::Function;
 use ir::{Accuracy, Operator};
 
 pub const DOMAIN: &str = "com.microsoft";
@@ -20,7 +21,7 @@ pub const DOMAIN: &str = "com.microsoft";
 macro_rules! functions {
     ($($name:literal $signature:ident $build:path,)*) => {
         &[
-            $(&Function { name: $name, signature: &schema::$signature, build: $build },)*
+            $(&Function { domain: DOMAIN, name: $name, signature: &schema::$signature, build: $build },)*
             &Op::new("DynamicQuantizeLSTM", &schema::DYNAMIC_QUANTIZE_LSTM, lstm::infer, lstm::eval)
                 .domain(DOMAIN)
                 .accuracy(Accuracy::Accumulated),

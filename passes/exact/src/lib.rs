@@ -11,10 +11,12 @@ mod pattern;
 mod rule;
 mod rules;
 mod saturate;
+mod widen;
 
 pub use fold::Growth;
 pub use rule::{Cx, Level, Right, Rule};
 pub use rules::all as rules;
+pub use widen::widen;
 
 use egg::StopReason;
 use ir::{Error, Graph, Result};

@@ -198,7 +198,15 @@ fn conv_transpose(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
         pad_begin: triple(&g.axes, |w| w.pad_begin, 0)?,
         groups: g.groups,
     };
-    let packed = cx.pack(w, |weights| PackedConvTranspose::new(cx.tier, weights, &s).ok())?;
+    // The kernel multiplies weights with zeros where no input is, which is no zero for infinite ones.
+    let finite = |weights: &[f32]| weights.iter().all(|w| w.is_finite());
+    let packed =
+        cx.pack(
+            w,
+            |weights| {
+                if finite(weights) { PackedConvTranspose::new(cx.tier, weights, &s).ok() } else { None }
+            },
+        )?;
     let (bias, own) = (cx.optional_floats(n.input(2))?, f.owned());
     let bias_ahead = cx.constants.and(bias.clone());
     let flops =

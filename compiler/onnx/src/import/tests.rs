@@ -76,6 +76,16 @@ fn all_unknown_operators_are_reported_at_once() {
 }
 
 #[test]
+fn operators_of_other_domains_that_are_functions_are_written_out() {
+    let mut n = node("Twice", &["x"], &["y"], vec![]);
+    n.text(7, "ir.");
+    let g = import(model(13, graph(vec![n], &[("x", &[2])], &["y"]), vec![])).unwrap().graph;
+    let ops: Vec<&str> = g.nodes().map(|(_, n)| n.op.name()).collect();
+    assert_eq!(ops, ["Add"]);
+    assert_eq!(g.value_name(g.outputs()[0].value), "y");
+}
+
+#[test]
 fn subgraphs_capture_and_hide_names() {
     let inner = graph(vec![node("Abs", &["x"], &["late"], vec![])], &[], &["late"]);
     let nodes = vec![

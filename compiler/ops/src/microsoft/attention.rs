@@ -1,7 +1,7 @@
 //! The attention operators: projections, heads, caches, masks, rotary positions, written out.
 
-use super::body::{Body, Outputs, plain};
 use super::quantized::product;
+use crate::function::{Body, Outputs, plain};
 use ir::{DType, Error, Result, Tensor, ValueId};
 
 /// Queries, keys and values of one head each: (batch, heads, length, width).

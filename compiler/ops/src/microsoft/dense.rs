@@ -1,6 +1,6 @@
 //! Contractions with what follows them, and activations.
 
-use super::body::{Body, Outputs, plain};
+use crate::function::{Body, Outputs, plain};
 use ir::{Attrs, Error, Result, ValueId};
 
 pub fn gelu(b: &mut Body) -> Result<Outputs> {

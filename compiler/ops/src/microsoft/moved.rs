@@ -1,6 +1,6 @@
 //! Operators that the standard has too, under another form.
 
-use super::body::{Body, Outputs, plain};
+use crate::function::{Body, Outputs, plain};
 use ir::{DType, Error, Result, Tensor};
 
 fn same(b: &mut Body, op: &str) -> Result<Outputs> {

@@ -1,6 +1,6 @@
 //! Normalisations with what precedes them.
 
-use super::body::{Body, Outputs, plain};
+use crate::function::{Body, Outputs, plain};
 use ir::{Attrs, DType, Error, Result, Tensor, ValueId};
 
 fn normal(b: &Body) -> Result<Attrs> {

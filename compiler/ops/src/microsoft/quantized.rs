@@ -1,7 +1,7 @@
 //! 8-bit operators with float meaning: dequantized, computed, quantized again, which exact rules turn back into integer
 //! kernels where there are some.
 
-use super::body::{Body, Outputs, plain};
+use crate::function::{Body, Outputs, plain};
 use ir::{Attrs, DType, Error, Result, Tensor, ValueId};
 
 /// Input `i` with its scale and zero point behind it, as floats.

@@ -1,6 +1,6 @@
 //! Weights stored in blocks of few bits: MatMulNBits and GatherBlockQuantized.
 
-use super::body::{Body, Outputs, plain};
+use crate::function::{Body, Outputs, plain};
 use ir::{DType, Error, Result, Tensor, ValueId};
 
 fn size_attr(b: &Body, name: &str) -> Result<usize> {

@@ -10,6 +10,7 @@ pub type Outputs = Vec<Option<ValueId>>;
 
 /// An operator described by its expansion into standard operators.
 pub struct Function {
+    pub domain: &'static str,
     pub name: &'static str,
     pub signature: &'static Signature,
     pub build: fn(&mut Body) -> Result<Outputs>,
@@ -35,7 +36,15 @@ impl Function {
         });
         let inputs = inputs.collect();
         let lookup = &crate::Standard;
-        let mut body = Body { g: &mut g, lookup, attrs: attrs.clone(), inputs, outputs, blind: false };
+        let mut body = Body {
+            g: &mut g,
+            lookup,
+            attrs: attrs.clone(),
+            inputs,
+            captures: Vec::new(),
+            outputs,
+            blind: false,
+        };
         for (i, v) in (self.build)(&mut body)?.into_iter().enumerate() {
             if let Some(v) = v.filter(|_| i < outputs) {
                 g.add_output(&format!("out{i}"), v);
@@ -55,7 +64,7 @@ impl Operator for Function {
         self.name
     }
     fn domain(&self) -> &'static str {
-        super::DOMAIN
+        self.domain
     }
     fn signature(&self) -> &'static Signature {
         self.signature
@@ -74,8 +83,9 @@ impl Operator for Function {
     fn expand(&self, g: &mut Graph, n: NodeId, lookup: &dyn Lookup) -> Result<Option<Outputs>> {
         let node = g.node(n)?;
         let (attrs, inputs, outputs) = (node.attrs.clone(), node.inputs().to_vec(), node.outputs().len());
+        let captures = node.captures().to_vec();
         let before = g.node_bound();
-        let mut body = Body { g, lookup, attrs, inputs, outputs, blind: false };
+        let mut body = Body { g, lookup, attrs, inputs, captures, outputs, blind: false };
         match (self.build)(&mut body) {
             Ok(outputs) => Ok(Some(outputs)),
             // What depends on types nobody knows yet stays what it is until they are known.
@@ -99,6 +109,8 @@ pub struct Body<'a> {
     pub lookup: &'a dyn Lookup,
     pub attrs: Attrs,
     pub inputs: Vec<Option<ValueId>>,
+    /// What the node's subgraphs read from around it.
+    pub captures: Vec<ValueId>,
     /// Outputs the node names, trailing absent ones left out.
     pub outputs: usize,
     /// A type was asked for that is not known.
@@ -240,6 +252,18 @@ impl Body<'_> {
             [0, rank - 1].into_iter().chain(1..rank - 1).collect()
         };
         self.transpose(v, &perm)
+    }
+    /// What a graph attribute makes of one value; without the attribute, the value.
+    pub fn modified(&mut self, attr: &str, x: ValueId) -> Result<ValueId> {
+        let Some(body) = self.attrs.graph(attr)?.cloned() else { return Ok(x) };
+        if body.inputs().len() != 1 || body.outputs().len() != 1 {
+            return Err(Error::model(format!("attribute '{attr}' must take one value and give one")));
+        }
+        let before = self.g.node_bound();
+        let made = body.inline_into(self.g, &[x], &self.captures.clone())?;
+        let added: Vec<NodeId> = self.g.nodes().map(|(id, _)| id).filter(|id| id.index() >= before).collect();
+        added.into_iter().for_each(|id| drop(ir::infer_node(self.g, id)));
+        made.first().copied().ok_or_else(|| Error::internal("a graph without an output"))
     }
     /// `x + y`, or `x` where there is no `y`.
     pub fn plus(&mut self, x: ValueId, y: Option<ValueId>) -> Result<ValueId> {

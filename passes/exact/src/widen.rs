@@ -1,0 +1,142 @@
+//! Models with half-float weights, run in float32: their contractions have kernels there, and what lies between them rounds
+//! once, at the borders of the model, instead of after each operator.
+
+use ir::DType::{BF16, F16, F32};
+use ir::{Attr, Attrs, DType, Graph, Node, Result, Tensor, Use, ValueId, ValueType};
+
+/// Attributes that name an element type.
+const TYPE_ATTRS: &[&str] = &["to", "dtype", "output_dtype", "softmax_precision", "stash_type"];
+
+fn half(d: Option<DType>) -> bool {
+    matches!(d, Some(F16 | BF16))
+}
+
+/// The same model in float32 between inputs and outputs of the types it had. `None` when it contracts no half-float
+/// weights, or holds what cannot change its type.
+pub fn widen(graph: &Graph) -> Result<Option<Graph>> {
+    if !graph.nodes().any(|(_, n)| contracts(graph, n)) || !graph.nodes().all(|(_, n)| changes(graph, n)) {
+        return Ok(None);
+    }
+    let cast = ops::standard("Cast")?;
+    let to = |d: DType| Attrs::new().with("to", i64::from(d.onnx()));
+    let mut g = graph.clone();
+    let borders: Vec<Option<DType>> = g.outputs().iter().map(|o| g.dtype(o.value)).collect();
+    let computed: Vec<ValueId> = g.nodes().flat_map(|(_, n)| n.outputs().to_vec()).flatten().collect();
+    for v in g.inputs().to_vec() {
+        if half(g.dtype(v)) {
+            let uses = g.uses(v);
+            let wide = g.apply("wide", cast, to(F32), &[v]);
+            for u in uses {
+                match u {
+                    Use::Input(n, i) => g.set_input(n, i, Some(wide)),
+                    Use::Output(i) => g.set_output(i, wide),
+                    Use::Capture(..) => {}
+                }
+            }
+        }
+    }
+    let weights: Vec<ValueId> =
+        g.initializers().filter(|(_, t)| half(Some(t.dtype()))).map(|(v, _)| v).collect();
+    for v in weights {
+        if let Some(t) = g.constant(v) {
+            let t = ops::cast::cast(t, F32, true)?;
+            g.set_constant(v, t);
+        }
+    }
+    let nodes: Vec<_> = g.nodes().map(|(id, _)| id).collect();
+    for id in nodes {
+        let (_, attrs) = g.node_mut(id)?;
+        for (name, a) in attrs.iter_mut() {
+            match a {
+                Attr::Tensor(t) if half(Some(t.dtype())) => *t = ops::cast::cast(t, F32, true)?,
+                Attr::Int(n) if TYPE_ATTRS.contains(&name) && half(dtype(*n)) => *n = i64::from(F32.onnx()),
+                _ => {}
+            }
+        }
+    }
+    computed.into_iter().for_each(|v| g.set_type(v, ValueType::Unknown));
+    for (i, d) in borders.into_iter().enumerate() {
+        if let Some(d) = d.filter(|&d| half(Some(d))) {
+            let wide = g.outputs()[i].value;
+            let narrow = g.apply("narrow", cast, to(d), &[wide]);
+            g.set_output(i, narrow);
+        }
+    }
+    ir::infer(&mut g)?;
+    Ok(Some(g))
+}
+
+fn dtype(n: i64) -> Option<DType> {
+    i32::try_from(n).ok().and_then(DType::from_onnx)
+}
+
+/// A contraction of half floats with a weight.
+fn contracts(graph: &Graph, n: &Node) -> bool {
+    let known = ["Conv", "ConvTranspose", "MatMul", "Gemm"].iter().any(|op| n.is(op));
+    let stored = |v: ValueId| {
+        let made = graph.producer(v).and_then(|p| graph.get(p));
+        graph.constant(v).is_some() || made.is_some_and(|p| p.is("DequantizeLinear") || p.is("Transpose"))
+    };
+    known && half(n.output(0).and_then(|v| graph.dtype(v))) && n.input(1).is_some_and(stored)
+}
+
+/// True when the node means the same in another float type: tensors in, tensors out, no bits looked at.
+fn changes(graph: &Graph, n: &Node) -> bool {
+    let tensors = |v: &Option<ValueId>| {
+        v.is_none_or(|v| matches!(graph.ty(v), ValueType::Tensor(_))) // unknown types hide sequences
+    };
+    n.attrs.graphs().is_empty()
+        && !n.is("BitCast")
+        && n.attrs.iter().all(|(_, a)| !matches!(a, Attr::Type(_) | Attr::Types(_)))
+        && n.inputs().iter().chain(n.outputs()).all(tensors)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ir::{Evaluate, Feeds, Reference};
+
+    fn model(weight: &str) -> Graph {
+        let text = format!(
+            "<ir_version: 10, opset_import: [\"\": 21]>
+            g (float16[2,2] x) => (float16[2,2] y, float[2,2] z) <float16[2,2] w = {{{weight}}}, float16 c = {{3.0}}> {{
+                p = MatMul (x, w)
+                q = Mul (p, c)
+                y = Div (q, c)
+                z = Cast <to = 1> (p)
+            }}"
+        );
+        let mut g = ir::text::parse(&text, &ops::Standard).unwrap();
+        ir::infer(&mut g).unwrap();
+        g
+    }
+
+    #[test]
+    fn half_float_models_round_at_their_borders_only() {
+        let g = model("1.0, 0.1, 0.2, 1.0");
+        let wide = widen(&g).unwrap().unwrap();
+        ir::verify(&wide).unwrap();
+        assert_eq!(wide.dtype(wide.inputs()[0]), Some(F16));
+        assert_eq!(wide.dtype(wide.outputs()[0].value), Some(F16));
+        let halves = wide.values().filter(|&v| half(wide.dtype(v))).count();
+        assert_eq!(halves, 2, "the input and the output");
+        let x = Tensor::from_f32s(F16, &[2, 2], vec![0.3, 0.7, 1.1, 2.3]).unwrap();
+        let feeds = Feeds::from([("x".to_string(), x.into())]);
+        let run = |g: &Graph| Reference.run(g, &feeds, &[]).unwrap().outputs;
+        for (a, b) in run(&g).iter().zip(run(&wide)) {
+            let (a, b) = (a.tensor().unwrap(), b.tensor().unwrap());
+            assert_eq!(a.dtype(), b.dtype());
+            for (p, q) in a.to_f32s().unwrap().iter().zip(b.to_f32s().unwrap()) {
+                assert!((p - q).abs() <= 2e-3 * p.abs(), "{p} {q}");
+            }
+        }
+    }
+
+    #[test]
+    fn other_models_stay_as_they_are() {
+        let mut g =
+            ir::text::parse("g (float16[2] x) => (float16[2] y) { y = Exp (x) }", &ops::Standard).unwrap();
+        ir::infer(&mut g).unwrap();
+        assert!(widen(&g).unwrap().is_none());
+    }
+}
