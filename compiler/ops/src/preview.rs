@@ -118,8 +118,8 @@ fn flex_attention(b: &mut Body) -> Result<Outputs> {
             let width = b.dim(q, 3)?;
             let width = b.squeeze(width, &[0])?;
             let width = b.cast(width, F32)?;
-            let (once, quarter) = (b.op("Sqrt", &[width])?, b.number(width, 1.0)?);
-            let scale = b.op("Div", &[quarter, once])?;
+            let (once, one) = (b.op("Sqrt", &[width])?, b.number(width, 1.0)?);
+            let scale = b.op("Div", &[one, once])?;
             let root = b.op("Sqrt", &[scale])?;
             b.cast(root, dtype)?
         }

@@ -44,6 +44,9 @@ impl Bytes {
             )));
         }
         let directions = all[0];
+        if direction >= directions {
+            return Err(Error::model(format!("weights for {directions} directions, more are needed")));
+        }
         let per = scale.len() / directions.max(1);
         if per * directions != scale.len() || (per != 1 && per != columns) || zero.len() != scale.len() {
             return Err(Error::model(format!(
