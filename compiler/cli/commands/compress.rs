@@ -33,6 +33,8 @@ pub fn run(args: CompressArgs) -> Result {
     runtime::return_freed_blocks();
     let opened = model::open(&path)?;
     let (graph, trace) = exact::optimize(&opened.graph, exact::Options::PORTABLE)?;
+    // Half-float weights are weights like others; what is kept of them is stored as half floats again, without loss.
+    let graph = exact::widen(&graph)?.unwrap_or(graph);
     let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
     options.threads = threads;
     if let Some(disk) = Disk::near(&output) {
