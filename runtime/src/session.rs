@@ -10,10 +10,12 @@ use crate::profile::{Profile, profile};
 use codegen::Program;
 use ir::{Blame, DType, Dim, Error, Evaluate, Feeds, Graph, Result, Value, ValueId};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// Programs kept, by shapes; the oldest goes first.
 const PROGRAMS: usize = 16;
+/// Bytes of weights that programs may hold packed, each its own: large models keep fewer programs, but two.
+const PACKED: usize = 2 << 30;
 /// After this many programs for one model, values of deciding inputs are no longer compiled in.
 const THRASHING: usize = 64;
 
@@ -41,6 +43,10 @@ pub struct Port<'a> {
 /// A session may be used by many threads at once; each run has its own memory. The crate's page has an example.
 pub struct Session {
     graph: Graph,
+    /// The graph with what shapes do not decide computed, once there are several programs to be made of it.
+    folded: OnceLock<Graph>,
+    /// Programs kept.
+    most: usize,
     deciding: Vec<usize>,
     /// Names of the outputs.
     names: Arc<[String]>,
@@ -79,7 +85,9 @@ impl Session {
         let graph = exact::widen(graph).ok().flatten().unwrap_or_else(|| graph.clone());
         let deciding = deciding_inputs(&graph);
         let names = graph.outputs().iter().map(|o| o.name.clone()).collect();
-        Session { graph, deciding, names, pool, programs: Mutex::default() }
+        let weights: usize = graph.initializers().map(|(_, t)| t.stored_bytes()).sum();
+        let most = (PACKED / weights.max(1)).clamp(2, PROGRAMS);
+        Session { graph, folded: OnceLock::new(), most, deciding, names, pool, programs: Mutex::default() }
     }
 
     /// The model.
@@ -197,7 +205,12 @@ impl Session {
         if let Some((_, e)) = programs.kept.iter().find(|(k, _)| *k == key) {
             return Ok(e.clone());
         }
-        let engine = match specialise(&self.graph, &key).and_then(|g| codegen::compile(&g)) {
+        let graph = if programs.compiled == 0 {
+            &self.graph
+        } else {
+            self.folded.get_or_init(|| exact::folded(&self.graph).unwrap_or_else(|_| self.graph.clone()))
+        };
+        let engine = match specialise(graph, &key).and_then(|g| codegen::compile(&g)) {
             Ok(p) => Engine::Compiled(Arc::new(p)),
             // What a kernel or the planner cannot do, the definition of the operators still can.
             Err(e) if matches!(e.blame, Blame::Internal | Blame::Unsupported | Blame::Model) => {
@@ -206,7 +219,7 @@ impl Session {
             Err(e) => return Err(e),
         };
         programs.compiled += 1;
-        if programs.kept.len() >= PROGRAMS {
+        while programs.kept.len() >= self.most {
             programs.kept.remove(0);
         }
         programs.kept.push((key, engine.clone()));

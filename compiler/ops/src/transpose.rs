@@ -47,8 +47,51 @@ fn infer_transpose(cx: &InferCx) -> Result<Vec<ValueType>> {
 pub fn transpose(x: &Tensor, p: &[usize]) -> Result<Tensor> {
     let own = strides(x.shape());
     let shape: Vec<usize> = p.iter().map(|&d| x.shape()[d]).collect();
+    if let Some(planes) = matrices(x.shape(), p)
+        && !x.is_empty()
+    {
+        let bytes = match x.dtype().bits() {
+            16 => Some(turned::<2>(x.bytes(), planes)?),
+            32 => Some(turned::<4>(x.bytes(), planes)?),
+            64 => Some(turned::<8>(x.bytes(), planes)?),
+            _ => None,
+        };
+        if let Some(b) = bytes {
+            return Tensor::from_bytes(x.dtype(), &shape, b);
+        }
+    }
     let steps: Vec<isize> = p.iter().map(|&d| own[d] as isize).collect();
     strided(x, &shape, 0, &steps)
+}
+
+/// Count, rows and columns, where a permutation turns matrices: leading dims stay, and the rest is two blocks that change
+/// places.
+fn matrices(shape: &[usize], p: &[usize]) -> Option<[usize; 3]> {
+    let stay = p.iter().enumerate().take_while(|&(i, &d)| i == d).count();
+    let &first = p.get(stay)?;
+    let turned = p[stay..].iter().copied().eq((first..p.len()).chain(stay..first));
+    let product = |s: &[usize]| s.iter().product::<usize>();
+    turned.then(|| [product(&shape[..stay]), product(&shape[stay..first]), product(&shape[first..])])
+}
+
+/// Each matrix (rows, columns) of elements of `W` bytes as (columns, rows), tile by tile so that lines stay in cache.
+fn turned<const W: usize>(bytes: &[u8], [count, rows, columns]: [usize; 3]) -> Result<Vec<u8>> {
+    const TILE: usize = 16;
+    let mut out = budget::filled(bytes.len(), 0u8)?;
+    let (source, target) = (bytes.as_chunks::<W>().0, out.as_chunks_mut::<W>().0);
+    let plane = rows * columns;
+    for (x, y) in source.chunks(plane).zip(target.chunks_mut(plane)).take(count) {
+        for r in (0..rows).step_by(TILE) {
+            for c in (0..columns).step_by(TILE) {
+                for i in r..rows.min(r + TILE) {
+                    for j in c..columns.min(c + TILE) {
+                        y[j * rows + i] = x[i * columns + j];
+                    }
+                }
+            }
+        }
+    }
+    Ok(out)
 }
 
 fn eval_transpose(cx: &EvalCx) -> Result<Vec<Value>> {
@@ -209,6 +252,30 @@ mod tests {
         }
 
         assert!(apply("DepthToSpace", Attrs::new().with("blocksize", 0), &[x]).is_err());
+    }
+
+    #[test]
+    fn turned_matrices_are_the_permuted_elements() {
+        for (shape, p) in [
+            (vec![3, 5], vec![1, 0]),
+            (vec![2, 17, 35], vec![0, 2, 1]),
+            (vec![4, 2, 3, 5], vec![2, 3, 0, 1]),
+            (vec![2, 3, 4, 5], vec![0, 3, 1, 2]),
+            (vec![1, 1, 40, 3], vec![1, 0, 3, 2]),
+        ] {
+            let n = shape.iter().product::<usize>() as i64;
+            let wide = Tensor::new::<i64>(&shape, (0..n).collect()).unwrap();
+            // Bytes go another way.
+            let small = Tensor::from_i64s(ir::DType::U8, &shape, (0..n).map(|i| i % 251).collect()).unwrap();
+            let want = transpose(&small, &p).unwrap();
+            for d in [ir::DType::I64, ir::DType::F32, ir::DType::F16] {
+                let y = transpose(&crate::cast::cast(&small, d, true).unwrap(), &p).unwrap();
+                assert_eq!(crate::cast::cast(&y, ir::DType::U8, true).unwrap(), want, "{shape:?} {p:?} {d}");
+            }
+            assert_eq!(transpose(&wide, &p).unwrap().shape(), want.shape());
+        }
+        assert_eq!(matrices(&[2, 3, 4, 5], &[0, 2, 1, 3]), None);
+        assert_eq!(matrices(&[2, 3], &[0, 1]), None);
     }
 
     #[test]

@@ -60,6 +60,17 @@ pub fn optimize(graph: &Graph, options: Options) -> Result<(Graph, Trace)> {
     optimize_with(graph, options, &rules)
 }
 
+/// The graph with what its constants decide computed, also where that takes memory: a base for several runs of
+/// [`optimize`] with [`Options::RUNTIME`].
+pub fn folded(graph: &Graph) -> Result<Graph> {
+    let mut g = graph.clone();
+    let bounded = Options { growth: Growth::Bounded, ..Options::RUNTIME };
+    simplify(&mut g, bounded, &mut Trace::default())?;
+    let mut g = g.compacted()?;
+    ir::infer(&mut g)?;
+    Ok(g)
+}
+
 /// As [`optimize`] with a chosen set of rules.
 pub fn optimize_with(graph: &Graph, options: Options, rules: &[&'static Rule]) -> Result<(Graph, Trace)> {
     let mut trace = Trace { nodes_before: graph.node_count(), ..Trace::default() };
