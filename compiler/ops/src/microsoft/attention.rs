@@ -13,7 +13,7 @@ struct Heads {
 
 fn count(b: &Body, name: &str) -> Result<i64> {
     match b.attrs.require_int(name)? {
-        n if n > 0 => Ok(n),
+        n if (1..1 << 31).contains(&n) => Ok(n),
         n => Err(Error::model(format!("attribute '{name}' is {n}"))),
     }
 }
@@ -112,8 +112,10 @@ fn masks(b: &mut Body, h: &Heads, mask: Option<ValueId>, added: Option<ValueId>)
                 let (n, batch) = (b.size(m, 0), b.size(h.q, 0));
                 let both = match (n, batch) {
                     (Some(n), Some(batch)) if n == batch => false,
-                    (Some(n), Some(batch)) if n == 2 * batch => true,
-                    (Some(n), Some(batch)) if n == 3 * batch + 2 => {
+                    (Some(n), Some(batch)) if Some(n) == batch.checked_mul(2) => true,
+                    (Some(n), Some(batch))
+                        if Some(n) == batch.checked_mul(3).and_then(|b| b.checked_add(2)) =>
+                    {
                         return Err(Error::unsupported("a mask of packed sequences"));
                     }
                     (None, _) | (_, None) => false,
@@ -269,7 +271,7 @@ pub fn multi_head(b: &mut Body) -> Result<Outputs> {
 /// Rotary positions on (batch, heads, length, width).
 fn turned(b: &mut Body, x: ValueId, cos: ValueId, sin: ValueId, positions: ValueId) -> Result<ValueId> {
     let dim = match (b.size(cos, -1), b.size(x, -1)) {
-        (Some(half), Some(width)) if 2 * half < width => 2 * half as i64,
+        (Some(half), Some(width)) if half < width.div_ceil(2) => 2 * half as i64,
         _ => 0,
     };
     let attrs = plain()
@@ -378,7 +380,7 @@ pub fn rotary(b: &mut Body) -> Result<Outputs> {
         let (Some(hidden), Some(half)) = (b.size(x, -1), b.size(cos, -1)) else {
             return Err(Error::unsupported("RotaryEmbedding of heads of unknown width"));
         };
-        attrs.set("num_heads", (hidden / (2 * half).max(1)) as i64);
+        attrs.set("num_heads", (hidden / half.saturating_mul(2).max(1)) as i64);
     }
     let positions = if b.rank(positions)? == 1 {
         let axis = if rank == 4 { 2 } else { 1 };

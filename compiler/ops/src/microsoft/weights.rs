@@ -30,6 +30,9 @@ fn unpack(b: &mut Body, bytes: ValueId, bits: usize) -> Result<ValueId> {
         return Ok(bytes);
     }
     let rank = b.rank(bytes)? as i64;
+    if rank == 0 {
+        return Err(Error::model("packed codes must have an axis"));
+    }
     let mask = b.constant(Tensor::scalar(((1u16 << bits) - 1) as u8));
     let mut parts = Vec::new();
     for shift in (0..8).step_by(bits) {
@@ -150,10 +153,13 @@ pub fn gather(b: &mut Body) -> Result<Outputs> {
     let at = |axis: i64| if axis < 0 { axis + rank } else { axis };
     let (gathered, quantized) =
         (at(b.attrs.int_or("gather_axis", 0)?), at(b.attrs.int_or("quantize_axis", 1)?));
-    if gathered != 0 || quantized != rank - 1 {
+    if rank < 2 || gathered != 0 || quantized != rank - 1 {
         return Err(Error::unsupported("GatherBlockQuantized of other axes than first and last"));
     }
     let block = b.attrs.int_or("block_size", 128)?;
+    if !(1..=1 << 31).contains(&block) {
+        return Err(Error::model(format!("block_size is {block}")));
+    }
     let bits = match dtype {
         DType::U8 => width(b)?,
         DType::U4 | DType::I4 => 4,
@@ -172,6 +178,9 @@ pub fn gather(b: &mut Body) -> Result<Outputs> {
     let float = b.dtype(scales)?;
     let picked = pick(b, scales)?;
     let rank = b.rank(picked)? as i64;
+    if rank == 0 {
+        return Err(Error::model("scales must have as many axes as the table"));
+    }
     let x = codes(b, table)?;
     let x = b.cast(x, float)?;
     let zero = match b.get(3) {
