@@ -2,7 +2,7 @@
 //! once, at the borders of the model, instead of after each operator.
 
 use ir::DType::{BF16, F16, F32};
-use ir::{Attr, Attrs, DType, Graph, Node, Result, Tensor, Use, ValueId, ValueType};
+use ir::{Attr, Attrs, DType, Graph, Node, Result, Use, ValueId, ValueType};
 
 /// Attributes that name an element type.
 const TYPE_ATTRS: &[&str] = &["to", "dtype", "output_dtype", "softmax_precision", "stash_type"];
@@ -94,7 +94,7 @@ fn changes(graph: &Graph, n: &Node) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ir::{Evaluate, Feeds, Reference};
+    use ir::{Evaluate, Feeds, Reference, Tensor};
 
     fn model(weight: &str) -> Graph {
         let text = format!(
