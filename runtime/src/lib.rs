@@ -62,6 +62,7 @@ mod outputs;
 mod pool;
 mod prepare;
 mod profile;
+mod roof;
 mod session;
 
 pub use ahead::compile_ahead;
@@ -75,4 +76,5 @@ pub use options::Options;
 pub use outputs::{Outputs, Which};
 pub use pool::ThreadPool;
 pub use profile::{Profile, Step};
+pub use roof::{Roof, Roofs};
 pub use session::{Port, Session};

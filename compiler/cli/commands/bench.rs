@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 const WARM_RUNS: usize = 3;
 const MIN_RUNS: usize = 10;
+/// Groups listed as farthest from their roof.
+const FARTHEST: usize = 5;
 
 pub fn run(args: BenchArgs) -> Result {
     limits::set(&args.model, None)?;
@@ -41,9 +43,10 @@ pub fn run(args: BenchArgs) -> Result {
     times.sort_by(f64::total_cmp);
     let at = |p: f64| times[((times.len() - 1) as f64 * p) as usize];
     let ms = |d: Duration| d.as_secs_f64() * 1e3;
+    let peak = peak_rss_mb();
     let mut result = json!({
         "median_ms": at(0.5), "p10_ms": at(0.1), "p90_ms": at(0.9), "runs": times.len(),
-        "load_ms": ms(load), "first_run_ms": ms(first), "peak_rss_mb": peak_rss_mb(), "threads": args.threads,
+        "load_ms": ms(load), "first_run_ms": ms(first), "peak_rss_mb": peak, "threads": args.threads,
     });
     let profile = if args.profile { Some(session.profile(&inputs)?) } else { None };
     if args.json {
@@ -53,14 +56,19 @@ pub fn run(args: BenchArgs) -> Result {
                 .iter()
                 .map(|s| {
                     json!({"name": s.name, "kind": s.kind, "us": s.ns / 1e3, "share": s.share,
-                           "flops": s.flops, "bytes": s.bytes, "roof": s.roof})
+                           "flops": s.flops, "bytes": s.bytes, "lost_us": s.lost_ns() / 1e3,
+                           "roof": s.roof.map(|r| r.1), "bound": s.roof.map(|r| r.0.to_string())})
                 })
                 .collect();
+            let names: Vec<_> = p.farthest(FARTHEST).into_iter().map(|s| &s.name).collect();
+            result["farthest"] = json!(names);
             result["profile"] = json!(rows);
             result["roof"] = json!({
-                "gflops": p.peak_gflops,
-                "int8_gops": p.peak_int8_gops,
-                "gbytes_per_s": p.peak_gbytes,
+                "gflops": p.roofs.flops / 1e9,
+                "int8_gops": p.roofs.int8 / 1e9,
+                "l2_gbytes_per_s": p.roofs.l2 / 1e9,
+                "l3_gbytes_per_s": p.roofs.l3 / 1e9,
+                "dram_gbytes_per_s": p.roofs.memory / 1e9,
             });
         }
         println!("{result:#}");
@@ -76,21 +84,36 @@ pub fn run(args: BenchArgs) -> Result {
         args.threads,
         if args.threads == 1 { "" } else { "s" }
     );
-    println!("load {:.1} ms  first run {:.1} ms  peak memory {:.1} MB", ms(load), ms(first), peak_rss_mb());
+    println!("load {:.1} ms  first run {:.1} ms  peak memory {:.1} MB", ms(load), ms(first), peak);
     if let Some(p) = profile {
+        let r = &p.roofs;
         println!(
-            "measured roof: {:.0} GFLOP/s, {:.0} GOP/s of 8-bit integers, {:.0} GB/s",
-            p.peak_gflops, p.peak_int8_gops, p.peak_gbytes
+            "measured roofs: {:.0} GFLOP/s, {:.0} GOP/s of 8-bit integers, {:.0} GB/s from L2, {:.0} from L3, {:.0} from DRAM",
+            r.flops / 1e9,
+            r.int8 / 1e9,
+            r.l2 / 1e9,
+            r.l3 / 1e9,
+            r.memory / 1e9
         );
-        let mut table = Table::new(&["group", "kind", "µs", "share", "of roof"]);
-        for s in &p.steps {
-            let share = format!("{:.1}%", s.share * 100.0);
-            let roof = s.roof.map_or("-".into(), |r| format!("{:.0}%", r * 100.0));
-            table.row(&[&s.name, &s.kind, &format!("{:.1}", s.ns / 1e3), &share, &roof]);
-        }
-        print!("{table}");
+        print!("{}", steps(p.steps.iter()));
+        println!("\nfarthest from their roof, by time lost to it:");
+        print!("{}", steps(p.farthest(FARTHEST).into_iter()));
     }
     Ok(())
+}
+
+fn steps<'a>(steps: impl Iterator<Item = &'a runtime::Step>) -> Table {
+    let mut table = Table::new(&["group", "kind", "µs", "share", "of roof", "roof", "µs lost"]);
+    for s in steps {
+        let share = format!("{:.1}%", s.share * 100.0);
+        let (reached, roof) = match s.roof {
+            Some((roof, reached)) => (format!("{:.0}%", reached * 100.0), roof.to_string()),
+            None => ("-".into(), "by reference".into()),
+        };
+        let (us, lost) = (format!("{:.1}", s.ns / 1e3), format!("{:.1}", s.lost_ns() / 1e3));
+        table.row(&[&s.name, &s.kind, &us, &share, &reached, &roof, &lost]);
+    }
+    table
 }
 
 /// Largest resident size of this process so far, in MB.

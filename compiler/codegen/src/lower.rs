@@ -45,6 +45,8 @@ pub struct Step {
     /// (view, value it views).
     pub alias: Option<(ValueId, ValueId)>,
     pub flops: f64,
+    /// Bytes of constants that the kernel holds instead of reading them as operands, as they are stored.
+    pub held_bytes: f64,
     /// See [`Lowered::call`].
     pub call: Option<Call>,
 }
@@ -197,10 +199,12 @@ fn fused(cx: &Cx, group: &Group) -> Result<Option<Step>> {
             (cx.graph.node(last)?, lowered)
         }
     };
-    Ok(lowered.map(|l| named(node, l)))
+    Ok(lowered.map(|l| named(cx, node, l)))
 }
 
-fn named(node: &Node, l: Lowered) -> Step {
+fn named(cx: &Cx, node: &Node, l: Lowered) -> Step {
+    let held = node.inputs().iter().flatten().filter(|v| !l.reads.contains(v));
+    let held_bytes = held.filter_map(|&v| cx.graph.constant(v)).map(|t| t.bytes().len() as f64).sum();
     Step {
         name: node.name.clone(),
         op: ir::qualified(node.op),
@@ -210,6 +214,7 @@ fn named(node: &Node, l: Lowered) -> Step {
         writes: l.writes,
         alias: None,
         flops: l.flops,
+        held_bytes,
         call: l.call,
     }
 }
@@ -225,14 +230,14 @@ fn single(cx: &Cx, id: NodeId) -> Result<Step> {
             flops: 0.0,
             call: None,
         };
-        return Ok(Step { alias: Some((out, from)), ..named(node, l) });
+        return Ok(Step { alias: Some((out, from)), ..named(cx, node, l) });
     }
     let alone = match node.output(0) {
         Some(o) => contract::lower(cx, node, &contract::Finish::of(node, o)?),
         None => None,
     };
     match alone.or_else(|| LOWERINGS.iter().find_map(|f| f(cx, node))) {
-        Some(l) => Ok(named(node, l)),
-        None => Ok(named(node, opaque::lower(cx, node)?)),
+        Some(l) => Ok(named(cx, node, l)),
+        None => Ok(named(cx, node, opaque::lower(cx, node)?)),
     }
 }

@@ -29,6 +29,7 @@ struct Prepared {
     operands: Vec<Operand>,
     inputs: usize,
     flops: f64,
+    held_bytes: f64,
 }
 
 /// What a step is, for profiles.
@@ -38,7 +39,10 @@ pub struct StepInfo {
     pub op: String,
     pub kind: &'static str,
     pub flops: f64,
+    /// Of operands read and written, constants not counted.
     pub bytes: f64,
+    /// Of constants, as they are stored.
+    pub constant_bytes: f64,
 }
 
 enum OutputSlot {
@@ -144,6 +148,7 @@ pub fn assemble(graph: Graph, steps: Vec<Step>, plan: Plan) -> Result<Program> {
             operands,
             inputs,
             flops: s.flops,
+            held_bytes: s.held_bytes,
         });
     }
     for (k, from) in copies {
@@ -162,6 +167,7 @@ pub fn assemble(graph: Graph, steps: Vec<Step>, plan: Plan) -> Result<Program> {
             operands: vec![from, Operand::Output(k, bytes)],
             inputs: 1,
             flops: 0.0,
+            held_bytes: 0.0,
         });
     }
     let Finished { code, loops, typed, schedule } = code.finish(prepared.len())?;
@@ -359,12 +365,11 @@ impl Program {
 
     /// The steps in order.
     pub fn steps(&self) -> Vec<StepInfo> {
-        let size = |o: &Operand| match *o {
-            Operand::Arena(_, n) | Operand::Input(_, n) | Operand::Output(_, n) | Operand::Constant(_, n) => {
-                n as f64
-            }
-            Operand::Boxed(_) => 0.0,
+        let moving = |o: &Operand| match *o {
+            Operand::Arena(_, n) | Operand::Input(_, n) | Operand::Output(_, n) => n as f64,
+            Operand::Constant(..) | Operand::Boxed(_) => 0.0,
         };
+        let constant = |o: &Operand| if let Operand::Constant(_, n) = *o { n as f64 } else { 0.0 };
         self.steps
             .iter()
             .map(|s| StepInfo {
@@ -372,7 +377,8 @@ impl Program {
                 op: s.op.clone(),
                 kind: s.kind,
                 flops: s.flops,
-                bytes: s.operands.iter().map(size).sum(),
+                bytes: s.operands.iter().map(moving).sum(),
+                constant_bytes: s.held_bytes + s.operands.iter().map(constant).sum::<f64>(),
             })
             .collect()
     }

@@ -33,6 +33,7 @@ pub mod parallel;
 mod partition;
 pub mod pool_f32;
 mod portable;
+pub mod probe;
 pub mod reduce;
 pub mod resize;
 pub mod rnn;
