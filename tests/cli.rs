@@ -2,7 +2,9 @@
 
 mod ahead;
 mod bench;
+mod big;
 mod compress;
+mod data;
 mod diff;
 mod dynamic;
 mod hostile;

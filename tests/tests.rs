@@ -2,4 +2,5 @@
 
 mod cli;
 mod harness;
+mod hostile;
 mod tidy;

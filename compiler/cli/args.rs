@@ -71,6 +71,8 @@ pub struct BuildArgs {
     pub force: bool,
     #[arg(short, long)]
     pub quiet: bool,
+    #[command(flatten)]
+    pub bounds: Bounds,
 }
 
 #[derive(Debug, Args)]
@@ -81,10 +83,8 @@ pub struct CompressArgs {
     /// Where to write [default: MODEL.compressed.onnx].
     #[arg(short, long, value_name = "OUT")]
     pub output: Option<PathBuf>,
-    /// Sample inputs: an npz (arrays named after model inputs, first axis = samples, optional integer `labels`), an npy, or a
-    /// directory of npz. Part calibrates, part is held back to check the result. Without data only methods that need none are used.
-    #[arg(long, alias = "calib", value_name = "D.npz")]
-    pub data: Option<PathBuf>,
+    #[command(flatten)]
+    pub data: DataArgs,
     /// The output that the next step takes as an input, such as `hn=h`. Samples are then the steps of one sequence, in order (a
     /// non-zero array `reset` starts another); states start from the data's, else from zeros. Repeatable.
     #[arg(long, value_name = "OUT=IN", requires = "data")]
@@ -113,6 +113,9 @@ pub struct CompressArgs {
     /// Overwrite existing output files.
     #[arg(long)]
     pub force: bool,
+    /// Continue an earlier run of the same command that was killed, from the layers it had finished.
+    #[arg(long)]
+    pub resume: bool,
     /// Search and report on the terminal, but write nothing.
     #[arg(long)]
     pub dry_run: bool,
@@ -122,15 +125,133 @@ pub struct CompressArgs {
     /// Print errors only.
     #[arg(short, long)]
     pub quiet: bool,
-    /// Bound on tensor memory, such as `2G` [default: from the model's size].
+    #[command(flatten)]
+    pub bounds: Bounds,
+}
+
+/// What a run may take.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Bounds")]
+pub struct Bounds {
+    /// Bound on memory, such as `2G` [default: from the model's size].
     #[arg(long, value_name = "BYTES")]
     pub max_memory: Option<String>,
+    /// Give up after so many seconds.
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    pub timeout: Option<f64>,
+}
+
+fn seconds(s: &str) -> Result<f64, String> {
+    let n = s.parse().ok().filter(|&n| n > 0.0 && n < 1e9);
+    n.ok_or_else(|| format!("'{s}' is not a number of seconds"))
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Data")]
+pub struct DataArgs {
+    /// Sample inputs: a file of arrays (npz, npy, safetensors; named after model inputs, first axis = samples, optional integer
+    /// `labels`), or a folder with one such file or one image (png, jpeg, bmp, webp) per sample. Sub-folder names are labels.
+    /// Bad files are named and skipped. `compress` calibrates on a part and holds back another to check the result; without
+    /// data it uses only methods that need none, and `diff` compares on seeded random values.
+    #[arg(id = "data", long = "data", alias = "calib", value_name = "D")]
+    pub path: Option<PathBuf>,
+    /// Size that images get, `224` or HEIGHTxWIDTH [default: the model's].
+    #[arg(long, value_name = "N|HxW", value_parser = image_size)]
+    pub image_size: Option<[usize; 2]>,
+    /// Mean of each channel, or one for all: pixels become (pixel · scale − mean) / std [default: 0].
+    #[arg(long, value_name = "M,..", value_delimiter = ',', allow_hyphen_values = true)]
+    pub mean: Vec<f32>,
+    /// Standard deviation of each channel, or one for all [default: 1].
+    #[arg(long, value_name = "S,..", value_delimiter = ',')]
+    pub std: Vec<f32>,
+    /// Factor on pixels of 0 to 255, a number or a fraction [default: 1/255].
+    #[arg(long, value_name = "X", value_parser = fraction)]
+    pub scale: Option<f32>,
+    /// Order of an image's axes [default: from the model's input].
+    #[arg(long, value_enum, ignore_case = true)]
+    pub layout: Option<Layout>,
+    /// What the channels hold [default: rgb, or gray where the input has one].
+    #[arg(long, value_enum, ignore_case = true)]
+    pub channels: Option<Channels>,
+    /// How images of other proportions get the size: `crop` resizes until the image covers it with a margin and cuts out the
+    /// centre; `stretch` changes proportions. Images that have the size already stay as they are.
+    #[arg(long, value_enum, default_value_t = Fit::Crop)]
+    pub fit: Fit,
+    /// Share of the resized image's sides that `crop` keeps, 1 for no margin [default: 0.875].
+    #[arg(long, value_name = "X")]
+    pub crop: Option<f32>,
+    /// Labels of a folder's files: a table of file names and labels, comma-separated.
+    #[arg(long, value_name = "L.csv")]
+    pub labels: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Layout {
+    Nchw,
+    Nhwc,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Channels {
+    Rgb,
+    Bgr,
+    Gray,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Fit {
+    Crop,
+    Stretch,
+}
+
+fn image_size(s: &str) -> Result<[usize; 2], String> {
+    let side = |n: &str| n.trim().parse().map_err(|_| format!("'{s}' is not a size such as 224 or 480x640"));
+    match s.split_once(['x', 'X']) {
+        Some((h, w)) => Ok([side(h)?, side(w)?]),
+        None => side(s).map(|n| [n, n]),
+    }
+}
+
+fn fraction(s: &str) -> Result<f32, String> {
+    let number =
+        |n: &str| n.trim().parse::<f32>().map_err(|_| format!("'{s}' is not a number such as 1/255"));
+    match s.split_once('/') {
+        Some((a, b)) => Ok(number(a)? / number(b)?),
+        None => number(s),
+    }
+}
+
+impl DataArgs {
+    pub fn options(&self) -> data::Options {
+        use data::images;
+        let images = images::Options {
+            size: self.image_size,
+            mean: self.mean.clone(),
+            std: self.std.clone(),
+            scale: self.scale,
+            layout: self.layout.map(|l| match l {
+                Layout::Nchw => images::Layout::Nchw,
+                Layout::Nhwc => images::Layout::Nhwc,
+            }),
+            channels: self.channels.map(|c| match c {
+                Channels::Rgb => images::Channels::Rgb,
+                Channels::Bgr => images::Channels::Bgr,
+                Channels::Gray => images::Channels::Gray,
+            }),
+            fit: match self.fit {
+                Fit::Crop => images::Fit::Crop,
+                Fit::Stretch => images::Fit::Stretch,
+            },
+            crop: self.crop,
+        };
+        data::Options { images, labels: self.labels.clone() }
+    }
 }
 
 #[derive(Debug, Args)]
 pub struct RunArgs {
     pub model: PathBuf,
-    /// Arrays named after the model's inputs. bfloat16 travels as uint16, float 8 and 4 as uint8, (u)int4/2 as (u)int8.
+    /// Arrays named after the model's inputs (npz, safetensors, or npy for one input). bfloat16 travels as uint16, float 8 and 4 as uint8, (u)int4/2 as (u)int8.
     #[arg(long, value_name = "IN.npz")]
     pub inputs: PathBuf,
     /// Where to write the outputs, named after the model's outputs; an existing file is replaced.
@@ -142,6 +263,8 @@ pub struct RunArgs {
     /// Use the reference evaluator instead of generated code: slow, and the definition of right.
     #[arg(long)]
     pub reference: bool,
+    #[command(flatten)]
+    pub bounds: Bounds,
 }
 
 #[derive(Debug, Args)]
@@ -157,6 +280,8 @@ pub struct OptimizeArgs {
     pub json: bool,
     #[arg(short, long)]
     pub quiet: bool,
+    #[command(flatten)]
+    pub bounds: Bounds,
 }
 
 #[derive(Debug, Args)]
@@ -164,6 +289,8 @@ pub struct InspectArgs {
     pub model: PathBuf,
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub bounds: Bounds,
 }
 
 #[derive(Debug, Args)]
@@ -185,20 +312,23 @@ pub struct BenchArgs {
     pub profile: bool,
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub bounds: Bounds,
 }
 
 #[derive(Debug, Args)]
 pub struct DiffArgs {
     pub a: PathBuf,
     pub b: PathBuf,
-    /// Inputs to compare on; without them, seeded random values.
-    #[arg(long, alias = "calib", value_name = "D.npz")]
-    pub data: Option<PathBuf>,
+    #[command(flatten)]
+    pub data: DataArgs,
     /// Compare on at most this many samples.
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub samples: usize,
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub bounds: Bounds,
 }
 
 fn methods_help() -> String {

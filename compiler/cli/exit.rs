@@ -2,6 +2,7 @@
 
 use ir::{Blame, Error};
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 /// Why the program ends other than well. The discriminant is the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +22,17 @@ pub enum Code {
 pub struct Failure {
     pub code: Code,
     pub message: String,
+}
+
+/// Says why the program ends. Whoever comes second waits for the first to end it: there is one line.
+pub fn last_word(why: &dyn fmt::Display) {
+    static SAID: AtomicBool = AtomicBool::new(false);
+    if SAID.swap(true, SeqCst) {
+        loop {
+            std::thread::park();
+        }
+    }
+    eprintln!("compress: {why}");
 }
 
 pub type Result<T = (), E = Failure> = std::result::Result<T, E>;

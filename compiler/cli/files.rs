@@ -70,6 +70,8 @@ pub struct Pending {
     target: PathBuf,
     temporary: PathBuf,
     committed: bool,
+    /// What has to be in place before: the data of a model.
+    first: Option<Box<Pending>>,
 }
 
 impl Pending {
@@ -85,13 +87,35 @@ impl Pending {
         let temporary = parent(target).join(hidden);
         let failed = |e: std::io::Error| Failure::bad(format!("cannot write {}: {e}", target.display()));
         expect(&temporary);
-        let pending = Pending { target: target.to_path_buf(), temporary, committed: false };
+        let pending = Pending { target: target.to_path_buf(), temporary, committed: false, first: None };
         let file =
             OpenOptions::new().write(true).create_new(true).open(&pending.temporary).map_err(failed)?;
         let mut w = BufWriter::with_capacity(1 << 20, file);
         fill(&mut w).and_then(|()| w.flush()).map_err(failed)?;
         w.into_inner().map_err(|e| failed(e.into_error()))?.sync_all().map_err(failed)?;
         Ok(pending)
+    }
+
+    /// The same with another file that comes into place before it.
+    pub fn after(mut self, first: Pending) -> Pending {
+        self.first = Some(Box::new(first));
+        self
+    }
+
+    /// The file that comes into place before.
+    pub fn first(&self) -> Option<&Pending> {
+        self.first.as_deref()
+    }
+
+    /// Name in the end.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Bytes of both files.
+    pub fn bytes(&self) -> u64 {
+        let own = fs::metadata(&self.temporary).map_or(0, |m| m.len());
+        own + self.first.as_ref().map_or(0, |f| f.bytes())
     }
 
     /// Where the bytes are before [`Pending::commit`].
@@ -101,6 +125,9 @@ impl Pending {
 
     /// Puts the file in place.
     pub fn commit(mut self) -> Result {
+        if let Some(first) = self.first.take() {
+            first.commit()?;
+        }
         fs::rename(&self.temporary, &self.target)
             .map_err(|e| Failure::bad(format!("cannot write {}: {e}", self.target.display())))?;
         self.committed = true;

@@ -1,27 +1,78 @@
 //! Memory limits from the model's size: generous for real models, tight enough that a hostile file cannot take the machine.
 
-use crate::exit::{Failure, Result};
+use crate::args::Bounds;
+use crate::exit::{Code, Failure, Result, last_word};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// Largest single tensor before the model's own size is added.
 const BASE_TENSOR: u64 = 384 << 20;
 /// Largest sum of live tensors before the model's own size is added.
 const BASE_TOTAL: u64 = 640 << 20;
 
-/// Sets the budget for working on `model`, or on `max_memory` when the user gave one.
-pub fn set(model: &Path, max_memory: Option<&str>) -> Result {
+/// What a run takes besides tensors: code, graphs, compiled programs, candidates of one layer.
+const BASE_OTHER: u64 = 2 << 30;
+/// How often the memory is looked at.
+const GLANCE: Duration = Duration::from_millis(20);
+
+/// Sets the budget for working on `model`, or what the user allows, and watches the process keep it. Returns the bound.
+pub fn set(model: &Path, bounds: &Bounds) -> Result<u64> {
     let file = folder_bytes(model);
-    let (tensor, total) = match max_memory {
+    let (tensor, total, bound) = match &bounds.max_memory {
         Some(s) => {
             let n = parse_bytes(s)
                 .ok_or_else(|| Failure::usage(format!("--max-memory '{s}' is not a size such as 2G")))?;
-            (n, n)
+            (n, n, n)
         }
-        None => (BASE_TENSOR.saturating_add(file), BASE_TOTAL.saturating_add(file.saturating_mul(8))),
+        None => {
+            let total = BASE_TOTAL.saturating_add(file.saturating_mul(8));
+            (BASE_TENSOR.saturating_add(file), total, total.saturating_add(BASE_OTHER))
+        }
     };
     ir::budget::set_tensor_limit(usize::try_from(tensor).unwrap_or(usize::MAX));
     ir::budget::set_total_limit(usize::try_from(total).unwrap_or(usize::MAX));
-    Ok(())
+    watch(bound, bounds.timeout)?;
+    Ok(bound)
+}
+
+/// Ends the program with one line when `seconds` have passed or when it holds more than `bound` bytes of memory; unfinished
+/// outputs are removed. Pages of mapped files are given back long before the bound.
+fn watch(bound: u64, seconds: Option<f64>) -> Result {
+    let started = Instant::now();
+    let watch = move || {
+        let mut released = Duration::ZERO;
+        loop {
+            std::thread::sleep(GLANCE);
+            let late = seconds.filter(|&s| started.elapsed().as_secs_f64() > s);
+            let held = resident().unwrap_or(0);
+            if held > bound / 2 && started.elapsed() > released + 5 * GLANCE {
+                onnx::release_all();
+                released = started.elapsed();
+            }
+            let why = match late {
+                Some(s) => format!("not done after {s} s, the limit set by --timeout"),
+                None if held > bound => {
+                    format!("needs more than {} MB of memory; --max-memory sets the bound", bound / 1_000_000)
+                }
+                None => continue,
+            };
+            crate::files::discard_pending();
+            last_word(&why);
+            std::process::exit(Code::Bad as i32);
+        }
+    };
+    std::thread::Builder::new()
+        .name("watch".into())
+        .spawn(watch)
+        .map(drop)
+        .map_err(|e| Failure::bad(format!("cannot start a thread: {e}")))
+}
+
+/// Bytes of memory this process holds; `None` where the system does not tell.
+fn resident() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|l| l.starts_with("VmRSS:"))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
 }
 
 /// The model file and, for external data, what lies beside it with the same stem.

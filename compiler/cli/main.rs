@@ -45,7 +45,7 @@ fn main() -> ExitCode {
         Err(e) => Failure::bad(format!("cannot start a thread: {e}")),
     };
     files::discard_pending();
-    eprintln!("compress: {failure}");
+    exit::last_word(&failure);
     ExitCode::from(failure.code as u8)
 }
 

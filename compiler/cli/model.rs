@@ -43,40 +43,47 @@ pub fn inspect(path: &Path) -> Result<Inspected> {
     })
 }
 
-/// Writes `graph` to a temporary file beside `target`, with metadata.
-pub fn write(graph: &Graph, target: &Path, properties: &[(&str, String)]) -> Result<Pending> {
+/// Writes `graph` to a temporary file beside `target`, with metadata; above 2 GiB the weights go to `target`.data.
+pub fn write(graph: &Graph, target: &Path, properties: &[(&str, String)], force: bool) -> Result<Pending> {
     let mut g = graph.clone();
     for (k, v) in properties {
         g.meta.properties.insert(k.to_string(), v.clone());
     }
-    let mut failed = None;
-    let pending = Pending::write(target, |w| {
-        onnx::write(&g, &ops::Standard, w).map(drop).map_err(|e| {
-            failed = Some(e.clone());
-            std::io::Error::other(e.to_string())
-        })
-    });
-    match (pending, failed) {
-        (Err(_), Some(e)) => Err(Failure::from(e).on(target.display())),
-        (r, _) => r,
+    let on = |e: ir::Error| Failure::from(e).on(target.display());
+    let name = target.file_name().ok_or_else(|| Failure::usage("the output has no file name"))?;
+    let name = name.to_str().ok_or_else(|| Failure::usage("the output's name is not Unicode"))?;
+    let data = format!("{name}.data");
+    let encoded = onnx::Encoded::new(&g, &ops::Standard, Some(&data), limit()).map_err(on)?;
+    let model = Pending::write(target, |w| encoded.write(w))?;
+    if encoded.written.external_bytes == 0 {
+        return Ok(model);
     }
+    let beside = target.with_file_name(&data);
+    crate::files::check_target(&beside, None, force)?;
+    Ok(model.after(Pending::write(&beside, |w| encoded.write_external(w))?))
 }
 
-/// Bytes of `graph` as a file: what a writer would produce, without keeping it.
+/// Largest model file, bytes. Tests set a smaller one: external data need not take gigabytes to be tried.
+fn limit() -> u64 {
+    let set = std::env::var("COMPRESS_MAX_MODEL_FILE").ok().and_then(|s| s.parse().ok());
+    set.map_or(onnx::MAX_MESSAGE, |n: u64| n.min(onnx::MAX_MESSAGE))
+}
+
+/// The model in a file that is not in its place yet.
+pub fn reopen(pending: &Pending) -> ir::Result<Graph> {
+    let imported = match pending.first() {
+        None => onnx::open(pending.path(), &ops::Standard),
+        Some(data) => {
+            let location = data.target().file_name().unwrap_or_default().to_string_lossy().into_owned();
+            onnx::open_moved(pending.path(), &location, data.path(), &ops::Standard)
+        }
+    };
+    Ok(imported?.graph)
+}
+
+/// Bytes of `graph` as files.
 pub fn size(graph: &Graph) -> ir::Result<u64> {
-    struct Count(u64);
-    impl std::io::Write for Count {
-        fn write(&mut self, b: &[u8]) -> std::io::Result<usize> {
-            self.0 += b.len() as u64;
-            Ok(b.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    let mut c = Count(0);
-    onnx::write(graph, &ops::Standard, &mut c)?;
-    Ok(c.0)
+    onnx::size(graph, &ops::Standard)
 }
 
 /// BLAKE3 of a file, in hex.

@@ -5,10 +5,11 @@
 //! all steps once; what it hands on is the state of every sample, for the original and for what is compared with it. What a
 //! compressed model makes of its own states is measured at the end, over the same steps.
 
+use crate::args::DataArgs;
+use crate::commands::samples;
 use crate::exit::{Failure, Result};
 use data::Samples;
 use ir::{DType, Evaluate, Feeds, Graph, Tensor, Value, ValueId, ValueType};
-use std::path::Path;
 
 /// Array that marks where a sequence starts.
 const RESET: &str = "reset";
@@ -68,25 +69,31 @@ pub struct Steps {
 
 impl Steps {
     /// Opens data and, for models with states, runs `graph` through the sequence.
-    pub fn open(path: &Path, graph: &Graph, links: &Links, evaluate: &dyn Evaluate) -> Result<Steps> {
+    pub fn open(
+        args: &DataArgs,
+        graph: &Graph,
+        links: &Links,
+        evaluate: &dyn Evaluate,
+    ) -> Result<Option<Steps>> {
         if links.is_empty() {
             let shape = holding(graph, |_| true, false);
-            return Ok(Steps { samples: Samples::open(path, graph)?, shape, states: Vec::new() });
+            return Ok(samples(args, graph)?.map(|samples| Steps { samples, shape, states: Vec::new() }));
         }
         // The data may hold states and marks, or do without.
         let mut tried = None;
         for (all, marks) in [(true, true), (true, false), (false, true), (false, false)] {
             let shape = holding(graph, |name| all || !links.is_state(name), marks);
-            match Samples::open(path, &shape) {
-                Ok(samples) => {
+            match samples(args, &shape) {
+                Ok(None) => return Ok(None),
+                Ok(Some(samples)) => {
                     let mut steps = Steps { samples, shape, states: Vec::new() };
                     steps.states = steps.walk(graph, links, evaluate, |_, _| Ok(()))?;
-                    return Ok(steps);
+                    return Ok(Some(steps));
                 }
                 Err(e) => tried = Some(e),
             }
         }
-        Err(tried.map_or_else(|| Failure::bad("no data"), Failure::from))
+        Err(tried.unwrap_or_else(|| Failure::bad("no data")))
     }
 
     pub fn samples(&self) -> &Samples {

@@ -1,2 +1,2 @@
 #![no_main]
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| harness::targets::prescan_import(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| harness::bytes::prescan_import(bytes));

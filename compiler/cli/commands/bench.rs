@@ -13,7 +13,7 @@ const MIN_RUNS: usize = 10;
 const FARTHEST: usize = 5;
 
 pub fn run(args: BenchArgs) -> Result {
-    limits::set(&args.model, None)?;
+    limits::set(&args.model, &args.bounds)?;
     let shapes = feeds::parse_shapes(&args.shape)?;
     let start = Instant::now();
     let opened = model::open(&args.model)?;

@@ -16,7 +16,7 @@ pub fn run(args: BuildArgs) -> Result {
             "this program was built without the kernels that artefacts carry; see the build's warning",
         ));
     }
-    limits::set(&args.model, None)?;
+    limits::set(&args.model, &args.bounds)?;
     let extension = match args.emit {
         Emit::Obj => "o",
         Emit::Lib => "a",

@@ -20,10 +20,9 @@ pub fn run(args: CompressArgs) -> Result {
     let path = args.model.clone().ok_or_else(|| Failure::usage("no model given; see compress --help"))?;
     let output = args.output.clone().unwrap_or_else(|| default_output(&path));
     let reports = Reports::beside(&output);
-    limits::set(&path, args.max_memory.as_deref())?;
-    let file_bytes =
-        std::fs::metadata(&path).map_err(|e| Failure::bad(format!("{}: {e}", path.display())))?.len();
-    let mut options = options(&args, file_bytes)?;
+    let bound = limits::set(&path, &args.bounds)?;
+    // What is wrong with the arguments is said before anything is read.
+    self::options(&args, 0)?;
     if !args.dry_run {
         for target in [&output, &reports.html, &reports.json] {
             files::check_target(target, Some(&path), args.force)?;
@@ -32,17 +31,23 @@ pub fn run(args: CompressArgs) -> Result {
     let started = Instant::now();
     runtime::return_freed_blocks();
     let opened = model::open(&path)?;
+    let mut options = self::options(&args, opened.file_bytes)?;
     let (graph, trace) = exact::optimize(&opened.graph, exact::Options::PORTABLE)?;
     // Half-float weights are weights like others; what is kept of them is stored as half floats again, without loss.
     let graph = exact::widen(&graph)?.unwrap_or(graph);
     let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
     options.threads = threads;
-    if let Some(disk) = Disk::near(&output) {
+    options.memory = Some(bound);
+    let input_hash = model::hash(&path)?;
+    if let Some(disk) = Disk::near(&output, &identity(&args, &input_hash, opened.file_bytes), args.resume) {
+        if args.resume {
+            eprintln!("compress: {} layers of an earlier run are used", disk.resumed());
+        }
         options.shelf = Box::new(disk);
     }
     let evaluate = engine::frugal(threads);
     let links = Links::parse(&args.state, &graph)?;
-    let steps = args.data.as_ref().map(|d| Steps::open(d, &graph, &links, evaluate.as_ref())).transpose()?;
+    let steps = Steps::open(&args.data, &graph, &links, evaluate.as_ref())?;
     let adapter = steps.as_ref().map(Adapter);
     let progress = Progress::new(args.quiet || args.json);
     let mut outcome = search::compress(
@@ -66,7 +71,7 @@ pub fn run(args: CompressArgs) -> Result {
     let mut facts = Facts {
         model: path.clone(),
         output: output.clone(),
-        input_hash: model::hash(&path)?,
+        input_hash,
         input_bytes: opened.file_bytes,
         output_bytes: 0,
         nodes: (trace.nodes_before, trace.nodes_after),
@@ -85,8 +90,8 @@ pub fn run(args: CompressArgs) -> Result {
         facts.seconds = started.elapsed().as_secs_f64();
         return show(&args, &facts, decision);
     }
-    let pending = model::write(&outcome.graph, &output, &properties)?;
-    facts.output_bytes = std::fs::metadata(pending.path()).map_or(0, |m| m.len());
+    let pending = model::write(&outcome.graph, &output, &properties, args.force)?;
+    facts.output_bytes = pending.bytes();
     if facts.output_bytes >= facts.input_bytes {
         let why = format!(
             "nothing gained: the best file would have {} bytes, the input has {}; no file written",
@@ -94,7 +99,7 @@ pub fn run(args: CompressArgs) -> Result {
         );
         return Err(Failure::no_gain(why));
     }
-    self_check(pending.path(), &outcome.graph, adapter.as_ref(), evaluate.as_ref())?;
+    self_check(&pending, &outcome.graph, adapter.as_ref(), evaluate.as_ref())?;
     facts.seconds = started.elapsed().as_secs_f64();
     let html = files::Pending::write(&reports.html, |w| report::html::write(w, &facts, decision))?;
     let json = files::Pending::write(&reports.json, |w| report::json::write(w, &facts, decision))?;
@@ -136,6 +141,15 @@ impl Reports {
         };
         Reports { html: with(".report.html"), json: with(".report.json") }
     }
+}
+
+/// What decides the candidates of each layer: runs with the same may continue each other.
+fn identity(args: &CompressArgs, hash: &str, bytes: u64) -> String {
+    let data =
+        args.data.path.as_ref().map(|p| (p, std::fs::metadata(p).ok().and_then(|m| m.modified().ok())));
+    let version = env!("CARGO_PKG_VERSION");
+    let options = (args.data.options(), &args.methods, &args.layer, args.seed);
+    format!("{version} {hash} {bytes} {data:?} {options:?}")
 }
 
 fn options(args: &CompressArgs, file_bytes: u64) -> Result<Options> {
@@ -220,11 +234,16 @@ impl search::Samples for Adapter<'_> {
 }
 
 /// Reads the written file back and compares it with the graph it came from.
-fn self_check(file: &Path, graph: &Graph, samples: Option<&Adapter>, evaluate: &dyn Evaluate) -> Result {
+fn self_check(
+    file: &files::Pending,
+    graph: &Graph,
+    samples: Option<&Adapter>,
+    evaluate: &dyn Evaluate,
+) -> Result {
     let wrong = |why: String| {
         Failure::self_check(format!("self-check of the written file failed: {why}; no file written"))
     };
-    let back = onnx::open(file, &ops::Standard).map_err(|e| wrong(e.to_string()))?.graph;
+    let back = model::reopen(file).map_err(|e| wrong(e.to_string()))?;
     let Some(samples) = samples else { return Ok(()) };
     let outputs = |g: &Graph| {
         let run = |i| Ok(evaluate.run(g, &search::Samples::feeds(samples, i)?, &[])?.outputs);

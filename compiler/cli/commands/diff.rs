@@ -11,7 +11,7 @@ use serde_json::json;
 const DIVERGED: f64 = 1e-3;
 
 pub fn run(args: DiffArgs) -> Result {
-    limits::set(&args.a, None)?;
+    limits::set(&args.a, &args.bounds)?;
     let (a, b) = (model::open(&args.a)?.graph, model::open(&args.b)?.graph);
     let samples = samples(&args, &a)?;
     let (taps_a, taps_b, names) = common_values(&a, &b);
@@ -37,12 +37,9 @@ pub fn run(args: DiffArgs) -> Result {
 }
 
 fn samples(args: &DiffArgs, a: &Graph) -> Result<Vec<Feeds>> {
-    match &args.data {
+    match super::samples(&args.data, a)? {
         None => Ok(vec![feeds::random(a, &Default::default(), 0)?]),
-        Some(p) => {
-            let s = data::Samples::open(p, a)?;
-            (0..s.len().min(args.samples)).map(|i| Ok(s.feeds(i, a)?)).collect()
-        }
+        Some(s) => (0..s.len().min(args.samples)).map(|i| Ok(s.feeds(i, a)?)).collect(),
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 
 pub fn run(args: InspectArgs) -> Result {
-    limits::set(&args.model, None)?;
+    limits::set(&args.model, &args.bounds)?;
     let opened = model::inspect(&args.model)?;
     if args.json {
         println!("{:#}", as_json(&args, &opened));

@@ -7,19 +7,19 @@ use crate::{files, limits, model};
 use serde_json::json;
 
 pub fn run(args: OptimizeArgs) -> Result {
-    limits::set(&args.model, None)?;
+    limits::set(&args.model, &args.bounds)?;
     files::check_target(&args.output, Some(&args.model), args.force)?;
     let opened = model::open(&args.model)?;
     let (graph, trace) = exact::optimize(&opened.graph, exact::Options::PORTABLE)?;
-    let pending = model::write(&graph, &args.output, &[])?;
-    let bytes = std::fs::metadata(pending.path()).map_or(0, |m| m.len());
+    let pending = model::write(&graph, &args.output, &[], args.force)?;
+    let bytes = pending.bytes();
+    let own = std::fs::metadata(&args.model).map_or(0, |m| m.len());
     // Merging and folding never have to grow a file; keep the original bytes if they did.
-    if bytes > opened.file_bytes {
+    if bytes > opened.file_bytes && own == opened.file_bytes {
         drop(pending);
-        let original =
-            std::fs::read(&args.model).map_err(|e| Failure::bad(format!("{}: {e}", args.model.display())))?;
-        use std::io::Write;
-        files::Pending::write(&args.output, |w| w.write_all(&original))?.commit()?;
+        let bad = |e: std::io::Error| Failure::bad(format!("{}: {e}", args.model.display()));
+        let mut original = std::fs::File::open(&args.model).map_err(bad)?;
+        files::Pending::write(&args.output, |w| std::io::copy(&mut original, w).map(drop))?.commit()?;
     } else {
         pending.commit()?;
     }

@@ -6,7 +6,7 @@ use crate::{engine, files, limits, model};
 use ir::{DType, Feeds, Graph, Tensor, Value};
 
 pub fn run(args: RunArgs) -> Result {
-    limits::set(&args.model, None)?;
+    limits::set(&args.model, &args.bounds)?;
     files::check_target(&args.outputs, Some(&args.inputs), true)?;
     let opened = model::open(&args.model)?;
     let feeds = read_inputs(&opened.graph, &args.inputs)?;
@@ -20,7 +20,8 @@ pub fn run(args: RunArgs) -> Result {
 
 /// Arrays of an npz file as the model's inputs, bit patterns decoded by the model's element types.
 pub fn read_inputs(graph: &Graph, path: &std::path::Path) -> Result<Feeds> {
-    let arrays = data::npz::read(path)?;
+    let names: Vec<&str> = graph.inputs().iter().map(|&v| graph.value_name(v)).collect();
+    let arrays = data::read(path, &names)?;
     let mut feeds = Feeds::new();
     for &v in graph.inputs() {
         let name = graph.value_name(v);

@@ -1,13 +1,37 @@
-//! Samples on disk as named tensors: npz, npy, directories of npz.
+//! Samples on disk as named tensors: npz, npy, safetensors, folders of them or of images.
 #![forbid(unsafe_code)]
 
+mod folder;
+pub mod images;
+mod labels;
 pub mod npy;
 pub mod npz;
+pub mod safetensors;
 mod samples;
 
-pub use samples::Samples;
+pub use samples::{Options, Samples};
 
 use ir::{DType, Error, Result, Tensor};
+use std::collections::BTreeMap;
+use std::io::BufReader;
+use std::path::Path;
+
+/// All arrays of a file by name: safetensors, npy (its one array takes the only name in `names`), else npz.
+pub fn read(path: &Path, names: &[&str]) -> Result<BTreeMap<String, Tensor>> {
+    let ending = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
+    match ending.as_str() {
+        "safetensors" => safetensors::read(path),
+        "npy" => {
+            let named = |e: Error| Error { message: format!("{}: {}", path.display(), e.message), ..e };
+            let [only] = names else {
+                return Err(named(Error::data("an npy file fits models with one input only")));
+            };
+            let array = npy::read(&mut BufReader::new(npz::open(path)?)).map_err(named)?;
+            Ok(BTreeMap::from([(only.to_string(), array)]))
+        }
+        _ => npz::read(path),
+    }
+}
 
 /// A tensor in a type that npz has: element types numpy lacks travel as bit patterns (bfloat16 → uint16, float 8 and 4 →
 /// uint8) and sub-byte integers as one byte each.

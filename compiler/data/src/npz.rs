@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, Write};
 use std::path::Path;
-use zip::result::ZipError;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipArchive, ZipWriter};
 
@@ -25,17 +24,6 @@ pub(crate) fn open(path: &Path) -> Result<File> {
         return Err(Error::data(format!("{} is not a regular file", path.display())));
     }
     File::open(path).map_err(bad)
-}
-
-/// One array of a file, if it is there.
-pub fn read_one(path: &Path, name: &str) -> Result<Option<Tensor>> {
-    let named = |e: Error| Error { message: format!("{}: {}", path.display(), e.message), ..e };
-    let mut zip = ZipArchive::new(BufReader::new(open(path)?)).map_err(|e| named(unreadable(&e)))?;
-    match zip.by_name(&format!("{name}.npy")) {
-        Ok(entry) => array(entry, name).map(Some).map_err(named),
-        Err(ZipError::FileNotFound) => Ok(None),
-        Err(e) => Err(named(unreadable(&e))),
-    }
 }
 
 fn unreadable(e: &dyn std::fmt::Display) -> Error {

@@ -1,13 +1,19 @@
-//! A set of samples for a model: one npz with samples along the first axis, one npy, or a directory of npz files.
+//! A set of samples for a model: one file of arrays with samples along the first axis, or a folder with one file of arrays
+//! or one image per sample.
 
-use crate::{from_array, npy, npz};
+use crate::folder::{self, Kind, Listing};
+use crate::from_array;
+use crate::images::{self, Recipe};
+use crate::labels::{self, Labels};
 use ir::{DType, Error, Feeds, Graph, Result, Tensor, Value, budget};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::BufReader;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Name of the optional array of integer labels.
 const LABELS: &str = "labels";
+/// Bytes of decoded images that are kept in memory.
+const KEPT_PIXELS: usize = 128 << 20;
 
 type Arrays = BTreeMap<String, Tensor>;
 
@@ -28,6 +34,16 @@ enum Source {
     Stacked(Arrays),
     /// One file of arrays per sample, read when asked for.
     Files(Vec<PathBuf>),
+    /// One image per sample; pixels that fit into memory are kept.
+    Images { recipe: Box<Recipe>, files: Vec<(PathBuf, Option<Vec<u8>>)> },
+}
+
+/// What the user says about data beside its place.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    pub images: images::Options,
+    /// A table of file names and labels.
+    pub labels: Option<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -39,22 +55,17 @@ struct Input {
 
 impl Samples {
     /// Opens data for `graph`. Errors name the file, the array and what the model wants.
-    pub fn open(path: &Path, graph: &Graph) -> Result<Samples> {
+    pub fn open(path: &Path, graph: &Graph, options: &Options) -> Result<Samples> {
         let named = |e: Error| Error { message: format!("{}: {}", path.display(), e.message), ..e };
         if path.is_dir() {
-            return Samples::from_folder(path, graph);
+            return Samples::from_folder(path, graph, options);
         }
-        let arrays = if path.extension().is_some_and(|e| e == "npy") {
-            let inputs = inputs(graph)?;
-            let [only] = inputs.as_slice() else {
-                return Err(named(Error::data("an npy file fits models with one input only")));
-            };
-            let array = npy::read(&mut BufReader::new(npz::open(path)?)).map_err(named)?;
-            BTreeMap::from([(only.name.clone(), array)])
-        } else {
-            npz::read(path)?
-        };
-        Samples::from_arrays(arrays, graph).map_err(named)
+        if options.labels.is_some() || !options.images.is_default() {
+            return Err(named(Error::data(
+                "labels from a table and options for images need a folder of files",
+            )));
+        }
+        Samples::from_arrays(arrays_of(path, &inputs(graph)?)?, graph).map_err(named)
     }
 
     /// Samples along the first axis of each array; an array `labels` that is no input of the model holds the labels.
@@ -70,20 +81,74 @@ impl Samples {
         Samples { source: Source::Stacked(arrays), labels, len, inputs, notes: vec![] }.checked(graph)
     }
 
-    /// One npz file per sample, in the order of their names.
-    fn from_folder(path: &Path, graph: &Graph) -> Result<Samples> {
-        let list = std::fs::read_dir(path)
-            .map_err(|e| Error::data(format!("cannot read {}: {e}", path.display())))?;
-        let mut files: Vec<PathBuf> =
-            list.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|x| x == "npz")).collect();
-        files.sort();
-        if files.is_empty() {
-            return Err(Error::data(format!("{} holds no npz files", path.display())));
-        }
+    /// One file per sample. Bad files are left out and named in the notes.
+    fn from_folder(path: &Path, graph: &Graph, options: &Options) -> Result<Samples> {
+        let named = |e: Error| Error { message: format!("{}: {}", path.display(), e.message), ..e };
         let inputs = inputs(graph)?;
-        let labels = labels_of(&files, &inputs)?;
-        let len = files.len();
-        Samples { source: Source::Files(files), labels, len, inputs, notes: vec![] }.checked(graph)
+        let Listing { kind, files, mut notes } = folder::list(path)?;
+        let mut found = match kind {
+            Kind::Arrays if !options.images.is_default() => {
+                return Err(named(Error::data("holds arrays; options for images do not apply")));
+            }
+            Kind::Arrays => folder::each(&files, |_, f| Ok((None, own_label(f, &inputs, graph)?))),
+            Kind::Images => {
+                let recipe = recipe(&inputs, graph, &options.images).map_err(named)?;
+                notes.push(recipe.describe(&options.images));
+                let kept = AtomicUsize::new(0);
+                let read = |f: &Path| {
+                    let pixels = recipe.pixels(f)?;
+                    let keep = kept.fetch_add(pixels.len(), Relaxed) < KEPT_PIXELS;
+                    Ok((keep.then_some(pixels), None))
+                };
+                folder::each(&files, |_, f| read(f))
+            }
+        };
+        let given = match &options.labels {
+            Some(table) => Some(labels::from_table(table, path, &files)?),
+            // Labels inside the files come before those of folders.
+            None if found.iter().flatten().any(|(_, own)| own.is_some()) => None,
+            None => labels::from_folders(path, &files),
+        };
+        if let Some(Labels { of, note }) = given {
+            notes.push(note);
+            for (f, label) in found.iter_mut().zip(of) {
+                match f {
+                    Ok(_) if options.labels.is_some() && label.is_none() => {
+                        *f = Err(Error::data("has no label in the table"));
+                    }
+                    Ok((_, own)) => *own = label,
+                    Err(_) => {}
+                }
+            }
+        }
+        let (total, mut bad, mut good, mut labels) = (files.len(), vec![], vec![], vec![]);
+        for (file, f) in files.into_iter().zip(found) {
+            match f {
+                Ok((pixels, label)) => {
+                    good.push((file, pixels));
+                    labels.push(label);
+                }
+                Err(e) => bad.push((file, e)),
+            }
+        }
+        if let (true, Some((first, e))) = (good.is_empty(), bad.first()) {
+            let why = format!("none of {total} files can be used; {}: {}", first.display(), e.message);
+            return Err(named(Error { message: why, ..e.clone() }));
+        }
+        notes.extend(folder::skipped(&bad, total));
+        let unlabelled = labels.iter().filter(|l| l.is_none()).count();
+        if unlabelled > 0 && unlabelled < labels.len() {
+            notes.push(format!("labels are not used: {unlabelled} of {} samples have none", labels.len()));
+        }
+        let source = match kind {
+            Kind::Arrays => Source::Files(good.into_iter().map(|(f, _)| f).collect()),
+            Kind::Images => {
+                let recipe = Box::new(recipe(&inputs, graph, &options.images)?);
+                Source::Images { recipe, files: good }
+            }
+        };
+        let len = labels.len();
+        Samples { source, labels: labels.into_iter().collect(), len, inputs, notes }.checked(graph)
     }
 
     /// The first sample must fit; what is converted on the way is noted.
@@ -95,7 +160,8 @@ impl Samples {
             let note = format!("input '{}': {have} values are converted to {}", i.name, i.dtype);
             (have != i.dtype).then_some(note)
         });
-        self.notes = converted.collect();
+        let converted: Vec<String> = converted.collect();
+        self.notes.extend(converted);
         Ok(self)
     }
 
@@ -117,41 +183,33 @@ impl Samples {
 
     /// Sample `i` as the model takes it: a batch of 1 where the model has one axis more than the sample.
     pub fn feeds(&self, i: usize, graph: &Graph) -> Result<Feeds> {
-        let named = |e: Error| match &self.source {
-            Source::Files(f) => {
-                let file = f.get(i).map(|p| p.display().to_string()).unwrap_or_default();
-                Error { message: format!("{file}: {}", e.message), ..e }
-            }
-            Source::Stacked(_) => e,
+        let file = match &self.source {
+            Source::Files(f) => f.get(i),
+            Source::Images { files, .. } => files.get(i).map(|(f, _)| f),
+            Source::Stacked(_) => None,
         };
-        self.fitted(i, graph).map_err(named)
-    }
-
-    fn fitted(&self, i: usize, graph: &Graph) -> Result<Feeds> {
-        let arrays = self.sample(i)?;
-        let mut feeds = Feeds::new();
-        for (input, &v) in self.inputs.iter().zip(graph.inputs()) {
-            let t = arrays.get(&input.name).ok_or_else(|| missing(&input.name, &arrays))?;
-            let at = |e: Error| e.tensor(input.name.as_str());
-            let t = from_array(&batched(t, input.rank).map_err(at)?, input.dtype).map_err(at)?;
-            let want = graph.ty(v);
-            want.merge(&ir::ValueType::of(&t)).map_err(|_| {
-                at(Error::data(format!(
-                    "sample {i} of shape {:?} does not fit the model's {want}",
-                    t.shape()
-                )))
-            })?;
-            feeds.insert(input.name.clone(), Value::Tensor(t));
-        }
-        Ok(feeds)
+        let named = |e: Error| match file {
+            Some(f) => Error { message: format!("{}: {}", f.display(), e.message), ..e },
+            None => e,
+        };
+        fit(&self.sample(i).map_err(named)?, &self.inputs, graph).map_err(|e| {
+            let e = named(e);
+            Error { message: format!("sample {i}: {}", e.message), ..e }
+        })
     }
 
     /// The arrays of sample `i` that the model reads.
     fn sample(&self, i: usize) -> Result<Arrays> {
+        let none = || Error::data(format!("there is no sample {i}"));
         match &self.source {
-            Source::Files(files) => {
-                let path = files.get(i).ok_or_else(|| Error::data(format!("there is no sample {i}")))?;
-                npz::from_reader(BufReader::new(npz::open(path)?))
+            Source::Files(files) => arrays_of(files.get(i).ok_or_else(none)?, &self.inputs),
+            Source::Images { recipe, files } => {
+                let (path, pixels) = files.get(i).ok_or_else(none)?;
+                let t = match pixels {
+                    Some(p) => recipe.tensor(p)?,
+                    None => recipe.tensor(&recipe.pixels(path)?)?,
+                };
+                Ok(self.inputs.iter().map(|input| (input.name.clone(), t.clone())).collect())
             }
             Source::Stacked(arrays) => {
                 let wanted: BTreeSet<&str> = self.inputs.iter().map(|i| i.name.as_str()).collect();
@@ -160,6 +218,43 @@ impl Samples {
             }
         }
     }
+}
+
+/// The arrays of a file by name: npz, safetensors, or an npy, which is the model's only input.
+fn arrays_of(path: &Path, inputs: &[Input]) -> Result<Arrays> {
+    let names: Vec<&str> = inputs.iter().map(|i| i.name.as_str()).collect();
+    crate::read(path, &names)
+}
+
+/// The label inside a file whose arrays fit the model.
+fn own_label(path: &Path, inputs: &[Input], graph: &Graph) -> Result<Option<i64>> {
+    let mut arrays = arrays_of(path, inputs)?;
+    let label = take_labels(&mut arrays, inputs)?;
+    fit(&arrays, inputs, graph)?;
+    Ok(label.and_then(|l| l.first().copied()))
+}
+
+/// How images become the model's only input.
+fn recipe(inputs: &[Input], graph: &Graph, options: &images::Options) -> Result<Recipe> {
+    match (inputs, graph.inputs()) {
+        ([only], &[v]) => Recipe::new(options, graph.ty(v)).map_err(|e| e.tensor(only.name.as_str())),
+        _ => Err(Error::data(format!("images fit models with one input, this one has {}", inputs.len()))),
+    }
+}
+
+/// One sample's arrays as the model takes them.
+fn fit(arrays: &Arrays, inputs: &[Input], graph: &Graph) -> Result<Feeds> {
+    let mut feeds = Feeds::new();
+    for (input, &v) in inputs.iter().zip(graph.inputs()) {
+        let t = arrays.get(&input.name).ok_or_else(|| missing(&input.name, arrays))?;
+        let at = |e: Error| e.tensor(input.name.as_str());
+        let t = from_array(&batched(t, input.rank).map_err(at)?, input.dtype).map_err(at)?;
+        let want = graph.ty(v);
+        want.merge(&ir::ValueType::of(&t))
+            .map_err(|_| at(Error::data(format!("shape {:?} does not fit the model's {want}", t.shape()))))?;
+        feeds.insert(input.name.clone(), Value::Tensor(t));
+    }
+    Ok(feeds)
 }
 
 fn inputs(graph: &Graph) -> Result<Vec<Input>> {
@@ -193,19 +288,6 @@ fn take_labels(arrays: &mut Arrays, inputs: &[Input]) -> Result<Option<Vec<i64>>
         );
     }
     t.to_i64s().map(Some).map_err(|e| Error { blame: ir::Blame::Data, ..e.tensor(LABELS) })
-}
-
-/// The labels of single samples; data is labelled when every file is.
-fn labels_of(files: &[PathBuf], inputs: &[Input]) -> Result<Option<Vec<i64>>> {
-    if inputs.iter().any(|i| i.name == LABELS) {
-        return Ok(None);
-    }
-    let mut labels = Vec::new();
-    for f in files {
-        let Some(t) = npz::read_one(f, LABELS)? else { return Ok(None) };
-        labels.extend(t.to_i64s()?.first().copied());
-    }
-    Ok((labels.len() == files.len()).then_some(labels))
 }
 
 /// Number of samples, the same for every input.

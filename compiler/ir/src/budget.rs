@@ -1,11 +1,13 @@
 //! The one door for sizes that come from outside: checked products, one limit per tensor, one for all live tensors.
 
 use crate::{DType, Error, Result};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 static TENSOR_LIMIT: AtomicUsize = AtomicUsize::new(2 << 30);
 static TOTAL_LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
-static STEP_LIMIT: AtomicUsize = AtomicUsize::new(1 << 22);
+static STEP_LIMIT: AtomicUsize = AtomicUsize::new(1 << 20);
+static WORK_LIMIT: AtomicU64 = AtomicU64::new(1 << 36);
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 
 /// Highest rank any tensor may have.
@@ -21,7 +23,7 @@ pub fn set_total_limit(bytes: usize) {
     TOTAL_LIMIT.store(bytes, Relaxed);
 }
 
-/// Sets the most iterations of a loop, those of loops inside it included (default 4 194 304).
+/// Sets the most iterations of a loop, those of loops inside it included (default 1 048 576).
 pub fn set_step_limit(steps: usize) {
     STEP_LIMIT.store(steps, Relaxed);
 }
@@ -31,6 +33,35 @@ pub fn check_steps(steps: usize) -> Result<()> {
     let limit = STEP_LIMIT.load(Relaxed);
     if steps >= limit {
         return Err(Error::limit(format!("a loop makes more than {limit} iterations")));
+    }
+    Ok(())
+}
+
+thread_local! {
+    /// Elements that operators in subgraphs have read and made on this thread.
+    static WORK: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Sets the most elements that the operators in a loop's body may read and make over all iterations (default 2³⁶).
+pub fn set_work_limit(elements: u64) {
+    WORK_LIMIT.store(elements, Relaxed);
+}
+
+/// Counts what an operator in a subgraph reads and makes.
+pub(crate) fn add_work(elements: usize) {
+    WORK.set(WORK.get().wrapping_add(elements as u64));
+}
+
+/// What this thread has counted so far, for [`check_work`].
+pub fn work() -> u64 {
+    WORK.get()
+}
+
+/// An error when the work since the count was at `since` is more than a loop may do.
+pub fn check_work(since: u64) -> Result<()> {
+    let limit = WORK_LIMIT.load(Relaxed);
+    if work().wrapping_sub(since) > limit {
+        return Err(Error::limit(format!("the operators in a loop handle more than {limit} elements")));
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Running a graph: the trait all engines implement, and the reference walk over operator semantics.
 
-use crate::{Def, Error, EvalCx, Graph, NodeId, Result, Value, ValueId};
+use crate::{Def, Error, EvalCx, Graph, NodeId, Result, Tensor, Value, ValueId};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -44,23 +44,30 @@ impl Evaluate for Reference {
                 .map_err(|e| Error { blame: crate::Blame::Data, ..e.tensor(name) })?;
             values.push(x.clone());
         }
-        walk(graph, values, &[], taps)
+        walk(graph, values, &[], taps, false)
     }
 }
 
 /// Runs a subgraph on formal inputs and captures with the reference semantics.
 pub fn run_subgraph(graph: &Graph, inputs: Vec<Value>, captures: &[Value]) -> Result<Vec<Value>> {
-    Ok(walk(graph, inputs, captures, &[])?.outputs)
+    Ok(walk(graph, inputs, captures, &[], true)?.outputs)
 }
 
-fn walk(graph: &Graph, inputs: Vec<Value>, captures: &[Value], taps: &[ValueId]) -> Result<Outcome> {
+/// Work of subgraphs is counted: a loop may run them very often.
+fn walk(
+    graph: &Graph,
+    inputs: Vec<Value>,
+    captures: &[Value],
+    taps: &[ValueId],
+    counted: bool,
+) -> Result<Outcome> {
     let order = graph.order()?;
     let last = last_use(graph, &order, taps);
     let mut env: BTreeMap<ValueId, Value> = graph.inputs().iter().copied().zip(inputs).collect();
     for (i, &id) in order.iter().enumerate() {
         let node = graph.node(id)?;
-        let results =
-            step(graph, id, &env, captures).map_err(|e| e.at(&node.name, &crate::qualified(node.op)))?;
+        let results = step(graph, id, &env, captures, counted)
+            .map_err(|e| e.at(&node.name, &crate::qualified(node.op)))?;
         for (o, v) in node.outputs().iter().zip(results) {
             if let Some(o) = o {
                 env.insert(*o, v);
@@ -75,7 +82,13 @@ fn walk(graph: &Graph, inputs: Vec<Value>, captures: &[Value], taps: &[ValueId])
     })
 }
 
-fn step(graph: &Graph, id: NodeId, env: &BTreeMap<ValueId, Value>, captures: &[Value]) -> Result<Vec<Value>> {
+fn step(
+    graph: &Graph,
+    id: NodeId,
+    env: &BTreeMap<ValueId, Value>,
+    captures: &[Value],
+    counted: bool,
+) -> Result<Vec<Value>> {
     let node = graph.node(id)?;
     let get = |v: ValueId| lookup(graph, v, env, captures);
     let inputs: Vec<Option<Value>> =
@@ -91,6 +104,10 @@ fn step(graph: &Graph, id: NodeId, env: &BTreeMap<ValueId, Value>, captures: &[V
         subgraph: &subgraph,
     };
     let results = node.op.eval(&cx)?;
+    if counted {
+        let all = inputs.iter().flatten().chain(&results);
+        crate::budget::add_work(all.filter_map(|v| v.tensor().ok()).map(Tensor::len).sum());
+    }
     let wanted = node.outputs().iter().rposition(Option::is_some).map_or(0, |p| p + 1);
     if results.len() < wanted {
         return Err(Error::internal(format!("gave {} outputs, {wanted} are read", results.len())));

@@ -2,7 +2,7 @@
 //! straight from where they are.
 
 use crate::prepare::prepare;
-use crate::rope::Rope;
+use crate::rope::{self, Rope};
 use crate::scope::{Names, Stored};
 use crate::versions;
 use ir::{Attr, AttrKind, DType, Def, Dim, Error, Graph, Lookup, Node, Result, Tensor, ValueId, ValueType};
@@ -38,12 +38,45 @@ pub fn to_bytes(graph: &Graph, lookup: &dyn Lookup) -> Result<Vec<u8>> {
 
 /// Writes the model to one stream; a model that needs external data is a limit error: see [`save`].
 pub fn write(graph: &Graph, lookup: &dyn Lookup, w: &mut dyn Write) -> Result<Written> {
-    let m = model(graph, lookup, None)?;
-    if m.rope.len() > MAX_MESSAGE {
-        return Err(Error::limit(format!("{} bytes do not fit one ONNX file", m.rope.len())));
-    }
-    m.rope.write(w).map_err(|e| Error::data(format!("cannot write the model: {e}")))?;
+    let m = Encoded::new(graph, lookup, None, MAX_MESSAGE)?;
+    m.write(w).map_err(|e| Error::data(format!("cannot write the model: {e}")))?;
     Ok(m.written)
+}
+
+/// A model ready to be written: messages in memory, weights where they are.
+pub struct Encoded {
+    rope: Rope,
+    external: Vec<(u64, Tensor)>,
+    pub written: Written,
+}
+
+impl Encoded {
+    /// A model file of more than `limit` bytes gets its weights in a file `data` beside it; without such a name it is a
+    /// limit error.
+    pub fn new(graph: &Graph, lookup: &dyn Lookup, data: Option<&str>, limit: u64) -> Result<Encoded> {
+        let whole = model(graph, lookup, None)?;
+        match data {
+            _ if whole.rope.len() <= limit => Ok(whole),
+            Some(name) => model(graph, lookup, Some(name)),
+            None => Err(Error::limit(format!("{} bytes do not fit one ONNX file", whole.rope.len()))),
+        }
+    }
+
+    /// Writes the model file.
+    pub fn write(&self, w: &mut dyn Write) -> std::io::Result<()> {
+        self.rope.write(w)
+    }
+
+    /// Writes the file of external data, when [`Written::external_bytes`] says that there is one.
+    pub fn write_external(&self, w: &mut dyn Write) -> std::io::Result<()> {
+        write_external(&self.external, w)
+    }
+}
+
+/// Bytes that [`save`] would write, in all files.
+pub fn size(graph: &Graph, lookup: &dyn Lookup) -> Result<u64> {
+    let w = Encoded::new(graph, lookup, Some("model.data"), MAX_MESSAGE)?.written;
+    Ok(w.bytes + w.external_bytes)
 }
 
 /// Writes the model to `path`, replacing what is there only once all is written. A model above 2 GiB gets its weights in
@@ -57,15 +90,12 @@ pub fn save_split(graph: &Graph, lookup: &dyn Lookup, path: &Path, limit: u64) -
     let name = path.file_name().and_then(|n| n.to_str());
     let name = name.ok_or_else(|| Error::data(format!("{} is not a file name", path.display())))?;
     let data = format!("{name}.data");
-    let mut m = model(graph, lookup, None)?;
-    if m.rope.len() > limit {
-        m = model(graph, lookup, Some(&data))?;
-    }
+    let m = Encoded::new(graph, lookup, Some(&data), limit)?;
     let mut files = Vec::new();
     if m.written.external_bytes > 0 {
-        files.push(pending(&path.with_file_name(&data), |w| write_external(&m.external, w))?);
+        files.push(pending(&path.with_file_name(&data), |w| m.write_external(w))?);
     }
-    files.push(pending(path, |w| m.rope.write(w))?);
+    files.push(pending(path, |w| m.write(w))?);
     files.into_iter().try_for_each(Pending::commit)?;
     Ok(m.written)
 }
@@ -103,13 +133,7 @@ impl Drop for Pending {
     }
 }
 
-struct Model {
-    rope: Rope,
-    external: Vec<(u64, Tensor)>,
-    written: Written,
-}
-
-fn model(graph: &Graph, lookup: &dyn Lookup, external: Option<&str>) -> Result<Model> {
+fn model(graph: &Graph, lookup: &dyn Lookup, external: Option<&str>) -> Result<Encoded> {
     let g = prepare(graph, lookup)?;
     let opset = versions::opset(&g, g.meta.opset);
     let ir_version = versions::format(&g, opset);
@@ -130,7 +154,7 @@ fn model(graph: &Graph, lookup: &dyn Lookup, external: Option<&str>) -> Result<M
     }
     let (external, external_bytes) = w.external.map_or((Vec::new(), 0), |e| (e.tensors, e.end));
     let written = Written { bytes: m.len(), external_bytes, opset, ir_version };
-    Ok(Model { rope: m, external, written })
+    Ok(Encoded { rope: m, external, written })
 }
 
 /// Opset imports: the standard domain, and for any other the newest version its operators came with.
@@ -161,7 +185,7 @@ fn write_external(tensors: &[(u64, Tensor)], w: &mut dyn Write) -> std::io::Resu
     let mut at = 0u64;
     for (offset, t) in tensors {
         (at..*offset).try_for_each(|_| w.write_all(&[0]))?;
-        w.write_all(t.bytes())?;
+        rope::put(t, w)?;
         at = offset + t.bytes().len() as u64;
     }
     Ok(())

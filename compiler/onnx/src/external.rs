@@ -10,13 +10,25 @@ use std::sync::Arc;
 /// The folder that external data may come from, and the files mapped so far.
 pub struct Folder {
     root: Option<PathBuf>,
+    /// A location whose file is somewhere else for now.
+    moved: Option<(String, PathBuf)>,
     open: RefCell<BTreeMap<PathBuf, Arc<Mapped>>>,
 }
 
 impl Folder {
     /// `None`: a model without a folder (bytes in memory) cannot have external data.
     pub fn new(root: Option<&Path>) -> Folder {
-        Folder { root: root.map(Path::to_path_buf), open: RefCell::default() }
+        Folder { root: root.map(Path::to_path_buf), moved: None, open: RefCell::default() }
+    }
+
+    /// Takes `location` from `file`: the data of a model that is not in its place yet.
+    pub fn with_moved(self, location: &str, file: &Path) -> Folder {
+        Folder { moved: Some((location.to_string(), file.to_path_buf())), ..self }
+    }
+
+    /// Bytes of all files read from.
+    pub fn bytes(&self) -> u64 {
+        self.open.borrow().values().map(|m| m.bytes().len() as u64).sum()
     }
 
     /// The file at `location`, checked to lie inside the folder, links resolved.
@@ -25,6 +37,9 @@ impl Folder {
             self.root.as_ref().ok_or_else(|| Error::data("external data needs a model file on disk"))?;
         let refuse =
             |why: &str| Error::data(format!("external data location '{}' {why}", location.escape_debug()));
+        if let Some((_, path)) = self.moved.as_ref().filter(|(name, _)| name == location) {
+            return self.opened(path.clone());
+        }
         if location.is_empty() || location.contains(['\0', '\\']) {
             return Err(refuse("is not a plain relative path"));
         }
@@ -39,14 +54,18 @@ impl Folder {
         if linked || !resolved.starts_with(&root) {
             return Err(refuse("is a link or leaves the model's folder"));
         }
-        if let Some(m) = self.open.borrow().get(&resolved) {
-            return Ok(Arc::clone(m));
-        }
-        let m = mmap::open(&resolved)?;
         if has_several_links(&resolved) {
             return Err(refuse("is a hard link"));
         }
-        self.open.borrow_mut().insert(resolved, Arc::clone(&m));
+        self.opened(resolved)
+    }
+
+    fn opened(&self, path: PathBuf) -> Result<Arc<Mapped>> {
+        if let Some(m) = self.open.borrow().get(&path) {
+            return Ok(Arc::clone(m));
+        }
+        let m = mmap::open(&path)?;
+        self.open.borrow_mut().insert(path, Arc::clone(&m));
         Ok(m)
     }
 

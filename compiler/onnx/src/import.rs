@@ -32,6 +32,7 @@ pub struct Imported {
     pub warnings: Vec<String>,
     /// Operators that are not known, one line each. The graph is complete only when this is empty.
     pub unsupported: Vec<String>,
+    /// Bytes of the model's file and of the files of external data it uses.
     pub file_bytes: u64,
 }
 
@@ -40,27 +41,35 @@ pub fn open(path: &Path, lookup: &dyn Lookup) -> Result<Imported> {
     complete(survey(path, lookup)?)
 }
 
+/// As [`open`] for a model whose external data `location` is in `file` until both are put in place.
+pub fn open_moved(path: &Path, location: &str, file: &Path, lookup: &dyn Lookup) -> Result<Imported> {
+    let folder = Folder::new(Some(folder_of(path))).with_moved(location, file);
+    complete(read(mmap::open(path)?, folder, lookup)?)
+}
+
 /// Reads a model file and lists what is unknown instead of failing on it.
 pub fn survey(path: &Path, lookup: &dyn Lookup) -> Result<Imported> {
-    let file = mmap::open(path)?;
-    let folder = match path.parent() {
+    read(mmap::open(path)?, Folder::new(Some(folder_of(path))), lookup)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
         Some(p) if !p.as_os_str().is_empty() => p,
         _ => Path::new("."),
-    };
-    read(file, Some(folder), lookup)
+    }
 }
 
 /// Reads a model from memory; external data is refused.
 pub fn from_bytes(bytes: Vec<u8>, lookup: &dyn Lookup) -> Result<Imported> {
-    complete(read(Arc::new(Mapped::Read(bytes)), None, lookup)?)
+    complete(read(Arc::new(Mapped::Read(bytes)), Folder::new(None), lookup)?)
 }
 
 fn complete(m: Imported) -> Result<Imported> {
     if m.unsupported.is_empty() { Ok(m) } else { Err(Error::unsupported(m.unsupported.join("; "))) }
 }
 
-fn read(file: Arc<Mapped>, folder: Option<&Path>, lookup: &dyn Lookup) -> Result<Imported> {
-    let file_bytes = file.bytes().len() as u64;
+fn read(file: Arc<Mapped>, folder: Folder, lookup: &dyn Lookup) -> Result<Imported> {
+    let own_bytes = file.bytes().len() as u64;
     let skeleton = wire::skeleton(file.bytes())?;
     let model = proto::parse(&skeleton)?;
     drop(skeleton);
@@ -72,7 +81,7 @@ fn read(file: Arc<Mapped>, folder: Option<&Path>, lookup: &dyn Lookup) -> Result
     }
     let Some(main) = model.graph.as_ref() else { return Err(Error::model("the file holds no graph")) };
     let versions = opset_versions(&model)?;
-    let source = Source { file, folder: Folder::new(folder) };
+    let source = Source { file, folder };
     let functions = Functions::new(&model);
     let shared = Shared { source: &source, lookup, functions: &functions };
     let mut report = Report::default();
@@ -90,6 +99,7 @@ fn read(file: Arc<Mapped>, folder: Option<&Path>, lookup: &dyn Lookup) -> Result
         ir::verify(&graph)?;
         ir::infer(&mut graph)?;
     }
+    let file_bytes = own_bytes + source.folder.bytes();
     Ok(Imported { graph, unsupported: report.lines(), warnings: report.warnings, file_bytes })
 }
 

@@ -19,5 +19,6 @@ mod types;
 mod versions;
 pub mod wire;
 
-pub use export::{MAX_MESSAGE, Written, save, save_split, to_bytes, write};
-pub use import::{Imported, OPSETS, from_bytes, open, survey};
+pub use export::{Encoded, MAX_MESSAGE, Written, save, save_split, size, to_bytes, write};
+pub use import::{Imported, OPSETS, from_bytes, open, open_moved, survey};
+pub use mmap::{part as map_part, release_all};

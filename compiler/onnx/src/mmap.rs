@@ -5,7 +5,10 @@
 use ir::{Bytes, Error, Result};
 use std::fs::File;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Weak};
+
+/// Everything mapped right now.
+static MAPPED: Mutex<Vec<Weak<Mapped>>> = Mutex::new(Vec::new());
 
 /// Bytes of a page; where pages are larger the system refuses and nothing is released.
 #[cfg(unix)]
@@ -56,7 +59,34 @@ pub fn open(path: &Path) -> Result<Arc<Mapped>> {
     // SAFETY: the map is private and read-only. If another process truncates the file while it is mapped, reads past the
     // new end raise SIGBUS; this is the accepted risk of mapping, as in every tool that maps its input.
     let map = unsafe { memmap2::MmapOptions::new().map_copy_read_only(&file) }.map_err(bad)?;
-    Ok(Arc::new(Mapped::Map(map)))
+    Ok(known(map))
+}
+
+/// `len` bytes at `offset` of a file that this program made and that nobody shortens while the map lives.
+pub fn part(file: &File, offset: u64, len: usize) -> std::io::Result<Arc<dyn Bytes>> {
+    if offset.checked_add(len as u64).is_none_or(|end| file.metadata().is_ok_and(|m| m.len() < end)) {
+        return Err(std::io::ErrorKind::UnexpectedEof.into());
+    }
+    if len == 0 {
+        return Ok(Arc::new(Vec::<u8>::new()));
+    }
+    // SAFETY: the range lies in the file, the map is private and read-only, and by the caller's promise the file stays.
+    let map = unsafe { memmap2::MmapOptions::new().offset(offset).len(len).map_copy_read_only(file) }?;
+    Ok(known(map))
+}
+
+fn known(map: memmap2::Mmap) -> Arc<Mapped> {
+    let map = Arc::new(Mapped::Map(map));
+    let mut all = MAPPED.lock().unwrap_or_else(|e| e.into_inner());
+    all.retain(|m| m.strong_count() > 0);
+    all.push(Arc::downgrade(&map));
+    map
+}
+
+/// Gives the pages of all mapped files back. What is read again comes from the files again.
+pub fn release_all() {
+    let all = MAPPED.lock().unwrap_or_else(|e| e.into_inner()).clone();
+    all.iter().filter_map(Weak::upgrade).for_each(|m| m.release(0, usize::MAX));
 }
 
 #[cfg(test)]
@@ -75,6 +105,15 @@ mod tests {
             map.release(offset, len);
             assert!(map.bytes() == bytes);
         }
+        release_all();
+        assert!(map.bytes() == bytes);
+        let file = File::open(&path).unwrap();
+        let middle = part(&file, 5001, 70_000).unwrap();
+        assert_eq!(middle.bytes(), &bytes[5001..75_001]);
+        middle.release(0, usize::MAX);
+        assert_eq!(middle.bytes(), &bytes[5001..75_001]);
+        assert_eq!(part(&file, 7, 0).unwrap().bytes().len(), 0);
+        assert!(part(&file, 1, bytes.len()).is_err() && part(&file, u64::MAX, 2).is_err());
         std::fs::remove_file(&path).unwrap();
     }
 }

@@ -12,6 +12,13 @@ enum Piece {
     Tensor(Tensor),
 }
 
+/// Writes a tensor's bytes; the pages of a mapped file that held them may go.
+pub fn put(t: &Tensor, w: &mut dyn Write) -> io::Result<()> {
+    w.write_all(t.bytes())?;
+    t.release();
+    Ok(())
+}
+
 /// One message: its encoded fields and their total length.
 #[derive(Default)]
 pub struct Rope {
@@ -117,7 +124,7 @@ impl Rope {
     pub fn write(&self, w: &mut dyn Write) -> io::Result<()> {
         self.pieces.iter().try_for_each(|p| match p {
             Piece::Bytes(b) => w.write_all(b),
-            Piece::Tensor(t) => w.write_all(t.bytes()),
+            Piece::Tensor(t) => put(t, w),
         })
     }
 }

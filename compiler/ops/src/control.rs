@@ -175,10 +175,11 @@ fn eval_loop(cx: &EvalCx) -> Result<Vec<Value>> {
         .len()
         .checked_sub(1 + carried)
         .ok_or_else(|| Error::model("the body gives too few results"))?;
-    let (mut pile, counter) = (Pile::new(scans), Counter::open(&STEPS));
+    let (mut pile, counter, since) = (Pile::new(scans), Counter::open(&STEPS), budget::work());
     let mut i = 0;
     while go && i < trips {
         budget::check_steps(counter.next())?;
+        budget::check_work(since)?;
         let mut ins = vec![Tensor::scalar(i).into(), Tensor::scalar(go).into()];
         ins.append(&mut state);
         let mut results = (cx.subgraph)(g, ins)?.into_iter();
@@ -328,8 +329,10 @@ fn eval_scan(cx: &EvalCx) -> Result<Vec<Value>> {
         return Err(Error::model("scanned inputs differ in length"));
     }
     let (mut pile, counter) = (Pile::new(l.output_axes.len()), Counter::open(&STEPS));
+    let since = budget::work();
     for step in 0..length {
         budget::check_steps(counter.next())?;
+        budget::check_work(since)?;
         let mut ins = state;
         for (k, t) in scanned.iter().enumerate() {
             let i = if l.input_reversed[k] { length - 1 - step } else { step };

@@ -74,6 +74,20 @@ fn an_endless_loop_reaches_its_limit() {
     assert_eq!(e.blame, ir::Blame::Limit, "{e}");
 }
 
+#[test]
+fn a_loop_over_large_values_reaches_its_limit_too() {
+    ir::budget::set_work_limit(1 << 20);
+    let g = graph(
+        r#"g (bool c, float[100000] x) => (y) {
+            d, y = Loop ("", c, c, x) <body = step (int64 i, bool go, bool v, float[100000] s) => (go, v, t) {
+                t = Relu (s)
+            }>
+        }"#,
+    );
+    let e = run(&g, &[("c", Tensor::scalar(true)), ("x", Tensor::vector(vec![1f32; 100_000]))]).unwrap_err();
+    assert!(e.blame == ir::Blame::Limit && e.message.contains("elements"), "{e}");
+}
+
 /// Each value takes the shape of the next one, and the last grows: no shape is known, though the first iterations do not
 /// show it, nor what the body claims.
 #[test]

@@ -1,5 +1,5 @@
 //! Feeds a target pseudo-random inputs until time is up, without a fuzzer, on any toolchain:
-//! `cargo run --release -p compress-harness --example soak -- TARGET [SECONDS] [FIRST_SEED]`. A failure names its seed, and
+//! `cargo run --release -p compress-harness --example soak -- TARGET [SECONDS] [FIRST_SEED] [GRAPHS]`. A failure names its seed, and
 //! running again with that seed repeats it.
 
 use compress_harness::{random_bytes, targets};
@@ -14,20 +14,24 @@ fn main() {
         Some("roundtrip") => targets::roundtrip,
         Some("prescan_import") => targets::prescan_import,
         _ => {
-            eprintln!("usage: soak exact|codegen|roundtrip|prescan_import [SECONDS] [FIRST_SEED]");
+            eprintln!("usage: soak exact|codegen|roundtrip|prescan_import [SECONDS] [FIRST_SEED] [GRAPHS]");
             std::process::exit(2);
         }
     };
     let (seconds, first) = (number(1, 60), number(2, 1000));
+    let most = number(3, u64::MAX);
     let (start, mut failed) = (Instant::now(), 0);
     let mut seed = first;
-    while start.elapsed() < Duration::from_secs(seconds) {
+    let mut graphs = 0;
+    while start.elapsed() < Duration::from_secs(seconds) && graphs < most {
+        graphs += u64::from(targets::generated(&random_bytes(seed)).is_some());
         if std::panic::catch_unwind(|| check(&random_bytes(seed))).is_err() {
             failed += 1;
             eprintln!("seed {seed} fails");
         }
         seed += 1;
     }
-    println!("{} inputs in {seconds} s, {failed} failed", seed - first);
+    let taken = start.elapsed().as_secs();
+    println!("{} inputs, {graphs} graphs in {taken} s, {failed} failed", seed - first);
     std::process::exit(i32::from(failed > 0));
 }

@@ -173,6 +173,20 @@ const FAMILIES: &[Family] = &[
     reshape,
     clip,
     move_axes,
+    shift,
+    size_of,
+    variadic,
+    recurrent,
+    attention,
+    rotary,
+    windowed,
+    patches,
+    sampled,
+    sequences,
+    filtered,
+    counted,
+    parametric,
+    spectral,
 ];
 
 /// A case of any operators and element types.
@@ -785,5 +799,275 @@ fn move_axes(b: &mut Build) -> Result<()> {
         1 => b.plain("SpaceToDepth", Attrs::new().with("blocksize", 2), &[v]),
         _ => b.plain("Transpose", Attrs::new().with("perm", perm), &[v]),
     }
+    Ok(())
+}
+
+/// Shifts of unsigned integers, by as many bits as there are and more.
+fn shift(b: &mut Build) -> Result<()> {
+    let d = b.one_of(&[DType::U8, DType::U16, DType::U32, DType::U64])?;
+    let v = b.need(d, 1)?;
+    let by = b.peer(d, &b.dims(v))?;
+    let direction = b.one_of(&["LEFT", "RIGHT"])?;
+    b.plain("BitShift", Attrs::new().with("direction", direction), &[v, by]);
+    Ok(())
+}
+
+/// Values that depend on shapes only.
+fn size_of(b: &mut Build) -> Result<()> {
+    let v = any(b)?;
+    match b.below(4)? {
+        0 => {
+            let (start, end) = (b.u.int_in_range(-5..=5i64)?, b.u.int_in_range(-5..=5i64)?);
+            b.plain("Shape", Attrs::new().with("start", start).with("end", end), &[v]);
+        }
+        1 => {
+            let s = b.dims(v).iter().map(|&n| n as i64).collect();
+            let (d, x) = (b.one_of(DATA)?, b.one_of(&[0.0, 1.0, 3.0])?);
+            let one = Tensor::from_f64s(d, &[1], vec![x])
+                .or_else(|_| Tensor::from_i64s(d, &[1], vec![x as i64]))
+                .map_err(|_| arbitrary::Error::IncorrectFormat)?;
+            let shape = b.ints(s);
+            b.plain("ConstantOfShape", Attrs::new().with("value", one), &[shape]);
+        }
+        2 => {
+            let v = b.need(DType::F32, 2)?;
+            let (k, d) = (b.u.int_in_range(-3..=3i64)?, b.one_of(DATA)?);
+            b.plain("EyeLike", Attrs::new().with("k", k).with("dtype", i64::from(d.onnx())), &[v]);
+        }
+        _ => {
+            let d = b.one_of(&[DType::I64, DType::I32, DType::F32])?;
+            let parts = [b.scalar(d, 1.0)?, b.scalar(d, 9.0)?, b.scalar(d, 2.0)?];
+            b.plain("Range", Attrs::new(), &parts);
+        }
+    }
+    Ok(())
+}
+
+/// Operators of any number of operands.
+fn variadic(b: &mut Build) -> Result<()> {
+    let v = any(b)?;
+    let mut inputs = vec![v];
+    for _ in 0..b.below(3)? {
+        inputs.push(b.peer(b.dtype(v), &b.dims(v))?);
+    }
+    let op = b.one_of(&["Sum", "Mean", "Max", "Min"])?;
+    b.plain(op, Attrs::new(), &inputs);
+    Ok(())
+}
+
+fn recurrent(b: &mut Build) -> Result<()> {
+    let (op, gates) = b.one_of(&[("RNN", 1usize), ("GRU", 3), ("LSTM", 4)])?;
+    let v = b.need(DType::F32, 3)?;
+    let s = b.dims(v);
+    let h = b.one_of(&[1usize, 2, 5, 8])?;
+    let direction = b.one_of(&["forward", "reverse", "bidirectional"])?;
+    let n = if direction == "bidirectional" { 2 } else { 1 };
+    let w = b.finite(&[n, gates * h, s[2]])?;
+    let r = b.finite(&[n, gates * h, h])?;
+    let bias = if b.flip()? { Some(b.finite(&[n, 2 * gates * h])?) } else { None };
+    let start = if b.flip()? { Some(b.finite(&[n, s[1], h])?) } else { None };
+    let mut attrs = Attrs::new().with("hidden_size", h as i64).with("direction", direction);
+    if op == "GRU" {
+        attrs.set("linear_before_reset", i64::from(b.flip()?));
+    }
+    let outputs = if op == "LSTM" { 3 } else { 2 };
+    b.place(op, attrs, &[Some(v), Some(w), Some(r), bias, None, start], outputs);
+    Ok(())
+}
+
+fn attention(b: &mut Build) -> Result<()> {
+    let (batch, heads) = (b.u.int_in_range(1..=2usize)?, b.one_of(&[1usize, 2, 3])?);
+    let (rows, cols, side) =
+        (b.one_of(&[1usize, 3, 8])?, b.one_of(&[1usize, 4, 9])?, b.one_of(&[1usize, 2, 8])?);
+    let q = b.finite(&[batch, heads, rows, side])?;
+    let k = b.finite(&[batch, heads, cols, side])?;
+    let v = b.finite(&[batch, heads, cols, side])?;
+    let mask = match b.below(3)? {
+        0 => Some(b.finite(&[rows, cols])?),
+        1 => Some(b.fresh(DType::Bool, &[rows, cols])?),
+        _ => None,
+    };
+    let mut attrs = Attrs::new().with("is_causal", i64::from(b.u.ratio(1, 4)?));
+    if b.u.ratio(1, 4)? {
+        attrs.set("softcap", 2.0f32);
+    }
+    b.place("Attention", attrs, &[Some(q), Some(k), Some(v), mask], 1);
+    Ok(())
+}
+
+fn rotary(b: &mut Build) -> Result<()> {
+    let (heads, rows, half) = (b.one_of(&[1usize, 2])?, b.one_of(&[1usize, 3])?, b.one_of(&[1usize, 4])?);
+    let x = b.fresh(DType::F32, &[1, heads, rows, 2 * half])?;
+    let (cos, sin) = (b.fresh(DType::F32, &[1, rows, half])?, b.fresh(DType::F32, &[1, rows, half])?);
+    let attrs = Attrs::new().with("interleaved", i64::from(b.flip()?));
+    b.plain("RotaryEmbedding", attrs, &[x, cos, sin]);
+    Ok(())
+}
+
+/// Windows of signals.
+fn windowed(b: &mut Build) -> Result<()> {
+    let op = b.one_of(&["HannWindow", "HammingWindow", "BlackmanWindow"])?;
+    let n = b.u.int_in_range(1..=17i64)?;
+    let n = b.graph.add_initializer("n", Tensor::scalar(n));
+    let periodic = i64::from(b.flip()?);
+    b.plain(op, Attrs::new().with("periodic", periodic), &[n]);
+    Ok(())
+}
+
+/// Images from and in patches.
+fn patches(b: &mut Build) -> Result<()> {
+    match b.below(4)? {
+        0 => {
+            let (h, w) = (b.u.int_in_range(3..=6usize)?, b.u.int_in_range(3..=6usize)?);
+            let v = b.fresh(DType::F32, &[1, 8, (h - 1) * (w - 1)])?;
+            let (image, block) = (b.ints(vec![h as i64, w as i64]), b.ints(vec![2, 2]));
+            b.plain("Col2Im", Attrs::new(), &[v, image, block]);
+        }
+        1 => {
+            let v = any(b)?;
+            let a = axis(b, v)?;
+            let n = b.u.int_in_range(0..=7i64)?;
+            let n = b.ints(vec![n]);
+            b.plain("CenterCropPad", Attrs::new().with("axes", vec![a]), &[v, n]);
+        }
+        2 => {
+            let v = b.need(DType::F32, 4)?;
+            let side = b.u.int_in_range(1..=3i64)?;
+            let mut rois = Vec::new();
+            for _ in 0..2 {
+                let (x, y) = (b.below(3)? as f32, b.below(3)? as f32);
+                rois.extend([x, y, x + 2.5, y + 1.5]);
+            }
+            let rois = Tensor::new(&[2, 4], rois).map_err(|_| arbitrary::Error::IncorrectFormat)?;
+            let rois = b.constant(rois);
+            let at = b.ints(vec![0, 0]);
+            let mode = b.one_of(&["avg", "max"])?;
+            let attrs = Attrs::new()
+                .with("output_height", side)
+                .with("output_width", side)
+                .with("mode", mode)
+                .with("sampling_ratio", 2);
+            b.plain("RoiAlign", attrs, &[v, rois, at]);
+        }
+        _ => {
+            let v = b.need(DType::F32, 4)?;
+            let s = b.dims(v);
+            let k = b.ints(vec![1, s[1] as i64, 3, 4]);
+            let theta = b.finite(&[1, 2, 3])?;
+            let corners = i64::from(b.flip()?);
+            b.plain("AffineGrid", Attrs::new().with("align_corners", corners), &[theta, k]);
+        }
+    }
+    Ok(())
+}
+
+fn sampled(b: &mut Build) -> Result<()> {
+    let v = b.need(DType::F32, 4)?;
+    let s = b.dims(v);
+    let (h, w) = (b.u.int_in_range(1..=4usize)?, b.u.int_in_range(1..=4usize)?);
+    let grid = b.finite(&[s[0], h, w, 2])?;
+    let mode = b.one_of(&["linear", "nearest", "cubic"])?;
+    let padding = b.one_of(&["zeros", "border", "reflection"])?;
+    let attrs = Attrs::new()
+        .with("mode", mode)
+        .with("padding_mode", padding)
+        .with("align_corners", i64::from(b.flip()?));
+    b.plain("GridSample", attrs, &[v, grid]);
+    Ok(())
+}
+
+/// Order along an axis.
+fn sequences(b: &mut Build) -> Result<()> {
+    let v = any(b)?;
+    let s = b.dims(v);
+    if s.len() < 2 {
+        return Ok(());
+    }
+    if b.flip()? {
+        let lengths: Vec<i64> =
+            (0..s[1]).map(|_| b.u.int_in_range(1..=s[0].max(1) as i64)).collect::<Result<_>>()?;
+        let lengths = b.ints(lengths);
+        b.plain("ReverseSequence", Attrs::new().with("time_axis", 0).with("batch_axis", 1), &[v, lengths]);
+    } else {
+        let last = s.len() as i64 - 1;
+        b.plain("Transpose", Attrs::new(), &[v]);
+        let a = b.u.int_in_range(-last..=last)?;
+        b.plain("Flatten", Attrs::new().with("axis", a), &[v]);
+    }
+    Ok(())
+}
+
+/// Results whose size depends on values.
+fn filtered(b: &mut Build) -> Result<()> {
+    let v = any(b)?;
+    let s = b.dims(v);
+    match b.below(3)? {
+        0 if !s.is_empty() => {
+            let a = b.below(s.len())?;
+            let n = b.u.int_in_range(0..=s[a])?;
+            let keep = b.fresh(DType::Bool, &[n])?;
+            b.plain("Compress", Attrs::new().with("axis", a as i64), &[v, keep]);
+        }
+        1 => {
+            let sorted = i64::from(b.flip()?);
+            b.place("Unique", Attrs::new().with("sorted", sorted), &[Some(v)], 4);
+        }
+        _ => b.plain("NonZero", Attrs::new(), &[v]),
+    }
+    Ok(())
+}
+
+/// Losses and norms.
+fn counted(b: &mut Build) -> Result<()> {
+    let v = b.need(DType::F32, 2)?;
+    let s = b.dims(v);
+    let op = b.one_of(&["SoftmaxCrossEntropyLoss", "NegativeLogLikelihoodLoss", "GlobalLpPool", "Det"])?;
+    match op {
+        "Det" => {
+            let n = b.u.int_in_range(1..=4usize)?;
+            let m = b.finite(&[2, n, n])?;
+            b.plain(op, Attrs::new(), &[m]);
+        }
+        "GlobalLpPool" => {
+            let (v, _) = image(b)?;
+            let p = b.one_of(&[1i64, 2, 3])?;
+            b.plain(op, Attrs::new().with("p", p), &[v]);
+        }
+        _ => {
+            let top = s[1].max(1) as i64 - 1;
+            let labels: Vec<i64> = (0..s[0]).map(|_| b.u.int_in_range(0..=top)).collect::<Result<_>>()?;
+            let labels = b.ints(labels);
+            let reduction = b.one_of(&["none", "sum", "mean"])?;
+            b.plain(op, Attrs::new().with("reduction", reduction), &[v, labels]);
+        }
+    }
+    Ok(())
+}
+
+/// Element-wise operators with parameters of their own.
+fn parametric(b: &mut Build) -> Result<()> {
+    let v = b.float(0)?;
+    let op =
+        b.one_of(&["Elu", "Celu", "LeakyRelu", "ThresholdedRelu", "HardSigmoid", "Selu", "Shrink", "Swish"])?;
+    let x = b.one_of(&[0.0f32, 0.3, 1.0, 2.5])?;
+    let mut attrs = Attrs::new();
+    if op == "Shrink" {
+        attrs.set("lambd", x);
+        attrs.set("bias", 0.25f32);
+    } else if op != "Celu" || x != 0.0 {
+        attrs.set("alpha", x);
+    }
+    b.plain(op, attrs, &[v]);
+    Ok(())
+}
+
+/// Fourier transforms.
+fn spectral(b: &mut Build) -> Result<()> {
+    let n = b.u.int_in_range(1..=9usize)?;
+    let complex = b.u.int_in_range(1..=2usize)?;
+    let v = b.fresh(DType::F32, &[1, n, complex])?;
+    let a = b.graph.add_initializer("axis", Tensor::scalar(1i64));
+    let inverse = i64::from(complex == 2 && b.flip()?);
+    b.place("DFT", Attrs::new().with("inverse", inverse), &[Some(v), None, Some(a)], 1);
     Ok(())
 }

@@ -2,10 +2,16 @@
 //! fixed inputs, and by replay.
 #![deny(unsafe_code)]
 
+#[cfg(feature = "run")]
 pub mod build;
+pub mod bytes;
+#[cfg(feature = "run")]
 pub mod families;
+#[cfg(feature = "run")]
 pub mod generate;
+#[cfg(feature = "run")]
 pub mod oracle;
+#[cfg(feature = "run")]
 pub mod targets;
 
 /// Between 64 and 4,096 pseudo-random bytes (SplitMix64).

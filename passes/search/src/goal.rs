@@ -108,6 +108,8 @@ pub struct Options {
     pub threads: usize,
     /// Where candidates wait.
     pub shelf: Box<dyn Shelf>,
+    /// Bytes of memory that the search may take; no bound where absent.
+    pub memory: Option<u64>,
 }
 
 impl Options {
@@ -118,6 +120,7 @@ impl Options {
             overrides: Vec::new(),
             threads: 0,
             shelf: Box::new(Memory::default()),
+            memory: None,
         }
     }
 }

@@ -7,7 +7,11 @@ use ir::{Error, Graph, Result};
 use lossy::layer::subgraph;
 use lossy::{Candidate, Context, Layer, Method, Scope, Stats};
 use rayon::prelude::*;
+use serde_json::json;
 use std::sync::Arc;
+
+/// A layer above this part of the memory is priced alone.
+const LARGE: u64 = 48;
 
 /// One layer with everything it may become. Column 0 of the knapsack is "keep"; candidate i is column i + 1.
 pub struct Row {
@@ -36,10 +40,53 @@ impl Row {
             .collect()
     }
 
+    /// What a later run needs to do without pricing this layer.
+    fn print(&self) -> Result<String> {
+        let candidates = self.candidates.iter().map(Offer::print).collect::<Result<Vec<_>>>()?;
+        Ok(json!({
+            "candidates": candidates,
+            "refusals": self.refusals,
+            "power": self.power.to_bits(),
+            "forced": self.forced,
+            "vectors": self.vectors,
+            "weight": fingerprint(&self.layer),
+        })
+        .to_string())
+    }
+
+    /// The inverse of [`Row::print`] for the same layer.
+    fn read(text: &str, layer: &Layer, options: &Options) -> Option<Row> {
+        let v: serde_json::Value = serde_json::from_str(text).ok()?;
+        if v["weight"].as_u64()? != fingerprint(layer) {
+            return None;
+        }
+        let read = |c| Offer::read(c, options.shelf.as_ref());
+        Some(Row {
+            layer: layer.clone(),
+            candidates: v["candidates"].as_array()?.iter().map(read).collect::<Option<_>>()?,
+            refusals: serde_json::from_value(v["refusals"].clone()).ok()?,
+            gain: 1.0,
+            power: f64::from_bits(v["power"].as_u64()?),
+            forced: v["forced"].as_bool()?,
+            vectors: v["vectors"].as_u64()?,
+        })
+    }
+
     /// The candidate of a column, `None` for keep.
     pub fn candidate(&self, column: usize) -> Option<&Offer> {
         self.candidates.get(column.checked_sub(1)?)
     }
+}
+
+/// FNV-1a over words spread over the weight: tells apart what training or a mix-up makes different.
+fn fingerprint(layer: &Layer) -> u64 {
+    const SAMPLES: usize = 1 << 14;
+    let words = layer.tensor.bytes().chunks(8);
+    let step = (words.len() / SAMPLES).max(1);
+    words
+        .step_by(step)
+        .flatten()
+        .fold(0xcbf2_9ce4_8422_2325, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// Prices every candidate of every layer; statistics are dropped as soon as their layers are done.
@@ -52,18 +99,42 @@ pub fn build(
     progress: &dyn Progress,
 ) -> Result<Vec<Row>> {
     progress.stage("candidates", layers.len());
-    layers
-        .into_iter()
-        .zip(stats)
-        .collect::<Vec<_>>()
+    let large = |layer: &Layer| options.memory.is_some_and(|m| layer.bytes() > m / LARGE);
+    let one = |layer: Layer, stats: Option<Arc<Stats>>, key: String| -> Result<Row> {
+        check(progress)?;
+        let noted = options.shelf.noted(&key).and_then(|text| Row::read(&text, &layer, options));
+        let row = match noted {
+            Some(r) => r,
+            None => {
+                let r = row(graph, layer, stats.as_deref(), methods, options)?;
+                if let Ok(text) = r.print() {
+                    options.shelf.note(&key, &text);
+                }
+                r
+            }
+        };
+        progress.step();
+        Ok(row)
+    };
+    // A second search on a slimmer model has notes of its own.
+    let total: u64 = layers.iter().map(Layer::bytes).sum();
+    // One that takes much memory has it alone; the others go side by side.
+    let mut rows: Vec<Option<Row>> = layers.iter().map(|_| None).collect();
+    let mut rest = Vec::new();
+    for (i, (layer, stats)) in layers.into_iter().zip(stats).enumerate() {
+        let key = format!("{total}/{i} {}", layer.name);
+        if large(&layer) {
+            rows[i] = Some(one(layer, stats, key)?);
+        } else {
+            rest.push((i, layer, stats, key));
+        }
+    }
+    let rest: Vec<(usize, Row)> = rest
         .into_par_iter()
-        .map(|(layer, stats)| {
-            check(progress)?;
-            let row = row(graph, layer, stats.as_deref(), methods, options);
-            progress.step();
-            row
-        })
-        .collect()
+        .map(|(i, layer, stats, key)| Ok((i, one(layer, stats, key)?)))
+        .collect::<Result<_>>()?;
+    rest.into_iter().for_each(|(i, r)| rows[i] = Some(r));
+    Ok(rows.into_iter().flatten().collect())
 }
 
 fn row(
@@ -85,6 +156,7 @@ fn row(
     };
     let body = subgraph(graph, &layer.path).ok_or_else(|| Error::internal("a layer without its graph"))?;
     let matrix = layer.view.matrix(&layer.tensor)?;
+    layer.tensor.release();
     let mut row = Row {
         candidates: Vec::new(),
         refusals: Vec::new(),
