@@ -44,10 +44,11 @@ fn watch(bound: u64, seconds: Option<f64>) -> Result {
         loop {
             std::thread::sleep(GLANCE);
             let late = seconds.filter(|&s| started.elapsed().as_secs_f64() > s);
-            let held = resident().unwrap_or(0);
-            if held > bound / 2 && started.elapsed() > released + 5 * GLANCE {
+            let mut held = resident().unwrap_or(0);
+            if held > bound / 2 && (held > bound || started.elapsed() > released + 5 * GLANCE) {
                 onnx::release_all();
                 released = started.elapsed();
+                held = resident().unwrap_or(0);
             }
             let why = match late {
                 Some(s) => format!("not done after {s} s, the limit set by --timeout"),

@@ -161,6 +161,9 @@ impl Names {
     }
 }
 
+/// Of a mapped tensor above this size the pages around the samples are given back: the system maps many for each.
+const SCATTERED: usize = 4 << 20;
+
 /// Equal tensors have equal sketches; a few hundred bytes of a large one tell almost all others apart, without reading it.
 fn sketch(t: &Tensor) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -171,5 +174,8 @@ fn sketch(t: &Tensor) -> u64 {
     }
     let step = (bytes.len() / SAMPLES).max(SAMPLE);
     bytes.chunks(step).for_each(|c| c[..c.len().min(SAMPLE)].hash(&mut hasher));
+    if bytes.len() >= SCATTERED {
+        t.release();
+    }
     hasher.finish()
 }

@@ -9,6 +9,9 @@ const SMALL_BYTES: usize = 4096;
 /// Initializers above this size are freed as soon as nothing reads them.
 const LARGE_BYTES: usize = 1 << 16;
 
+/// Pages of larger mapped initializers are given back after a few words of them were read.
+const SCATTERED_BYTES: usize = 4 << 20;
+
 /// How far constant folding may expand what is stored.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Growth {
@@ -213,10 +216,15 @@ fn fingerprint(t: &Tensor) -> u64 {
     const SAMPLES: usize = 32;
     let words = t.bytes().chunks(8);
     let step = (words.len() / SAMPLES).max(1);
-    words
+    let hash = words
         .step_by(step)
         .flatten()
-        .fold(0xcbf2_9ce4_8422_2325, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
+        .fold(0xcbf2_9ce4_8422_2325, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    // The system maps many pages around each sample.
+    if t.stored_bytes() >= SCATTERED_BYTES {
+        t.release();
+    }
+    hash
 }
 
 /// Applies `f` to the bodies of control-flow nodes, with types of captures and what is constant passed inward.

@@ -80,7 +80,7 @@ impl Row {
 
 /// FNV-1a over words spread over the weight: tells apart what training or a mix-up makes different.
 fn fingerprint(layer: &Layer) -> u64 {
-    const SAMPLES: usize = 1 << 14;
+    const SAMPLES: usize = 1 << 11;
     let words = layer.tensor.bytes().chunks(8);
     let step = (words.len() / SAMPLES).max(1);
     words
@@ -113,6 +113,8 @@ pub fn build(
                 r
             }
         };
+        // The fingerprint has read pages of the weight again.
+        row.layer.tensor.release();
         progress.step();
         Ok(row)
     };
