@@ -3,6 +3,7 @@
 //! running again with that seed repeats it.
 
 use compress_harness::{random_bytes, targets};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 fn main() {
@@ -22,9 +23,12 @@ fn main() {
     let most = number(3, u64::MAX);
     let (start, mut failed) = (Instant::now(), 0);
     let mut seed = first;
-    let mut graphs = 0;
+    let (mut graphs, mut operators) = (0, BTreeSet::new());
     while start.elapsed() < Duration::from_secs(seconds) && graphs < most {
-        graphs += u64::from(targets::generated(&random_bytes(seed)).is_some());
+        if let Some(case) = targets::generated(&random_bytes(seed)) {
+            graphs += 1;
+            operators.extend(case.graph.nodes().map(|(_, n)| n.op.name()));
+        }
         if std::panic::catch_unwind(|| check(&random_bytes(seed))).is_err() {
             failed += 1;
             eprintln!("seed {seed} fails");
@@ -32,6 +36,10 @@ fn main() {
         seed += 1;
     }
     let taken = start.elapsed().as_secs();
-    println!("{} inputs, {graphs} graphs in {taken} s, {failed} failed", seed - first);
+    println!(
+        "{} inputs, {graphs} graphs of {} operators in {taken} s, {failed} failed",
+        seed - first,
+        operators.len()
+    );
     std::process::exit(i32::from(failed > 0));
 }
