@@ -133,7 +133,7 @@ pub struct CompressArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Bounds")]
 pub struct Bounds {
-    /// Bound on memory, such as `2G` [default: from the model's size].
+    /// Bound on memory, such as `2G` [default: 2.8 GB and 8 times the model].
     #[arg(long, value_name = "BYTES")]
     pub max_memory: Option<String>,
     /// Give up after so many seconds.
@@ -146,7 +146,8 @@ fn seconds(s: &str) -> Result<f64, String> {
     n.ok_or_else(|| format!("'{s}' is not a number of seconds"))
 }
 
-#[derive(Debug, Args)]
+/// Samples, and how they become inputs.
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Data")]
 pub struct DataArgs {
     /// Sample inputs: a file of arrays (npz, npy, safetensors; named after model inputs, first axis = samples, optional integer
@@ -198,8 +199,9 @@ pub enum Channels {
     Gray,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Fit {
+    #[default]
     Crop,
     Stretch,
 }

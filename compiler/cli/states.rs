@@ -240,9 +240,10 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("compress-states-{}-{}", std::process::id(), more.len()));
         let list: Vec<(String, Tensor)> = arrays.into_iter().collect();
         data::npz::write(&mut std::fs::File::create(&dir).unwrap(), &list).unwrap();
-        let s = Steps::open(&dir, &g, &links, &ir::Reference);
+        let args = DataArgs { path: Some(dir.clone()), ..DataArgs::default() };
+        let s = Steps::open(&args, &g, &links, &ir::Reference);
         std::fs::remove_file(&dir).unwrap();
-        let s = s.map_err(|e| e.to_string()).unwrap();
+        let s = s.map_err(|e| e.to_string()).unwrap().unwrap();
         let drift = s.drift(&g, &g, &links, &ir::Reference).map_err(|e| e.to_string()).unwrap();
         assert_eq!(drift, [0.0, 0.0]);
         (0..4).map(|i| s.feeds(i).unwrap()["s"].tensor().unwrap().to_f32s().unwrap()[0]).collect()
