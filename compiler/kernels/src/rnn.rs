@@ -16,6 +16,7 @@ use crate::partition::{Parts, ranges};
 use crate::scratch;
 use crate::simd::LANES;
 use cell::Rows;
+use std::ops::Range;
 
 /// Which recurrence, and so how many gates in which order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,6 +191,7 @@ pub fn recur_on(
             buffer.fill(0.0);
             let batch = Batch {
                 tier,
+                pool,
                 weights,
                 args,
                 x,
@@ -261,6 +263,7 @@ fn check(
 /// and the cell, then the gates of a group.
 struct Batch<'a> {
     tier: Tier,
+    pool: &'a dyn Pool,
     weights: &'a PackedRecurrence,
     args: &'a RecurrenceArgs<'a>,
     x: &'a Projected<'a>,
@@ -275,8 +278,22 @@ struct Batch<'a> {
     wide: usize,
 }
 
+/// Packed weights that tasks share.
+#[derive(Clone, Copy)]
+struct Weights(*const f32);
+// SAFETY: only read.
+unsafe impl Sync for Weights {}
+
+impl Weights {
+    fn get(&self) -> *const f32 {
+        self.0
+    }
+}
+
 /// Sequences stepped together.
 const GROUP: usize = 4;
+/// Weights of a product that make up for handing a part of it to another thread.
+const SHARE: usize = 48 << 10;
 /// Rows of working memory for each sequence, and for a group.
 const ROWS: (usize, usize) = (3, 4 * GROUP);
 
@@ -359,7 +376,7 @@ impl Batch<'_> {
     /// Step `i` of the `group` sequences from `r`.
     unsafe fn step(&self, i: usize, r: usize, group: usize) {
         let (w, a, tier, wide, n) = (self.weights, self.args, self.tier, self.wide, self.weights.hidden);
-        let p = w.data.as_ptr();
+        let p = Weights(w.data.as_ptr());
         let x = |j: usize, g: usize| {
             let at = self.position(i, r + j) * self.x.step + (self.first + r + j) * self.x.row + g * n;
             self.x.data.as_ptr().wrapping_add(at)
@@ -373,7 +390,10 @@ impl Batch<'_> {
             match w.kind {
                 Kind::Lstm => {
                     let start = self.lanes(group, |j| [0, 1, 2, 3].map(|g| x(j, g)));
-                    cell::multiply_lstm(tier, p, &Rows { start, input: states, sums }, group, n, wide);
+                    let rows = Rows { start, input: states, sums };
+                    self.product(4, &|blocks| {
+                        cell::multiply_lstm(tier, p.get(), &rows, group, n, wide, blocks)
+                    });
                     for j in 0..group {
                         cell::lstm(tier, a, sums[j], wide, n, self.row(2, r + j), new(j));
                     }
@@ -381,31 +401,55 @@ impl Batch<'_> {
                 Kind::Gru { linear_before_reset: true } => {
                     let bias = a.hidden_bias.map_or(std::ptr::null(), <[f32]>::as_ptr);
                     let start = self.lanes(group, |j| [x(j, 0), x(j, 1), bias]);
-                    cell::multiply_three(tier, p, &Rows { start, input: states, sums }, group, n, wide);
+                    let rows = Rows { start, input: states, sums };
+                    self.product(3, &|blocks| {
+                        cell::multiply_three(tier, p.get(), &rows, group, n, wide, blocks)
+                    });
                     for j in 0..group {
                         cell::gru_linear(tier, a, sums[j], wide, n, x(j, 2), old(j), new(j));
                     }
                 }
                 Kind::Gru { linear_before_reset: false } => {
                     let start = self.lanes(group, |j| [x(j, 0), x(j, 1)]);
-                    cell::multiply_two(tier, p, &Rows { start, input: states, sums }, group, n, wide);
+                    let rows = Rows { start, input: states, sums };
+                    self.product(2, &|blocks| {
+                        cell::multiply_two(tier, p.get(), &rows, group, n, wide, blocks)
+                    });
                     for j in 0..group {
                         cell::gru_reset(tier, a, sums[j], wide, n, old(j));
                     }
                     let input = sums.map(|s| s.wrapping_add(2 * wide).cast_const());
                     let start = self.lanes(group, |j| [x(j, 2)]);
                     let third = Rows { start, input, sums: sums.map(|s| s.wrapping_add(3 * wide)) };
-                    cell::multiply_one(tier, p.add(2 * wide * n), &third, group, n, wide);
+                    let p = Weights(p.get().add(2 * wide * n));
+                    self.product(1, &|blocks| {
+                        cell::multiply_one(tier, p.get(), &third, group, n, wide, blocks)
+                    });
                     for j in 0..group {
                         cell::gru_mix(tier, a, sums[j], third.sums[j], n, old(j), new(j));
                     }
                 }
                 Kind::Rnn => {
                     let start = self.lanes(group, |j| [x(j, 0)]);
-                    cell::multiply_one(tier, p, &Rows { start, input: states, sums }, group, n, wide);
+                    let rows = Rows { start, input: states, sums };
+                    self.product(1, &|blocks| {
+                        cell::multiply_one(tier, p.get(), &rows, group, n, wide, blocks)
+                    });
                     (0..group).for_each(|j| cell::plain(tier, a, sums[j], n, new(j)));
                 }
             }
+        }
+    }
+
+    /// A product with `gates` gates, its blocks of 16 units shared among threads where there are enough.
+    fn product(&self, gates: usize, f: &(dyn Fn(Range<usize>) + Sync)) {
+        let blocks = self.wide / LANES;
+        let shares = (gates * self.wide * self.weights.hidden / SHARE).clamp(1, self.pool.threads().max(1));
+        // Pairs of blocks are multiplied together.
+        let share = blocks.div_ceil(shares).next_multiple_of(2);
+        match blocks.div_ceil(share) {
+            1 => f(0..blocks),
+            shares => self.pool.run(shares, &|i| f(i * share..blocks.min((i + 1) * share))),
         }
     }
 

@@ -5,6 +5,7 @@ use crate::dispatch::Tier;
 use crate::norm::affine;
 use crate::simd::{LANES, Simd, tiered};
 use crate::vecmath::Function;
+use std::ops::Range;
 
 /// An activation of the ONNX recurrent operators.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -251,13 +252,16 @@ pub(super) struct Rows<const G: usize> {
     pub(super) sums: [*mut f32; GROUP],
 }
 
+// SAFETY: tasks read the rows and write the sums of their own blocks.
+unsafe impl<const G: usize> Sync for Rows<G> {}
+
 tiered! {
-    /// `sums = start + input·R` for `n` sequences, a whole group or one.
+    /// `sums = start + input·R` for `n` sequences, a whole group or one, and some blocks of 16 units.
     ///
     /// # Safety
     /// `packed` holds a pass of `G` gates, the rows what they say.
-    pub(super) unsafe fn multiply_lstm(s: S; packed: *const f32, rows: &Rows<4>, n: usize, hidden: usize, wide: usize) {
-        sweep::<S, 4, 2, 1>(s, packed, rows, n, hidden, wide);
+    pub(super) unsafe fn multiply_lstm(s: S; packed: *const f32, rows: &Rows<4>, n: usize, hidden: usize, wide: usize, blocks: Range<usize>) {
+        sweep::<S, 4, 2, 1>(s, packed, rows, n, hidden, wide, blocks);
     }
 }
 
@@ -266,8 +270,8 @@ tiered! {
     ///
     /// # Safety
     /// As [`multiply_lstm`].
-    pub(super) unsafe fn multiply_three(s: S; packed: *const f32, rows: &Rows<3>, n: usize, hidden: usize, wide: usize) {
-        sweep::<S, 3, 2, 1>(s, packed, rows, n, hidden, wide);
+    pub(super) unsafe fn multiply_three(s: S; packed: *const f32, rows: &Rows<3>, n: usize, hidden: usize, wide: usize, blocks: Range<usize>) {
+        sweep::<S, 3, 2, 1>(s, packed, rows, n, hidden, wide, blocks);
     }
 }
 
@@ -276,8 +280,8 @@ tiered! {
     ///
     /// # Safety
     /// As [`multiply_lstm`].
-    pub(super) unsafe fn multiply_two(s: S; packed: *const f32, rows: &Rows<2>, n: usize, hidden: usize, wide: usize) {
-        sweep::<S, 2, 4, 2>(s, packed, rows, n, hidden, wide);
+    pub(super) unsafe fn multiply_two(s: S; packed: *const f32, rows: &Rows<2>, n: usize, hidden: usize, wide: usize, blocks: Range<usize>) {
+        sweep::<S, 2, 4, 2>(s, packed, rows, n, hidden, wide, blocks);
     }
 }
 
@@ -286,8 +290,8 @@ tiered! {
     ///
     /// # Safety
     /// As [`multiply_lstm`].
-    pub(super) unsafe fn multiply_one(s: S; packed: *const f32, rows: &Rows<1>, n: usize, hidden: usize, wide: usize) {
-        sweep::<S, 1, 4, 4>(s, packed, rows, n, hidden, wide);
+    pub(super) unsafe fn multiply_one(s: S; packed: *const f32, rows: &Rows<1>, n: usize, hidden: usize, wide: usize, blocks: Range<usize>) {
+        sweep::<S, 1, 4, 4>(s, packed, rows, n, hidden, wide, blocks);
     }
 }
 
@@ -301,27 +305,27 @@ unsafe fn sweep<S: Simd, const G: usize, const WIDE: usize, const NARROW: usize>
     n: usize,
     hidden: usize,
     wide: usize,
+    blocks: Range<usize>,
 ) {
-    let blocks = wide / LANES;
     // SAFETY: passed on; blocks stay below their number.
     unsafe {
         if n == GROUP && S::WIDE {
-            for b in 0..blocks {
+            for b in blocks {
                 tile::<S, G, GROUP, 1>(s, packed, rows, 0, b, hidden, wide);
             }
             return;
         }
         for row in 0..n {
-            let mut b = 0;
-            while S::WIDE && b + WIDE <= blocks {
+            let mut b = blocks.start;
+            while S::WIDE && b + WIDE <= blocks.end {
                 tile::<S, G, 1, WIDE>(s, packed, rows, row, b, hidden, wide);
                 b += WIDE;
             }
-            while !S::WIDE && b + NARROW <= blocks {
+            while !S::WIDE && b + NARROW <= blocks.end {
                 tile::<S, G, 1, NARROW>(s, packed, rows, row, b, hidden, wide);
                 b += NARROW;
             }
-            while b < blocks {
+            while b < blocks.end {
                 tile::<S, G, 1, 1>(s, packed, rows, row, b, hidden, wide);
                 b += 1;
             }
