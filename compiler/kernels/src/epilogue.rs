@@ -223,6 +223,11 @@ impl Finish {
         self.late != Activation::None
     }
 
+    /// Whether [`Finish::late`] may take adjacent rows of `cols` columns as one piece.
+    pub(crate) fn joins(&self, cols: usize) -> bool {
+        !self.late_residual || self.residual_step == cols
+    }
+
     /// What was too costly for registers, over one finished piece of row `row` that starts at column `col`.
     ///
     /// # Safety

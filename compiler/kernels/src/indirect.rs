@@ -96,7 +96,11 @@ pub(crate) unsafe fn run(pool: &dyn Pool, job: &Job) {
 
 fn block_rows(job: &Job, threads: usize) -> usize {
     let cached = BLOCK_BYTES / job.row_bytes.max(1);
-    let shared = if threads == 1 { usize::MAX } else { job.count.div_ceil(2 * threads) };
+    // The larger operand is the one that threads read different parts of.
+    let panels = job.b.panels.count();
+    let bytes = job.b.panels.len(job.b.rows).saturating_mul(size_of::<f32>());
+    let columns = panels >= 2 * threads && bytes > job.count.saturating_mul(job.row_bytes);
+    let shared = if threads == 1 || columns { usize::MAX } else { job.count.div_ceil(2 * threads) };
     let most = cached.min(MOST_POINTERS / job.taps).clamp(ROW_UNIT, 480);
     let most = if most < 480 { most / ROW_UNIT * ROW_UNIT } else { 480 };
     most.min(shared.checked_next_multiple_of(ROW_UNIT).unwrap_or(usize::MAX))
@@ -122,7 +126,7 @@ fn grow<T: Copy>(v: &mut Vec<T>, len: usize, x: T) -> &mut [T] {
 
 /// # Safety
 /// As [`run`], for the rows and panels given.
-unsafe fn block(job: &Job, first: usize, count: usize, panels: Range<usize>) {
+pub(crate) unsafe fn block(job: &Job, first: usize, count: usize, panels: Range<usize>) {
     let mut scratch = SCRATCH.take();
     let step = count + MOST_ROWS;
     let pointers = grow(&mut scratch.pointers, job.taps * step, std::ptr::null());
@@ -181,12 +185,18 @@ unsafe fn panel(job: &Job, panel: Panel, pointers: &[*const f32], out: &[usize],
         }
     });
     if job.finish.is_late() {
-        for &row in &out[..count] {
-            // SAFETY: a row of the result, which no other task writes.
+        // Rows that are one run in memory are finished as one.
+        let joined = cols == job.c_step && job.finish.joins(cols);
+        let mut i = 0;
+        while i < count {
+            let run =
+                if joined { (i + 1..count).take_while(|&j| out[j] == out[i] + j - i).count() + 1 } else { 1 };
+            // SAFETY: rows of the result, which no other task writes.
             unsafe {
-                let piece = std::slice::from_raw_parts_mut(c.add(row * job.c_step), cols);
-                job.finish.late(piece, row, panel.col);
+                let piece = std::slice::from_raw_parts_mut(c.add(out[i] * job.c_step), run * cols);
+                job.finish.late(piece, out[i], panel.col);
             }
+            i += run;
         }
     }
 }

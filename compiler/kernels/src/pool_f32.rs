@@ -51,10 +51,8 @@ pub fn pool_f32(
     let taps = pixels(window.kernel)?;
     let grain = (16 * 1024usize).div_ceil(channels.saturating_mul(taps));
     ranges(pool, rows, grain, &|range| {
-        for row in range {
-            // SAFETY: the extents were checked; rows of the output do not overlap.
-            unsafe { call.pixel(row, y.as_mut_ptr().add(row * y_stride)) };
-        }
+        // SAFETY: the extents were checked; rows of the output do not overlap.
+        unsafe { pixels_of(call.tier, &call, range, y.as_mut_ptr()) };
     });
     Ok(())
 }
@@ -80,41 +78,72 @@ struct Field {
 }
 
 impl Call<'_> {
-    /// # Safety
-    /// `row` is a pixel of the output and `y` is valid for its channels.
-    unsafe fn pixel(&self, row: usize, y: *mut f32) {
-        debug_assert!(self.y_stride >= self.channels || row == 0);
+    /// The first input position under the window at output position `o` of an axis, and how many there are.
+    #[inline(always)]
+    fn span(&self, axis: usize, o: usize) -> (usize, usize) {
         let w = self.window;
-        let (image, d, h) = w.line(row / w.output[2]);
-        let at = [d, h, row % w.output[2]];
-        let (mut first, mut count) = ([0; 3], [0; 3]);
-        for i in 0..3 {
-            let origin = at[i] * w.stride[i];
-            let skip = w.pad[i].saturating_sub(origin).div_ceil(w.dilation[i]);
-            let start = (origin + skip * w.dilation[i]).saturating_sub(w.pad[i]);
-            let room = w.input[i].saturating_sub(start).div_ceil(w.dilation[i]);
-            first[i] = start;
-            count[i] = w.kernel[i].saturating_sub(skip).min(room);
+        let origin = o * w.stride[axis];
+        let skip = match w.dilation[axis] {
+            1 => w.pad[axis].saturating_sub(origin),
+            d => w.pad[axis].saturating_sub(origin).div_ceil(d),
+        };
+        let start = (origin + skip * w.dilation[axis]).saturating_sub(w.pad[axis]);
+        let room = w.input[axis].saturating_sub(start);
+        let room = if w.dilation[axis] == 1 { room } else { room.div_ceil(w.dilation[axis]) };
+        (start, w.kernel[axis].saturating_sub(skip).min(room))
+    }
+}
+
+tiered! {
+    /// # Safety
+    /// `rows` are pixels of the output, `y` its start.
+    unsafe fn pixels_of(s: S; call: &Call, rows: std::ops::Range<usize>, y: *mut f32) {
+        match call.kind {
+            Pooling::Max => each_pixel(s, call, rows, y, s.splat(f32::NEG_INFINITY), |m, x| s.max(m, x), |m, _| m),
+            _ => each_pixel(s, call, rows, y, s.splat(0.0), |m, x| s.add(m, x), |m, n| s.div(m, s.splat(n))),
         }
-        let pixel = |[d, h, w_]: [usize; 3]| ((image * w.input[0] + d) * w.input[1] + h) * w.input[2] + w_;
-        let step = |i: usize, size: usize| w.dilation[i].saturating_mul(size).wrapping_mul(self.x_stride);
-        let field = Field {
-            corner: self.x.wrapping_add(pixel(first).wrapping_mul(self.x_stride)),
-            count,
-            step: [step(0, w.input[1] * w.input[2]), step(1, w.input[2]), step(2, 1)],
-        };
-        let divisor = match self.kind {
-            Pooling::AverageWithPadding { pad_end } => {
-                (0..3).map(|i| padded_count(w, i, at[i], pad_end[i])).product()
+    }
+}
+
+/// # Safety
+/// As [`pixels_of`].
+#[inline(always)]
+unsafe fn each_pixel<S: Simd>(
+    s: S,
+    call: &Call,
+    rows: std::ops::Range<usize>,
+    y: *mut f32,
+    start: S::F,
+    join: impl Fn(S::F, S::F) -> S::F + Copy,
+    end: impl Fn(S::F, f32) -> S::F + Copy,
+) {
+    let w = call.window;
+    let step = |i: usize, size: usize| w.dilation[i].saturating_mul(size).wrapping_mul(call.x_stride);
+    let step = [step(0, w.input[1] * w.input[2]), step(1, w.input[2]), step(2, 1)];
+    let mut row = rows.start;
+    while row < rows.end {
+        let (line, column) = (row / w.output[2], row % w.output[2]);
+        let (image, d, h) = w.line(line);
+        let ((d0, depth), (h0, height)) = (call.span(0, d), call.span(1, h));
+        let line = (image * w.input[0] + d0) * w.input[1] + h0;
+        for column in column..w.output[2].min(column + rows.end - row) {
+            let (w0, width) = call.span(2, column);
+            let corner = call.x.wrapping_add((line * w.input[2] + w0).wrapping_mul(call.x_stride));
+            let field = Field { corner, count: [depth, height, width], step };
+            let divisor = match call.kind {
+                Pooling::AverageWithPadding { pad_end } => {
+                    let at = [d, h, column];
+                    (0..3).map(|i| padded_count(w, i, at[i], pad_end[i])).product()
+                }
+                _ => depth * height * width,
+            };
+            let divisor = divisor.max(1) as f32;
+            // SAFETY: the field lies in the input, the pixel in the output.
+            unsafe {
+                let y = y.add(row * call.y_stride);
+                each_channel(s, &field, y, call.channels, start, join, |m| end(m, divisor));
             }
-            _ => count.iter().product::<usize>(),
-        };
-        // SAFETY: the field lies in the input.
-        unsafe {
-            match self.kind {
-                Pooling::Max => largest(self.tier, &field, y, self.channels),
-                _ => mean(self.tier, &field, y, self.channels, divisor.max(1) as f32),
-            }
+            row += 1;
         }
     }
 }
@@ -123,19 +152,6 @@ impl Call<'_> {
 fn padded_count(w: &Window, axis: usize, o: usize, pad_end: usize) -> usize {
     let end = w.input[axis].saturating_add(w.pad[axis]).saturating_add(pad_end);
     end.saturating_sub(o * w.stride[axis]).div_ceil(w.dilation[axis]).min(w.kernel[axis])
-}
-
-tiered! {
-    unsafe fn largest(s: S; f: &Field, y: *mut f32, channels: usize) {
-        each_channel(s, f, y, channels, s.splat(f32::NEG_INFINITY), |m, x| s.max(m, x), |m| m)
-    }
-}
-
-tiered! {
-    unsafe fn mean(s: S; f: &Field, y: *mut f32, channels: usize, divisor: f32) {
-        let divisor = s.splat(divisor);
-        each_channel(s, f, y, channels, s.splat(0.0), |m, x| s.add(m, x), |m| s.div(m, divisor))
-    }
 }
 
 /// # Safety
@@ -156,6 +172,10 @@ unsafe fn each_channel<S: Simd>(
         while c + 4 * LANES <= channels {
             fold::<S, 4>(s, f, y, c, LANES, start, join, end);
             c += 4 * LANES;
+        }
+        if c + 2 * LANES <= channels {
+            fold::<S, 2>(s, f, y, c, LANES, start, join, end);
+            c += 2 * LANES;
         }
         while c < channels {
             fold::<S, 1>(s, f, y, c, channels - c, start, join, end);

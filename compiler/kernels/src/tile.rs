@@ -5,6 +5,7 @@
 
 use crate::dispatch::Tier;
 use crate::epilogue::Finish;
+use crate::hint::prefetch_to_write;
 use crate::integers::Integers;
 use crate::simd::{LANES, Simd};
 
@@ -121,6 +122,13 @@ pub(crate) unsafe fn tile<S: Simd, const R: usize, const V: usize>(s: S, t: &Til
                         acc[r][v] = load(s, c, v, place.live_cols);
                     }
                 }
+            }
+        }
+        if t.first {
+            // Where the sums go is asked for while they are made: short ones would wait for it.
+            for r in 0..R {
+                let c = t.c.wrapping_add(*place.out.add(r) * t.c_step);
+                (0..V).for_each(|v| prefetch_to_write(c.wrapping_add(v * LANES)));
             }
         }
         let mut b = t.b;
