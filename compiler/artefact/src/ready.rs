@@ -73,7 +73,7 @@ impl Model {
                 Ok(match &s.call {
                     Call::Conv { shape: c, weights, .. } => {
                         let w = image.floats(*weights);
-                        Packed::Conv(PackedConv::new(tier, w, c.cout, c.cin, c.kernel, c.groups)?)
+                        Packed::Conv(PackedConv::for_shape(tier, w, c)?)
                     }
                     Call::ConvTranspose { shape, weights, .. } => {
                         Packed::ConvTranspose(PackedConvTranspose::new(tier, image.floats(*weights), shape)?)

@@ -150,7 +150,7 @@ fn conv(tier: Tier, peak: f64, shape: ConvShape, act: Activation) {
     let x = data(shape.input.iter().product::<usize>() * shape.cin);
     let taps = kh * kw * shape.cin / shape.groups;
     let weights = data(taps * shape.cout);
-    let weights = PackedConv::new(tier, &weights, shape.cout, shape.cin, shape.kernel, shape.groups).unwrap();
+    let weights = PackedConv::for_shape(tier, &weights, &shape).unwrap();
     let bias = data(shape.cout);
     let mut y = data(h * w * shape.cout);
     let e = Epilogue { bias: Some(&bias), act, ..Epilogue::default() };

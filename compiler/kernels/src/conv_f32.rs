@@ -4,6 +4,7 @@
 //! is a list of pointers into the input. With few channels a line of the window is one run in memory and one
 //! pointer, and only pixels at the border are copied, with their zeros.
 
+use crate::columns_f32::{self, PackedColumns};
 use crate::conv_shape::{ConvShape, Window, check_groups};
 use crate::depthwise_f32::{self, PackedDepthwise};
 use crate::dispatch::Tier;
@@ -13,6 +14,10 @@ use crate::indirect::{self, Job};
 use crate::pack::PackedB;
 use crate::parallel::Pool;
 use crate::window_rows::{FEW_CHANNELS, WindowRows};
+use crate::winograd_f32::{self, PackedWinograd};
+
+/// Products below which no other form is looked for.
+const SMALL: usize = 1 << 18;
 
 /// Weights of a convolution, packed once, for one tier.
 #[derive(Clone)]
@@ -30,6 +35,8 @@ enum Form {
     /// One operand for each group.
     Dense(Vec<PackedB>),
     Depthwise(PackedDepthwise),
+    Winograd(PackedWinograd),
+    Columns(PackedColumns),
 }
 
 impl PackedConv {
@@ -62,13 +69,45 @@ impl PackedConv {
         Ok(PackedConv { kernel, groups, cin, cout, form })
     }
 
+    /// Packs weights of shape `[cout, cin / groups, D, H, W]` in the form that is fastest for these sizes, with which
+    /// pixels of the result and of a residual must be adjacent.
+    pub fn for_shape(tier: Tier, weights: &[f32], shape: &ConvShape) -> Result<PackedConv, Error> {
+        let shape = &shape.narrowed();
+        let (cin, cout) = (shape.cin, shape.cout);
+        let sizes = [shape.output()?, shape.kernel].into_iter().flatten();
+        if sizes.fold(shape.batch, usize::saturating_mul).saturating_mul(cin).saturating_mul(cout) < SMALL {
+            return PackedConv::new(tier, weights, cout, cin, shape.kernel, shape.groups);
+        }
+        if let Some(form) = winograd_f32::side(shape)
+            .and_then(|side| PackedWinograd::new(tier, side, weights, cout, cin).map(Form::Winograd))
+        {
+            return Ok(PackedConv { kernel: shape.kernel, groups: 1, cin, cout, form });
+        }
+        if let Some(columns) = columns_f32::columns(shape) {
+            let [d, h, w] = shape.kernel;
+            let len = product("the weights leave the address space", &[d, h, w, cin, cout])?;
+            same_length("weights", len, weights.len())?;
+            let form = Form::Columns(PackedColumns::new(tier, columns, weights, shape)?);
+            return Ok(PackedConv { kernel: shape.kernel, groups: 1, cin, cout, form });
+        }
+        PackedConv::new(tier, weights, cout, cin, shape.kernel, shape.groups)
+    }
+
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         match &self.form {
             Form::Dense(groups) => groups.iter().map(PackedB::bytes).sum(),
             Form::Depthwise(d) => d.bytes(),
+            Form::Winograd(w) => w.bytes(),
+            Form::Columns(c) => c.bytes(),
         }
     }
+}
+
+/// The window without axes of size 1: weights are packed in the same order whichever axes it lies on.
+fn taps(mut kernel: [usize; 3]) -> [usize; 3] {
+    kernel.sort_by_key(|&n| n > 1);
+    kernel
 }
 
 /// `y = act(conv(x) + bias + residual)`. `x` is `[batch, D, H, W, cin]` with pixels `x_stride` apart, `y` likewise
@@ -83,10 +122,17 @@ pub fn conv_f32(
     y_stride: usize,
     epilogue: &Epilogue,
 ) -> Result<(), Error> {
+    let shape = &shape.narrowed();
     let count = shape.check()?;
     let w = weights;
-    if (shape.kernel, shape.groups, shape.cin, shape.cout)
-        != (w.kernel, w.groups, w.cin * w.groups, w.cout * w.groups)
+    let fits = match &w.form {
+        Form::Winograd(w) => w.takes(shape),
+        Form::Columns(_) => shape.kernel == w.kernel && y_stride == shape.cout && shape.dilation[2] == 1,
+        _ => true,
+    };
+    if (taps(shape.kernel), shape.groups, shape.cin, shape.cout)
+        != (taps(w.kernel), w.groups, w.cin * w.groups, w.cout * w.groups)
+        || !fits
     {
         return Err(Error::Shape { what: "the weights are packed for another convolution" });
     }
@@ -120,6 +166,27 @@ pub fn conv_f32(
             // SAFETY: the extents were checked.
             unsafe { depthwise_f32::run(pool, &call) };
             return Ok(());
+        }
+        Form::Winograd(weights) => {
+            let (x, y) = (x.as_ptr(), y.as_mut_ptr());
+            let call = winograd_f32::Call {
+                shape,
+                window,
+                x,
+                x_step: x_stride,
+                weights,
+                y,
+                y_step: y_stride,
+                finish: &finish,
+            };
+            // SAFETY: the extents were checked, and the sizes are those the form was chosen for but for the batch and
+            // the spatial ones, which it does not depend on.
+            unsafe { winograd_f32::run(pool, &call) };
+            return Ok(());
+        }
+        Form::Columns(weights) => {
+            // SAFETY: the extents were checked, and pixels of the output are adjacent.
+            return unsafe { columns_f32::run(pool, shape, window, (x, x_stride), weights, y, epilogue) };
         }
         Form::Dense(groups) => groups,
     };

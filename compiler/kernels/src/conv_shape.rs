@@ -72,6 +72,23 @@ impl ConvShape {
         Ok(out)
     }
 
+    /// The same convolution with its last axis moved to where an axis of size 1 stood, so that what works along W, such
+    /// as reading a line of the window as one run, works for images of one column too.
+    pub(crate) fn narrowed(&self) -> ConvShape {
+        let mut s = *self;
+        let one = |s: &ConvShape, i: usize| {
+            (s.input[i], s.kernel[i], s.stride[i], s.pad_begin[i], s.pad_end[i]) == (1, 1, 1, 0, 0)
+        };
+        for _ in 0..2 {
+            if one(&s, 2) {
+                let back = [&mut s.input, &mut s.kernel, &mut s.stride, &mut s.dilation];
+                back.into_iter().for_each(|a| *a = [1, a[0], a[1]]);
+                [&mut s.pad_begin, &mut s.pad_end].into_iter().for_each(|a| *a = [0, a[0], a[1]]);
+            }
+        }
+        s
+    }
+
     /// Refuses sizes that are zero where they must not be, do not divide, or overflow; gives the output's rows.
     pub(crate) fn check(&self) -> Result<usize, Error> {
         let window = Window {

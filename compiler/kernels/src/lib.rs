@@ -8,6 +8,7 @@ pub mod attention;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod columns_f32;
 pub mod conv_f32;
 pub mod conv_i8;
 pub mod conv_shape;
@@ -47,6 +48,7 @@ mod tile_i8;
 pub mod transpose;
 pub mod vecmath;
 mod window_rows;
+mod winograd_f32;
 
 pub use conv_f32::{PackedConv, conv_f32};
 pub use conv_i8::{PackedConvI8, conv_i8};

@@ -158,8 +158,7 @@ fn conv(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
     if s.output().ok()? != triple(&g.axes, |w| w.output, 1)? {
         return None;
     }
-    let packed =
-        cx.pack(w, |weights| PackedConv::new(cx.tier, weights, s.cout, s.cin, s.kernel, s.groups).ok())?;
+    let packed = cx.pack(w, |weights| PackedConv::for_shape(cx.tier, weights, &s).ok())?;
     let (bias, own) = (cx.optional_floats(n.input(2))?, f.owned());
     let bias_ahead = cx.constants.and(bias.clone());
     let flops =
@@ -261,10 +260,13 @@ fn matmul(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
     let m = sa[sa.len() - 2];
     let (ba, bb) = (&sa[..sa.len() - 2], &sb[..sb.len() - 2]);
     let count = |s: &[usize]| s.iter().product::<usize>();
-    let (batch, shared) = if ba == bb {
-        (count(ba), false)
+    // Elements between the operands of two products.
+    let (batch, step_a, step_b) = if ba == bb {
+        (count(ba), m * k, k * nn)
     } else if count(bb) == 1 && bb.len() <= ba.len() {
-        (count(ba), true)
+        (count(ba), m * k, 0)
+    } else if count(ba) == 1 && ba.len() <= bb.len() {
+        (count(bb), 0, k * nn)
     } else {
         return None;
     };
@@ -273,12 +275,8 @@ fn matmul(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
     reads.extend(f.residual);
     Some(Lowered::kernel("matrix product", reads, f.output, 2.0 * (batch * m * k * nn) as f64, move |io| {
         let e = own.epilogue(io, 2, nn, bias.as_deref());
-        let a = Operand { data: io.input(0), strides: Strides::kn(k), batch_stride: m * k };
-        let b = Operand {
-            data: io.input(1),
-            strides: Strides::kn(nn),
-            batch_stride: if shared { 0 } else { k * nn },
-        };
+        let a = Operand { data: io.input(0), strides: Strides::kn(k), batch_stride: step_a };
+        let b = Operand { data: io.input(1), strides: Strides::kn(nn), batch_stride: step_b };
         let y = io.output(0);
         with_scratch(gemm_dynamic_scratch(shape, false, io.pool.threads()), |s| {
             gemm_dynamic_f32(tier, io.pool, shape, a, b, y, nn, m * nn, 1.0, &e, s).map_err(text)

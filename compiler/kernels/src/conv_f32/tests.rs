@@ -2,6 +2,7 @@ use super::*;
 use crate::epilogue::{Activation, Residual};
 use crate::parallel::Serial;
 use crate::testing::{Two, close, finished, random};
+use crate::winograd_f32::Side;
 use proptest::prelude::*;
 
 fn naive(shape: &ConvShape, x: &[f32], x_stride: usize, w: &[f32], e: &Epilogue) -> Vec<f64> {
@@ -46,15 +47,61 @@ fn check(shape: &ConvShape, pad: usize, act: Activation) {
     let e = Epilogue { bias: Some(&bias), residual: Some(residual), slope: None, act };
     let want = naive(shape, &x, xs, &w, &e);
     for &tier in Tier::available() {
-        let packed = PackedConv::new(tier, &w, shape.cout, shape.cin, shape.kernel, shape.groups).unwrap();
+        let plain = PackedConv::new(tier, &w, shape.cout, shape.cin, shape.kernel, shape.groups).unwrap();
+        let mut forms = vec![plain];
+        for side in Side::ALL.into_iter().filter(|s| s.takes(&shape.narrowed())) {
+            let form = Form::Winograd(PackedWinograd::new(tier, side, &w, shape.cout, shape.cin).unwrap());
+            forms.push(PackedConv { form, ..forms[0].clone() });
+        }
+        if pad == 0 {
+            let narrow = shape.narrowed();
+            if let Some(columns) = columns_f32::columns(&narrow) {
+                let form = Form::Columns(PackedColumns::new(tier, columns, &w, &narrow).unwrap());
+                forms.push(PackedConv { kernel: narrow.kernel, form, ..forms[0].clone() });
+            }
+        }
+        for packed in &forms {
+            check_form(shape, (&x, xs), packed, ys, k, &e, &want);
+        }
+    }
+}
+
+/// The form chosen for sizes where it pays.
+#[test]
+fn large_layers_take_other_forms() {
+    let d2 = ConvShape::d2;
+    let form = |shape: &ConvShape| {
+        let w = random(shape.cout * shape.cin * shape.kernel.iter().product::<usize>(), 1);
+        PackedConv::for_shape(Tier::best(), &w, shape).unwrap().form
+    };
+    let winograd = d2((1, 28, 28, 64), 64, [3, 3], [1, 1], [1, 1], [1; 4], 1);
+    assert!(matches!(form(&winograd), Form::Winograd(_)));
+    let line = d2((1, 508, 1, 256), 512, [5, 1], [1, 1], [1, 1], [0; 4], 1);
+    assert!(matches!(form(&line), Form::Winograd(_)));
+    let single = d2((1, 60, 60, 9), 1, [5, 5], [1, 1], [1, 1], [2; 4], 1);
+    assert!(matches!(form(&single), Form::Columns(_)));
+    assert!(matches!(form(&d2((1, 8, 8, 9), 1, [5, 5], [1, 1], [1, 1], [2; 4], 1)), Form::Dense(_)));
+}
+
+fn check_form(
+    shape: &ConvShape,
+    (x, xs): (&[f32], usize),
+    packed: &PackedConv,
+    ys: usize,
+    k: usize,
+    e: &Epilogue,
+    want: &[f64],
+) {
+    let count = shape.check().unwrap();
+    {
         let mut y = vec![7.0; count * ys];
-        conv_f32(&Serial, shape, &x, xs, &packed, &mut y, ys, &e).unwrap();
+        conv_f32(&Serial, shape, x, xs, packed, &mut y, ys, e).unwrap();
         for row in 0..count {
             close(&y[row * ys..][..shape.cout], &want[row * shape.cout..][..shape.cout], k);
             assert!(y[row * ys + shape.cout..(row + 1) * ys].iter().all(|&v| v == 7.0), "wrote past a pixel");
         }
         let mut z = vec![7.0; count * ys];
-        conv_f32(&Two, shape, &x, xs, &packed, &mut z, ys, &e).unwrap();
+        conv_f32(&Two, shape, x, xs, packed, &mut z, ys, e).unwrap();
         assert_eq!(y, z);
     }
 }
@@ -82,6 +129,21 @@ fn usual_layers_match_the_definition() {
         d2((1, 3, 3, 200), 17, [3, 3], [1, 1], [1, 1], [0; 4], 1),
         d2((1, 1, 50, 6), 9, [1, 4], [1, 3], [1, 2], [0, 5, 0, 4], 1),
         d2((1, 2, 2, 3), 5, [3, 3], [1, 1], [1, 1], [0; 4], 1),
+        d2((2, 13, 18, 21), 35, [3, 3], [1, 1], [2, 1], [2, 1, 2, 1], 1),
+        d2((2, 9, 24, 7), 1, [3, 5], [1, 1], [1, 1], [1, 2, 1, 2], 1),
+        d2((1, 5, 20, 33), 6, [3, 3], [2, 2], [2, 1], [1; 4], 1),
+        d2((1, 1, 210, 1), 1, [1, 31], [1, 2], [1, 1], [0, 0, 0, 0], 1),
+        d2((1, 9, 11, 8), 16, [5, 5], [1, 1], [1, 1], [2; 4], 1),
+        d2((2, 23, 1, 12), 40, [5, 1], [1, 1], [1, 1], [2, 0, 2, 0], 1),
+        d2((1, 2, 29, 12), 24, [1, 3], [1, 1], [1, 3], [0, 3, 0, 3], 1),
+        d2((1, 33, 30, 16), 48, [3, 3], [1, 1], [1, 1], [1; 4], 1),
+        d2((2, 90, 1, 3), 17, [7, 1], [2, 1], [1, 1], [3, 0, 3, 0], 1),
+        ConvShape {
+            input: [3, 9, 1],
+            kernel: [2, 3, 1],
+            ..d2((1, 3, 9, 5), 6, [1, 1], [1, 1], [1, 1], [0; 4], 1)
+        },
+        ConvShape { input: [3, 8, 9], ..d2((2, 8, 9, 20), 16, [3, 3], [1, 1], [1, 1], [1; 4], 1) },
     ] {
         for act in [Activation::None, Activation::Relu, Activation::Silu] {
             check(&shape, 0, act);
@@ -135,5 +197,35 @@ proptest! {
             cin, cout, groups,
         };
         check(&shape, pad, Activation::HardSwish);
+    }
+}
+
+/// The bound that `winograd_f32` states: on layers of 128 channels the largest error is within three times the plain sum's.
+#[test]
+fn fewer_products_cost_little_precision() {
+    for side in Side::ALL {
+        let kernel = match side {
+            Side::Two | Side::Four => [3, 3],
+            Side::TwoOfFive => [5, 5],
+            Side::Line => [1, 3],
+            Side::LineOfFive => [1, 5],
+        };
+        let shape = ConvShape::d2((1, 8, 16, 128), 64, kernel, [1, 1], [1, 1], [0, 1, 0, 1], 1);
+        let (x, w) = (random(8 * 16 * 128, 5), random(64 * 128 * kernel[0] * kernel[1], 6));
+        let e = Epilogue::default();
+        let want = naive(&shape, &x, 128, &w, &e);
+        let error = |packed: &PackedConv| {
+            let mut y = vec![0.0; want.len()];
+            conv_f32(&Serial, &shape, &x, 128, packed, &mut y, 64, &e).unwrap();
+            y.iter().zip(&want).map(|(y, w)| (f64::from(*y) - w).abs()).fold(0.0, f64::max)
+        };
+        let tier = Tier::best();
+        let plain = PackedConv::new(tier, &w, 64, 128, shape.kernel, 1).unwrap();
+        let form = Form::Winograd(PackedWinograd::new(tier, side, &w, 64, 128).unwrap());
+        let (found, bound) = (error(&PackedConv { form, ..plain.clone() }), 3.0 * error(&plain));
+        assert!(found < bound, "{side:?}: {found} against {bound}");
+        let mut infinite = w.clone();
+        infinite[7] = f32::INFINITY;
+        assert!(PackedWinograd::new(tier, side, &infinite, 64, 128).is_none());
     }
 }
