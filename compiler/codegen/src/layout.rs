@@ -134,8 +134,12 @@ impl Rewriter<'_> {
     fn node(&mut self, id: NodeId) -> Result<()> {
         let n = self.old.node(id)?;
         if self.anchor(n)?
+            || self.batch_norm(n)?
             || self.elementwise(n)?
             || self.concat(n)?
+            || self.slice(n)?
+            || self.split(n)?
+            || self.transposed(n)?
             || self.reduce(n)?
             || self.pad(n)?
             || self.quantization(n)?
@@ -260,6 +264,49 @@ impl Rewriter<'_> {
         self.region(n, n.op, n.attrs.clone(), &inputs)
     }
 
+    /// A batch normalisation that no contraction took in is a product and a sum by constants, in either layout.
+    fn batch_norm(&mut self, n: &Node) -> Result<bool> {
+        let vectors: Option<Vec<Vec<f64>>> = (1..5)
+            .map(|i| {
+                let t =
+                    self.old.constant(n.input(i)?).filter(|t| t.dtype() == DType::F32 && t.rank() == 1)?;
+                Some(t.to_f32s().ok()?.into_iter().map(f64::from).collect())
+            })
+            .collect();
+        let (Some(x), Some(vectors)) = (n.input(0), vectors) else { return Ok(false) };
+        let (Some(rank), Some(dtype)) = (self.rank(x), self.old.dtype(x)) else { return Ok(false) };
+        let [scale, bias, mean, variance] = &vectors[..] else { return Ok(false) };
+        let plain = n.is("BatchNormalization")
+            && n.attrs.int_or("training_mode", 0)? == 0
+            && (dtype, rank >= 2) == (DType::F32, true)
+            && vectors.iter().all(|v| v.len() == scale.len());
+        if !plain || !Self::one_output(n) {
+            return Ok(false);
+        }
+        let epsilon = f64::from(n.attrs.float_or("epsilon", 1e-5)?);
+        let factor: Vec<f64> = scale.iter().zip(variance).map(|(s, v)| s / (v + epsilon).sqrt()).collect();
+        let shift = factor.iter().zip(mean).zip(bias).map(|((f, m), b)| (b - m * f) as f32).collect();
+        let resident = self.resident(x);
+        let mut shape = vec![scale.len()];
+        shape.resize(if resident { 1 } else { rank - 1 }, 1);
+        let mut constant = |v: Vec<f32>| -> Result<Option<ValueId>> {
+            Ok(Some(self.new.add_initializer("constant", Tensor::new(&shape, v)?)))
+        };
+        let (factor, shift) = (constant(factor.into_iter().map(|f| f as f32).collect())?, constant(shift)?);
+        let input = if resident { self.last(x)? } else { self.first(x)? };
+        let (mul, name) = (ops::standard("Mul")?, format!("{}/scale", n.name));
+        let scaled = self.new.add_node(&name, mul, Attrs::new(), &[Some(input), factor], &["scaled"]);
+        ir::infer_node(&mut self.new, scaled)?;
+        let scaled = self.new.node(scaled)?.output(0);
+        let id = self.emit(n, ops::standard("Add")?, Attrs::new(), &[scaled, shift])?;
+        ir::infer_node(&mut self.new, id)?;
+        if let (Some(old), Some(new)) = (n.output(0), self.new.node(id)?.output(0)) {
+            let (first, last) = if resident { (None, Some(new)) } else { (Some(new), None) };
+            self.twins.insert(old, Twin { first, last });
+        }
+        Ok(true)
+    }
+
     /// Quantization by one scale, either way, has no axis and stays in the region.
     fn quantization(&mut self, n: &Node) -> Result<bool> {
         let Some(x) = n.input(0).filter(|&x| self.resident(x)) else { return Ok(false) };
@@ -291,6 +338,76 @@ impl Rewriter<'_> {
         let inputs =
             n.inputs().iter().map(|v| v.map(|v| self.last(v)).transpose()).collect::<Result<Vec<_>>>()?;
         self.region(n, n.op, n.attrs.clone().with("axis", axis as i64), &inputs)
+    }
+
+    /// Slices of what is in the region, their axes renumbered.
+    fn slice(&mut self, n: &Node) -> Result<bool> {
+        let Some(x) = n.input(0).filter(|&x| self.resident(x)) else { return Ok(false) };
+        let Some(rank) = self.rank(x) else { return Ok(false) };
+        let ints = |i: usize| n.input(i).and_then(|v| self.old.constant(v)).map(|t| t.to_i64s()).transpose();
+        if !n.is("Slice") || !Self::one_output(n) || (n.input(4).is_some() && ints(4)?.is_none()) {
+            return Ok(false);
+        }
+        let (Some(starts), Some(_)) = (ints(1)?, ints(2)?) else { return Ok(false) };
+        let axes = match n.input(3) {
+            None => (0..starts.len() as i64).collect(),
+            Some(_) => match ints(3)? {
+                Some(axes) => axes,
+                None => return Ok(false),
+            },
+        };
+        let last = to_last(rank);
+        let moved = |&a: &i64| Ok(place(&last, ops::broadcast::axis(a, rank)?));
+        let moved = axes.iter().map(moved).collect::<Result<Vec<i64>>>()?;
+        let axes = self.new.add_initializer("axes", Tensor::vector(moved));
+        let mut inputs = vec![Some(self.last(x)?), None, None, Some(axes), None];
+        for i in [1, 2, 4] {
+            inputs[i] = n.input(i).map(|v| self.first(v)).transpose()?;
+        }
+        self.region(n, n.op, n.attrs.clone(), &inputs)
+    }
+
+    /// Pieces of what is in the region along any axis.
+    fn split(&mut self, n: &Node) -> Result<bool> {
+        let Some(x) = n.input(0).filter(|&x| self.resident(x)) else { return Ok(false) };
+        let Some(rank) = self.rank(x) else { return Ok(false) };
+        if !n.is("Split") {
+            return Ok(false);
+        }
+        let axis = ops::broadcast::axis(n.attrs.int_or("axis", 0)?, rank)?;
+        let attrs = n.attrs.clone().with("axis", place(&to_last(rank), axis));
+        let mut inputs = vec![Some(self.last(x)?)];
+        for v in &n.inputs()[1..] {
+            inputs.push(v.map(|v| self.first(v)).transpose()?);
+        }
+        let id = self.emit(n, n.op, attrs, &inputs)?;
+        ir::infer_node(&mut self.new, id)?;
+        let made = self.new.node(id)?.outputs().to_vec();
+        for (old, new) in n.outputs().iter().zip(made) {
+            if let (Some(old), Some(new)) = (*old, new) {
+                self.twins.insert(old, Twin { first: None, last: Some(new) });
+            }
+        }
+        Ok(true)
+    }
+
+    /// A transpose of what is in the region reads it as it lies there, which may leave nothing to move.
+    fn transposed(&mut self, n: &Node) -> Result<bool> {
+        let Some(x) = n.input(0).filter(|&x| self.resident(x)) else { return Ok(false) };
+        let Some(rank) = self.rank(x) else { return Ok(false) };
+        if !n.is("Transpose") || !Self::one_output(n) {
+            return Ok(false);
+        }
+        let last = to_last(rank);
+        let perm = ops::transpose::perm(&n.attrs, rank)?;
+        let perm: Vec<i64> = perm.into_iter().map(|d| place(&last, d)).collect();
+        let input = self.last(x)?;
+        let id = self.emit(n, n.op, Attrs::new().with("perm", perm), &[Some(input)])?;
+        ir::infer_node(&mut self.new, id)?;
+        if let (Some(old), Some(new)) = (n.output(0), self.new.node(id)?.output(0)) {
+            self.twins.insert(old, Twin { first: Some(new), last: None });
+        }
+        Ok(true)
     }
 
     /// Reductions over known axes; those over all spatial dims without keeping them leave the region for free.
@@ -348,4 +465,9 @@ impl Rewriter<'_> {
         let x = self.last(x)?;
         self.region(n, n.op, n.attrs.clone(), &[Some(x), Some(pads), value])
     }
+}
+
+/// Where a dim stands in a permuted order.
+fn place(order: &[usize], dim: usize) -> i64 {
+    order.iter().position(|&d| d == dim).unwrap_or(dim) as i64
 }

@@ -43,6 +43,8 @@ pub fn lower(cx: &Cx, n: &Node) -> Option<Lowered> {
         "Slice" => slice(cx, n),
         "Split" => split(cx, n),
         "Expand" => expand(cx, n),
+        "Tile" => tile(cx, n),
+        "DepthToSpace" | "SpaceToDepth" => blocks(cx, n),
         "Pad" => pad(cx, n),
         "Gather" => pick(cx, n),
         _ => None,
@@ -70,13 +72,33 @@ fn copied(reads: Vec<ValueId>, writes: Vec<ValueId>, kernel: Box<dyn Kernel>) ->
 }
 
 fn transpose(cx: &Cx, n: &Node) -> Option<Lowered> {
-    let (x, y) = (n.input(0)?, n.output(0)?);
-    let (shape, w) = (cx.shape(x)?, width(cx, x)?);
+    let shape = cx.shape(n.input(0)?)?;
     let perm = ops::transpose::perm(&n.attrs, shape.len()).ok()?;
+    permuted(cx, n, shape.to_vec(), perm)
+}
+
+/// Blocks of pixels to channels, or back: a transpose with the dims cut in two.
+fn blocks(cx: &Cx, n: &Node) -> Option<Lowered> {
+    let &[batch, channels, h, w] = &cx.shape(n.input(0)?)?[..] else { return None };
+    let b = usize::try_from(n.attrs.int("blocksize").ok()??).ok().filter(|&b| b > 0)?;
+    let (shape, perm) = match (n.op.name(), n.attrs.str_or("mode", "DCR").ok()?) {
+        ("SpaceToDepth", _) => ([batch, channels, h / b, b, w / b, b], [0, 3, 5, 1, 2, 4]),
+        (_, "DCR") => ([batch, b, b, channels / (b * b), h, w], [0, 3, 4, 1, 5, 2]),
+        (_, "CRD") => ([batch, channels / (b * b), b, b, h, w], [0, 1, 4, 2, 5, 3]),
+        _ => return None,
+    };
+    let same = shape.iter().product::<usize>() == batch * channels * h * w;
+    if same { permuted(cx, n, shape.to_vec(), perm.to_vec()) } else { None }
+}
+
+/// The input, read with `shape`, with its dims permuted.
+fn permuted(cx: &Cx, n: &Node, shape: Vec<usize>, perm: Vec<usize>) -> Option<Lowered> {
+    let (x, y) = (n.input(0)?, n.output(0)?);
+    let w = width(cx, x)?;
     fn go<T: Element + Plain>(io: &Io, shape: &[usize], perm: &[usize]) -> Result<(), String> {
         permute::<T>(io.pool, io.input(0), shape, perm, io.output(0)).map_err(text)
     }
-    let call = Call::Permute { width: w, shape: shape.to_vec(), perm: perm.clone() };
+    let call = Call::Permute { width: w, shape: shape.clone(), perm: perm.clone() };
     let l = copied(vec![x], vec![y], Box::new(move |io: &Io| by_width!(w, go(io, &shape, &perm))));
     Some(Lowered { call: Some(call), ..l })
 }
@@ -226,9 +248,6 @@ fn expand(cx: &Cx, n: &Node) -> Option<Lowered> {
 fn pad(cx: &Cx, n: &Node) -> Option<Lowered> {
     let (x, y) = (n.input(0)?, n.output(0)?);
     let (shape, out) = (cx.shape(x)?, cx.shape(y)?);
-    if n.attrs.str_or("mode", "constant").ok()? != "constant" {
-        return None;
-    }
     let which = match n.input(3) {
         Some(v) => Some(cx.ints(v)?),
         None => None,
@@ -236,6 +255,10 @@ fn pad(cx: &Cx, n: &Node) -> Option<Lowered> {
     let pads = ops::pad::pads(shape.len(), &cx.ints(n.input(1)?)?, which).ok()?;
     if pads.iter().any(|p| p.0 < 0 || p.1 < 0) {
         return None;
+    }
+    let mode = n.attrs.str_or("mode", "constant").ok()?;
+    if mode != "constant" {
+        return pad_from_itself(cx, (x, y), mode, &pads);
     }
     let fill = match n.input(2) {
         Some(v) => cx.graph.constant(v).filter(|t| t.len() == 1)?.bytes().to_vec(),
@@ -246,6 +269,64 @@ fn pad(cx: &Cx, n: &Node) -> Option<Lowered> {
     let m =
         Move { operand: 0, output: 0, from: 0, to: at, axes: axes(&shape, &signed(&strides(&shape)), &to) };
     moves(cx, vec![x], vec![y], vec![m], Some(fill))
+}
+
+/// A dim of a padded tensor in pieces: of this length, from an index with a step, to an index.
+type Piece = (usize, usize, isize, usize);
+
+/// The padding repeats what is there: each dim has up to three pieces, and each choice of one of every dim is a copy.
+fn pad_from_itself(cx: &Cx, (x, y): (ValueId, ValueId), mode: &str, pads: &[(i64, i64)]) -> Option<Lowered> {
+    let (shape, out) = (cx.shape(x)?, cx.shape(y)?);
+    let (own, to) = (signed(&strides(&shape)), strides(&out));
+    let mut choices: Vec<Vec<Piece>> = vec![Vec::new()];
+    for (&n, &(before, after)) in shape.iter().zip(pads) {
+        let (before, after) = (usize::try_from(before).ok()?, usize::try_from(after).ok()?);
+        let mut pieces: Vec<Piece> = vec![(n, 0, 1, before)];
+        let (first, last) = match mode {
+            "edge" if n > 0 => ((0, 0), (n - 1, 0)),
+            "reflect" if before.max(after) < n => ((before, -1), (n.saturating_sub(2), -1)),
+            "wrap" if before.max(after) <= n => ((n - before, 1), (0, 1)),
+            _ => return None,
+        };
+        pieces.push((before, first.0, first.1, 0));
+        pieces.push((after, last.0, last.1, before + n));
+        pieces.retain(|p| p.0 > 0);
+        choices = choices
+            .iter()
+            .flat_map(|c| pieces.iter().map(|p| c.iter().copied().chain([*p]).collect()))
+            .collect();
+        if choices.len() > 27 {
+            return None;
+        }
+    }
+    let copy = |pieces: &Vec<Piece>| {
+        let walk = pieces.iter().zip(&own).zip(&to);
+        Move {
+            operand: 0,
+            output: 0,
+            from: pieces.iter().zip(&own).map(|(p, &s)| p.1 * s as usize).sum(),
+            to: pieces.iter().zip(&to).map(|(p, &s)| p.3 * s).sum(),
+            axes: walk
+                .map(|((p, &from), &to)| Axis { len: p.0, from: from * p.2, to: to as isize })
+                .collect(),
+        }
+    };
+    moves(cx, vec![x], vec![y], choices.iter().map(copy).collect(), None)
+}
+
+fn tile(cx: &Cx, n: &Node) -> Option<Lowered> {
+    let (x, y) = (n.input(0)?, n.output(0)?);
+    let (shape, out) = (cx.shape(x)?, cx.shape(y)?);
+    let (own, to) = (strides(&shape), strides(&out));
+    let mut axes = Vec::new();
+    for d in 0..shape.len() {
+        let repeats = out[d].checked_div(shape[d])?;
+        axes.push(Axis { len: repeats, from: 0, to: (shape[d] * to[d]) as isize });
+        axes.push(Axis { len: shape[d], from: own[d] as isize, to: to[d] as isize });
+    }
+    axes.retain(|a| a.len != 1);
+    let m = Move { operand: 0, output: 0, from: 0, to: 0, axes };
+    moves(cx, vec![x], vec![y], vec![m], None)
 }
 
 /// Rows of at least this many bytes are copied as bytes: a table in a file then stays there, whatever its alignment.

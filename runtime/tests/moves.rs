@@ -1,0 +1,77 @@
+//! Copies and batch normalisations that no contraction takes in: generated code gives the reference's values.
+
+use compress_runtime::Session;
+use ir::{Evaluate, Feeds, Reference, Tensor};
+
+/// Runs `body` over `x` of `shape` both ways; nothing may be interpreted.
+fn check(shape: &[usize], out: &[usize], constants: &str, body: &str, tolerance: f32) {
+    let list = |s: &[usize]| s.iter().map(|d| d.to_string()).collect::<Vec<_>>().join(",");
+    let text = format!(
+        "<ir_version: 10, opset_import: [\"\": 21]>
+        g (float[{}] x) => (float[{}] y) <{constants}> {{ {body} }}",
+        list(shape),
+        list(out)
+    );
+    let g = ir::text::parse(&text, &ops::Standard).unwrap();
+    let n = shape.iter().product::<usize>();
+    let x: Vec<f32> = (0..n).map(|i| ((i * 7919) % 211) as f32 / 50.0 - 2.0).collect();
+    let feeds: Feeds = [("x".to_string(), Tensor::new(shape, x).unwrap().into())].into_iter().collect();
+    let expected = Reference.run(&g, &feeds, &[]).unwrap().outputs;
+    for threads in [1, 2] {
+        let s = Session::from_graph(&g, threads).unwrap();
+        let found = s.evaluate(&feeds).unwrap();
+        assert_eq!(s.interpreted(&feeds).unwrap(), Vec::<String>::new());
+        let (e, f) = (expected[0].tensor().unwrap(), found[0].tensor().unwrap());
+        assert_eq!((e.shape(), f.shape()), (out, out));
+        let pairs = e.to_f32s().unwrap().into_iter().zip(f.to_f32s().unwrap());
+        assert!(pairs.into_iter().all(|(e, f)| (e - f).abs() <= tolerance * (1.0 + e.abs())), "{body}");
+    }
+}
+
+#[test]
+fn tiles() {
+    check(&[2, 3, 5], &[4, 3, 15], "int64[3] r = {2,1,3}", "y = Tile (x, r)", 0.0);
+    check(&[1, 3, 1, 4], &[1, 3, 3, 4], "int64[4] r = {1,1,3,1}", "y = Tile (x, r)", 0.0);
+}
+
+#[test]
+fn pads_from_the_tensor_itself() {
+    for mode in ["reflect", "edge", "wrap"] {
+        let body = format!("y = Pad <mode = \"{mode}\"> (x, p)");
+        check(&[2, 5, 6], &[2, 10, 8], "int64[6] p = {0,4,1,0,1,1}", &body, 0.0);
+        check(&[1, 1, 40], &[1, 1, 70], "int64[6] p = {0,0,15,0,0,15}", &body, 0.0);
+    }
+}
+
+#[test]
+fn batch_normalisations() {
+    let constants =
+        "float[3] s = {2,0.5,-1}, float[3] b = {0.5,1,-2}, float[3] m = {1,-1,0.25}, float[3] v = {0.5,2,4},
+        float[3,3,1,1] w = {1,2,3,4,5,6,7,8,10}";
+    let alone = "y = BatchNormalization (x, s, b, m, v)";
+    check(&[2, 3], &[2, 3], constants, alone, 1e-6);
+    check(&[2, 3, 4, 5], &[2, 3, 4, 5], constants, alone, 1e-6);
+    let inside = "c = Conv (x, w) a = Relu (c) n = BatchNormalization (a, s, b, m, v) y = MaxPool <kernel_shape = [2,2]> (n)";
+    check(&[2, 3, 4, 5], &[2, 3, 3, 4], constants, inside, 1e-5);
+}
+
+#[test]
+fn blocks_of_pixels() {
+    check(&[2, 3, 4, 6], &[2, 12, 2, 3], "", "y = SpaceToDepth <blocksize = 2> (x)", 0.0);
+    check(&[2, 12, 2, 3], &[2, 3, 4, 6], "", "y = DepthToSpace <blocksize = 2> (x)", 0.0);
+    check(&[2, 12, 2, 3], &[2, 3, 4, 6], "", "y = DepthToSpace <blocksize = 2, mode = \"CRD\"> (x)", 0.0);
+}
+
+#[test]
+fn slices_splits_and_transposes_beside_convolutions() {
+    let w = "float[4,3,1,1] w = {1,2,3,4,5,6,7,8,10,-1,-2,3}, int64[2] a = {1,-1}, int64[2] s = {1,0}, int64[2] e = {4,5},
+        int64[2] t = {2,2}, float[2,2,1,1] v = {1,2,-1,3}";
+    let sliced = "c = Conv (x, w) l = Slice (c, s, e, a, t) y = Conv (l, v)";
+    check(&[2, 3, 4, 5], &[2, 2, 4, 3], w, sliced, 1e-5);
+    let split = "c = Conv (x, w) l, r = Split <axis = 1, num_outputs = 2> (c) k = Conv (l, v) y = Add (k, r)";
+    check(&[2, 3, 4, 5], &[2, 2, 4, 5], w, split, 1e-5);
+    let last = "c = Conv (x, w) y = Transpose <perm = [0,2,3,1]> (c)";
+    check(&[2, 3, 4, 5], &[2, 4, 5, 4], w, last, 1e-5);
+    let other = "c = Conv (x, w) y = Transpose <perm = [3,1,0,2]> (c)";
+    check(&[2, 3, 4, 5], &[5, 4, 2, 4], w, other, 1e-5);
+}
