@@ -5,8 +5,8 @@
 
 ZOO holds models/NAME/model.onnx and, where there are some, data/NAME/*.npz whose arrays are named after the model's inputs
 (first axis = samples), data/imagenet-20, data/skimage-photos and data/speech, from which inputs are made for models by the
-kind of their inputs: images, spectra, samples of sound. What has no data gets seeded random numbers; a file WITH recurrent
-states gets zeros first and then the states it returned. Needs numpy, scipy, onnx and onnxruntime.
+kind of their inputs: images, spectra, samples of sound. What has no data gets seeded random numbers; a model with states gets
+zeros first and then the states it returned, and a decoder generates 16 tokens. Needs numpy, scipy, onnx and onnxruntime.
 
 Columns: largest difference to ONNX Runtime relative to the largest value, with generated code and by reference (ONNX Runtime
 with its graph optimisations and without: the smaller counts, because its fused kernels of quantized models compute
