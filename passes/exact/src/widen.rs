@@ -96,24 +96,28 @@ mod tests {
     use super::*;
     use ir::{Evaluate, Feeds, Reference, Tensor};
 
-    fn model(weight: &str) -> Graph {
-        let text = format!(
-            "<ir_version: 10, opset_import: [\"\": 21]>
-            g (float16[2,2] x) => (float16[2,2] y, float[2,2] z) <float16[2,2] w = {{{weight}}}, float16 c = {{3.0}}> {{
-                p = MatMul (x, w)
-                q = Mul (p, c)
-                y = Div (q, c)
-                z = Cast <to = 1> (p)
-            }}"
-        );
-        let mut g = ir::text::parse(&text, &ops::Standard).unwrap();
+    /// y = x·w·3/3 in float16, z = x·w in float32.
+    fn model() -> Graph {
+        let mut g = Graph::new("g");
+        g.meta.opset = 21;
+        let half = |shape: &[usize], v: &[f32]| Tensor::from_f32s(F16, shape, v.to_vec()).unwrap();
+        let x = g.add_input("x", ValueType::known(F16, &[2, 2]));
+        let w = g.add_initializer("w", half(&[2, 2], &[1.0, 0.1, 0.2, 1.0]));
+        let c = g.add_initializer("c", half(&[], &[3.0]));
+        let op = |name: &str| ops::standard(name).unwrap();
+        let p = g.apply("p", op("MatMul"), Attrs::new(), &[x, w]);
+        let q = g.apply("q", op("Mul"), Attrs::new(), &[p, c]);
+        let y = g.apply("y", op("Div"), Attrs::new(), &[q, c]);
+        let z = g.apply("z", op("Cast"), Attrs::new().with("to", 1), &[p]);
+        g.add_output("y", y);
+        g.add_output("z", z);
         ir::infer(&mut g).unwrap();
         g
     }
 
     #[test]
     fn half_float_models_round_at_their_borders_only() {
-        let g = model("1.0, 0.1, 0.2, 1.0");
+        let g = model();
         let wide = widen(&g).unwrap().unwrap();
         ir::verify(&wide).unwrap();
         assert_eq!(wide.dtype(wide.inputs()[0]), Some(F16));
