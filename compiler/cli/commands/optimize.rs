@@ -15,7 +15,7 @@ pub fn run(args: OptimizeArgs) -> Result {
     let bytes = pending.bytes();
     let own = std::fs::metadata(&args.model).map_or(0, |m| m.len());
     // Merging and folding never have to grow a file; keep the original bytes if they did.
-    if bytes > opened.file_bytes && own == opened.file_bytes {
+    if bytes > opened.file_bytes && own == opened.file_bytes && pending.first().is_none() {
         drop(pending);
         let bad = |e: std::io::Error| Failure::bad(format!("{}: {e}", args.model.display()));
         let mut original = std::fs::File::open(&args.model).map_err(bad)?;
