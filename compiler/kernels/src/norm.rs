@@ -69,32 +69,32 @@ unsafe fn total<S: Simd>(
     }
 }
 
+/// The sum of `(x - mean)²`. A function, as a closure with three callers is not inlined, and compiled by itself it lacks
+/// the instructions of its tier.
+#[inline(always)]
+unsafe fn squares<S: Simd>(s: S, x: *const f32, n: usize, mean: S::F) -> f32 {
+    let term = |v, a| {
+        let d = s.sub(v, mean);
+        s.fma(d, d, a)
+    };
+    // SAFETY: `x` holds `n` elements.
+    unsafe { total(s, x, n, term, mean) }
+}
+
 /// Mean and factor of a row, by the lanes of `s`.
 #[inline(always)]
 unsafe fn statistics<S: Simd>(s: S, norm: Norm, x: *const f32, n: usize) -> (f32, f32) {
     let count = n as f32;
     // SAFETY: `x` holds `n` elements.
     unsafe {
-        let squares = |mean: S::F| {
-            total(
-                s,
-                x,
-                n,
-                |v, a| {
-                    let d = s.sub(v, mean);
-                    s.fma(d, d, a)
-                },
-                mean,
-            )
-        };
         let or_zero = |d: f32| if d == 0.0 { 0.0 } else { 1.0 / d };
         match norm {
             Norm::Layer { epsilon } => {
                 let mean = total(s, x, n, |v, a| s.add(v, a), s.zero()) / count;
-                (mean, 1.0 / (squares(s.splat(mean)) / count + epsilon).sqrt())
+                (mean, 1.0 / (squares(s, x, n, s.splat(mean)) / count + epsilon).sqrt())
             }
-            Norm::Rms { epsilon } => (0.0, 1.0 / (squares(s.zero()) / count + epsilon).sqrt()),
-            Norm::L2 => (0.0, or_zero(squares(s.zero()).sqrt())),
+            Norm::Rms { epsilon } => (0.0, 1.0 / (squares(s, x, n, s.zero()) / count + epsilon).sqrt()),
+            Norm::L2 => (0.0, or_zero(squares(s, x, n, s.zero()).sqrt())),
             Norm::L1 => (0.0, or_zero(total(s, x, n, |v, a| s.add(s.abs(v), a), s.zero()))),
         }
     }
@@ -177,6 +177,8 @@ tiered! {
 ///
 /// # Safety
 /// As [`norm_row`]; `from` holds `n` elements.
+#[cold]
+#[inline(never)]
 unsafe fn wide_row(norm: Norm, from: *const f32, r: Row) -> (f32, f32) {
     // SAFETY: pointers that are not null hold `n` elements; `from` may be `y`, which is written behind where it is read.
     unsafe {
