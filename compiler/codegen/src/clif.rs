@@ -15,6 +15,7 @@ use cranelift::jit::{JITBuilder, JITModule};
 use cranelift::module::{FuncId, Linkage, Module, default_libcall_names};
 use cranelift::prelude::*;
 use ir::{Binary, Error, Expr, Result, Unary};
+use rustc_hash::FxHashMap;
 
 /// A generated loop over `rows` rows of `n` elements. Operand `k` starts at `ptrs[k]`; from row to row it advances by
 /// `strides[k]` bytes. The last operand is the result.
@@ -99,12 +100,19 @@ pub struct Assembler<M: Module = JITModule> {
     host: FuncId,
     loops: Vec<FuncId>,
     typed: Vec<FuncId>,
+    /// What loops do, and their numbers: layers repeat each other.
+    known: FxHashMap<String, usize>,
     builder: FunctionBuilderContext,
 }
 
 impl<M: Module> Assembler<M> {
     /// Generates a loop; the index finds it again in the finished code.
     pub fn add_loop(&mut self, body: &LoopBody) -> Result<usize> {
+        let what = format!("{body:?}");
+        if let Some(&i) = self.known.get(&what) {
+            return Ok(i);
+        }
+        self.known.insert(what, self.loops.len());
         let mut cx = self.module.make_context();
         cx.func.signature.params = vec![AbiParam::new(types::I64); 4];
         let name = format!("loop{}", self.loops.len());
@@ -119,6 +127,11 @@ impl<M: Module> Assembler<M> {
 
     /// Generates a loop over any element types; the index finds it again in the finished code.
     pub fn add_typed(&mut self, l: &Loop) -> Result<usize> {
+        let what = format!("{l:?}");
+        if let Some(&i) = self.known.get(&what) {
+            return Ok(i);
+        }
+        self.known.insert(what, self.typed.len());
         let mut cx = self.module.make_context();
         cx.func.signature.params = vec![AbiParam::new(types::I64); 3];
         let name = format!("typed{}", self.typed.len());
@@ -133,10 +146,18 @@ impl<M: Module> Assembler<M> {
     }
 }
 
+/// Settings of code made in memory. Tests verify the CLIF; it is the same for every model.
+const FLAGS: [(&str, &str); 4] = [
+    ("use_colocated_libcalls", "false"),
+    ("is_pic", "false"),
+    ("opt_level", "speed"),
+    ("enable_verifier", if cfg!(debug_assertions) { "true" } else { "false" }),
+];
+
 impl Assembler {
     pub fn new(host: HostStep) -> Result<Assembler> {
         let mut flags = settings::builder();
-        for (k, v) in [("use_colocated_libcalls", "false"), ("is_pic", "false"), ("opt_level", "speed")] {
+        for (k, v) in FLAGS {
             flags.set(k, v).map_err(broken)?;
         }
         let isa = cranelift::native::builder()
@@ -155,6 +176,7 @@ impl Assembler {
             host,
             loops: Vec::new(),
             typed: Vec::new(),
+            known: FxHashMap::default(),
             builder: FunctionBuilderContext::new(),
         })
     }
@@ -168,24 +190,26 @@ impl Assembler {
             self.module.declare_function("schedule", Linkage::Local, &cx.func.signature).map_err(broken)?;
         let mut b = FunctionBuilder::new(&mut cx.func, &mut self.builder);
         let host = self.module.declare_func_in_func(self.host, b.func);
-        let (entry, failed) = (b.create_block(), b.create_block());
+        let (entry, done) = (b.create_block(), b.create_block());
         b.append_block_params_for_function_params(entry);
-        b.append_block_param(failed, types::I32);
+        b.append_block_param(done, types::I32);
         b.switch_to_block(entry);
         let run = b.block_params(entry)[0];
-        for i in 0..steps {
-            let index = b.ins().iconst(types::I32, i as i64);
-            let call = b.ins().call(host, &[run, index]);
-            let status = b.inst_results(call)[0];
-            let next = b.create_block();
-            let number = b.ins().iconst(types::I32, i as i64 + 1);
-            b.ins().brif(status, failed, &[number.into()], next, &[]);
-            b.switch_to_block(next);
-        }
+        let (step, next) = (b.create_block(), b.create_block());
+        b.append_block_param(step, types::I32);
         let zero = b.ins().iconst(types::I32, 0);
-        b.ins().return_(&[zero]);
-        b.switch_to_block(failed);
-        let number = b.block_params(failed)[0];
+        b.ins().jump(if steps == 0 { done } else { step }, &[zero.into()]);
+        b.switch_to_block(step);
+        let index = b.block_params(step)[0];
+        let call = b.ins().call(host, &[run, index]);
+        let status = b.inst_results(call)[0];
+        let number = b.ins().iadd_imm_s(index, 1);
+        b.ins().brif(status, done, &[number.into()], next, &[]);
+        b.switch_to_block(next);
+        let more = b.ins().icmp_imm_s(IntCC::SignedLessThan, number, steps as i64);
+        b.ins().brif(more, step, &[number.into()], done, &[zero.into()]);
+        b.switch_to_block(done);
+        let number = b.block_params(done)[0];
         b.ins().return_(&[number]);
         b.seal_all_blocks();
         b.finalize(self.module.target_config());

@@ -18,9 +18,10 @@ use crate::group::Group;
 use crate::kernel::Kernel;
 use artefact::{Blob, Call};
 use elementwise::RowKernel;
-use ir::{DType, Graph, Node, NodeId, Result, Shape, ValueId};
+use ir::{DType, Error, Graph, Node, NodeId, Result, Shape, ValueId};
 use kernels::Tier;
 use std::cell::RefCell;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// What a step does.
 pub enum Work {
@@ -90,6 +91,7 @@ impl Cx<'_> {
     /// What `f` makes of float32 weights. They are read where they lie; pages of a file that held them are given back.
     pub fn pack<T>(&self, v: ValueId, f: impl FnOnce(&[f32]) -> Option<T>) -> Option<T> {
         let t = self.graph.constant(v).filter(|t| t.dtype() == DType::F32)?;
+        t.prefetch();
         let packed = match bytemuck::try_cast_slice(t.bytes()) {
             Ok(weights) => f(weights),
             Err(_) => {
@@ -147,35 +149,70 @@ static LOWERINGS: &[Lowering] = &[
     recurrent::lower,
 ];
 
-/// Steps for all groups.
+/// Below this many bytes of weights a second thread costs more than it packs.
+const WORTH_A_THREAD: usize = 1 << 20;
+/// Packing is bound by memory: more threads do not help.
+const MOST_THREADS: usize = 4;
+/// Bytes of stack of a helping thread.
+const HELPER_STACK: usize = 8 << 20;
+
+/// Steps for all groups; weights are packed on several threads, which changes no result.
 pub fn lower(graph: &Graph, groups: Vec<Group>, tier: Tier) -> Result<Vec<Step>> {
-    lower_all(&Cx { graph, tier, constants: None, aligned: RefCell::default() }, groups)
+    let weights: usize = graph.initializers().map(|(_, t)| t.stored_bytes()).sum();
+    let helpers = if weights < WORTH_A_THREAD {
+        0
+    } else {
+        std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS) - 1
+    };
+    let next = AtomicUsize::new(0);
+    // Each thread takes the next group that nobody has.
+    let work = || {
+        let cx = Cx { graph, tier, constants: None, aligned: RefCell::default() };
+        let mut done = Vec::new();
+        loop {
+            let i = next.fetch_add(1, Relaxed);
+            let Some(g) = groups.get(i) else { return done };
+            done.push((i, steps_of(&cx, g)));
+        }
+    };
+    let mut all = std::thread::scope(|s| {
+        let start = |_| std::thread::Builder::new().stack_size(HELPER_STACK).spawn_scoped(s, work).ok();
+        let helpers: Vec<_> = (0..helpers).filter_map(start).collect();
+        let mut all = work();
+        for h in helpers {
+            all.extend(h.join().map_err(|_| Error::internal("lowering failed"))?);
+        }
+        Ok::<_, Error>(all)
+    })?;
+    all.sort_unstable_by_key(|done| done.0);
+    let mut steps = Vec::new();
+    for (_, s) in all {
+        steps.extend(s?);
+    }
+    Ok(steps)
 }
 
 /// As [`lower`], with calls for an artefact.
 pub fn lower_ahead(graph: &Graph, groups: Vec<Group>, constants: &RefCell<Constants>) -> Result<Vec<Step>> {
     let (tier, aligned) = (Tier::best(), RefCell::default());
-    lower_all(&Cx { graph, tier, constants: Some(constants), aligned }, groups)
-}
-
-fn lower_all(cx: &Cx, groups: Vec<Group>) -> Result<Vec<Step>> {
+    let cx = Cx { graph, tier, constants: Some(constants), aligned };
     let mut steps = Vec::new();
-    for g in groups {
-        match fused(cx, &g)? {
-            Some(s) => steps.push(s),
-            // No kernel takes the group as a whole: its nodes run one by one.
-            None => {
-                let nodes = match &g {
-                    Group::Single(id) => std::slice::from_ref(id),
-                    Group::Contraction { nodes, .. } | Group::Elementwise(nodes) => nodes,
-                };
-                for &id in nodes {
-                    steps.push(single(cx, id)?);
-                }
-            }
-        }
+    for g in &groups {
+        steps.extend(steps_of(&cx, g)?);
     }
     Ok(steps)
+}
+
+fn steps_of(cx: &Cx, g: &Group) -> Result<Vec<Step>> {
+    if let Some(s) = fused(cx, g)? {
+        return Ok(vec![s]);
+    }
+    // No kernel takes the group as a whole: its nodes run one by one.
+    let nodes = match g {
+        Group::Single(id) => std::slice::from_ref(id),
+        Group::Contraction { nodes, .. } | Group::Elementwise(nodes) => nodes,
+    };
+    nodes.iter().map(|&id| single(cx, id)).collect()
 }
 
 fn fused(cx: &Cx, group: &Group) -> Result<Option<Step>> {
@@ -194,7 +231,7 @@ fn fused(cx: &Cx, group: &Group) -> Result<Option<Step>> {
             (node, contract::lower(cx, node, &finish))
         }
         Group::Elementwise(nodes) => {
-            let last = nodes.last().copied().ok_or_else(|| ir::Error::internal("an empty group"))?;
+            let last = nodes.last().copied().ok_or_else(|| Error::internal("an empty group"))?;
             let lowered = elementwise::fuse(cx, nodes).or_else(|| typed::fuse(cx, nodes));
             (cx.graph.node(last)?, lowered)
         }

@@ -5,7 +5,7 @@ use crate::kernel::{Io, Kernel};
 use crate::lower::{Step, Work, elementwise::RowKernel, typed::TypedKernel};
 use crate::plan::{Place, Plan, static_bytes};
 use ir::{Bytes, DType, Error, Graph, Result, Shape, Tensor, Value, ValueId};
-use kernels::Pool;
+use kernels::{Memory, Pool};
 use std::cell::{Cell, RefCell};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
@@ -64,14 +64,9 @@ pub struct Program {
     states: Mutex<Vec<State>>,
 }
 
-/// A cache line.
-#[derive(Clone, Copy)]
-#[repr(align(64))]
-struct Line(#[allow(dead_code)] [u8; 64]); // only its address is used
-
 /// Memory of one run, kept for the next.
 struct State {
-    arena: Vec<Line>,
+    arena: Memory,
     boxes: Vec<Mutex<Option<Value>>>,
 }
 
@@ -229,7 +224,7 @@ fn words(bytes: &[u8]) -> Result<Words> {
 }
 
 fn empty(bytes: usize) -> Result<Words> {
-    Ok(Words(ir::budget::filled(bytes.div_ceil(16), 0u128)?))
+    Ok(Words(ir::budget::zeros(bytes.div_ceil(16))?))
 }
 
 /// What one run needs while the schedule executes.
@@ -303,10 +298,11 @@ impl Program {
     pub fn run_timed(&self, inputs: &[Value], pool: &dyn Pool, timed: bool) -> Result<Run> {
         let mut state = match self.states.lock().unwrap_or_else(|e| e.into_inner()).pop() {
             Some(s) => s,
-            None => State {
-                arena: ir::budget::filled(self.arena_bytes.div_ceil(64), Line([0; 64]))?,
-                boxes: (0..self.boxes).map(|_| Mutex::new(None)).collect(),
-            },
+            None => {
+                ir::budget::check(self.arena_bytes)?;
+                let boxes = (0..self.boxes).map(|_| Mutex::new(None)).collect();
+                State { arena: Memory::zeroed(self.arena_bytes), boxes }
+            }
         };
         let kept: Vec<Option<Tensor>> = inputs
             .iter()
@@ -325,7 +321,7 @@ impl Program {
         let cx = Context {
             program: self,
             pool,
-            arena: state.arena.as_mut_ptr().cast(),
+            arena: state.arena.as_mut_slice().as_mut_ptr(),
             inputs: kept
                 .iter()
                 .map(|t| t.as_ref().map_or(std::ptr::null_mut(), |t| t.bytes().as_ptr().cast_mut()))

@@ -2,6 +2,7 @@
 
 use crate::{Error, Graph, Result, Tensor, ValueType};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// An attribute value; subgraphs belong to control-flow operators.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,9 +26,13 @@ macro_rules! into_attr {
 }
 into_attr! { i64 => Int, f32 => Float, &str => Str, String => Str, Tensor => Tensor, Vec<i64> => Ints, Vec<f32> => Floats, Vec<String> => Strs, ValueType => Type }
 
-/// Attributes by name, in name order.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Attrs(BTreeMap<String, Attr>);
+/// Attributes by name, in name order. Clones share them until one is changed.
+#[derive(Clone, Default)]
+pub struct Attrs(Option<Arc<Map>>);
+
+type Map = BTreeMap<String, Attr>;
+
+static NONE: Map = Map::new();
 
 impl Attrs {
     pub fn new() -> Attrs {
@@ -38,29 +43,40 @@ impl Attrs {
         self.set(name, value);
         self
     }
+    fn map(&self) -> &Map {
+        self.0.as_deref().unwrap_or(&NONE)
+    }
+    fn map_mut(&mut self) -> &mut Map {
+        Arc::make_mut(self.0.get_or_insert_default())
+    }
+    /// Equal for clones that nobody changed, 0 without attributes. Two sets with one address alive at the same time are
+    /// equal; equal sets may have several.
+    pub fn address(&self) -> usize {
+        self.0.as_ref().map_or(0, |m| Arc::as_ptr(m) as usize)
+    }
     pub fn set(&mut self, name: &str, value: impl Into<Attr>) {
-        self.0.insert(name.to_string(), value.into());
+        self.map_mut().insert(name.to_string(), value.into());
     }
     pub fn remove(&mut self, name: &str) -> Option<Attr> {
-        self.0.remove(name)
+        if self.has(name) { self.map_mut().remove(name) } else { None }
     }
     pub fn get(&self, name: &str) -> Option<&Attr> {
-        self.0.get(name)
+        self.map().get(name)
     }
     pub fn has(&self, name: &str) -> bool {
-        self.0.contains_key(name)
+        self.map().contains_key(name)
     }
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Attr)> {
-        self.0.iter().map(|(k, v)| (k.as_str(), v))
+        self.map().iter().map(|(k, v)| (k.as_str(), v))
     }
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut Attr)> {
-        self.0.iter_mut().map(|(k, v)| (k.as_str(), v))
+        self.map_mut().iter_mut().map(|(k, v)| (k.as_str(), v))
     }
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.map().is_empty()
     }
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.map().len()
     }
 
     pub fn int(&self, name: &str) -> Result<Option<i64>> {
@@ -120,7 +136,7 @@ impl Attrs {
     }
     /// Every subgraph, in attribute order.
     pub fn graphs(&self) -> Vec<&Graph> {
-        self.0
+        self.map()
             .values()
             .flat_map(|a| match a {
                 Attr::Graph(g) => vec![&**g],
@@ -130,7 +146,10 @@ impl Attrs {
             .collect()
     }
     pub fn graphs_mut(&mut self) -> Vec<&mut Graph> {
-        self.0
+        if self.graphs().is_empty() {
+            return Vec::new();
+        }
+        self.map_mut()
             .values_mut()
             .flat_map(|a| match a {
                 Attr::Graph(g) => vec![&mut **g],
@@ -146,7 +165,7 @@ impl Attrs {
         what: &str,
         f: impl Fn(&'a Attr) -> Option<T>,
     ) -> Result<Option<T>> {
-        match self.0.get(name) {
+        match self.map().get(name) {
             None => Ok(None),
             Some(a) => {
                 f(a).map(Some).ok_or_else(|| Error::model(format!("attribute '{name}' is not {what}")))
@@ -157,6 +176,19 @@ impl Attrs {
 
 impl FromIterator<(String, Attr)> for Attrs {
     fn from_iter<I: IntoIterator<Item = (String, Attr)>>(i: I) -> Attrs {
-        Attrs(i.into_iter().collect())
+        let map: Map = i.into_iter().collect();
+        Attrs((!map.is_empty()).then(|| Arc::new(map)))
+    }
+}
+
+impl PartialEq for Attrs {
+    fn eq(&self, o: &Attrs) -> bool {
+        self.map() == o.map()
+    }
+}
+
+impl std::fmt::Debug for Attrs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Attrs").field(self.map()).finish()
     }
 }

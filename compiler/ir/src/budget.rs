@@ -126,6 +126,13 @@ pub fn filled<T: Clone>(n: usize, x: T) -> Result<Vec<T>> {
     Ok(v)
 }
 
+/// `n` zeros, checked. Large ones are pages that the system has not made yet: nothing is written.
+pub fn zeros<T: Copy + Default>(n: usize) -> Result<Vec<T>> {
+    // The allocation that may fail is tried first: the one that gives zeros cannot report it.
+    drop(vec::<T>(n)?);
+    Ok(vec![T::default(); n])
+}
+
 /// A share of the live total, given back on drop.
 pub(crate) struct Charge(usize);
 

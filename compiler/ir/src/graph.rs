@@ -3,8 +3,10 @@
 use crate::{Attrs, DType, Error, Operator, Result, Tensor, ValueType};
 use petgraph::stable_graph::{NodeIndex, StableDiGraph};
 use petgraph::visit::EdgeRef;
+use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::sync::Arc;
 
 mod copy;
 
@@ -42,7 +44,7 @@ pub enum Def {
 
 #[derive(Debug, Clone, PartialEq)]
 struct ValueData {
-    name: String,
+    name: Arc<str>,
     ty: ValueType,
     def: Def,
 }
@@ -136,7 +138,8 @@ pub struct Graph {
     pub meta: Meta,
     nodes: StableDiGraph<Option<Node>, Port>,
     values: Vec<ValueData>,
-    names: BTreeMap<String, ValueId>,
+    /// Only asked, never walked: its order is nobody's.
+    names: FxHashMap<Arc<str>, ValueId>,
     inputs: Vec<ValueId>,
     outputs: Vec<Output>,
     fresh: usize,
@@ -323,14 +326,27 @@ impl Graph {
         loop {
             self.fresh += 1;
             let name = format!("{base}.{}", self.fresh);
-            if !self.names.contains_key(&name) {
+            if !self.names.contains_key(name.as_str()) {
                 return name;
             }
         }
     }
 
     fn add_value(&mut self, name: &str, ty: ValueType, def: Def) -> ValueId {
-        let name = self.fresh_name(name);
+        let free = !name.is_empty() && !self.names.contains_key(name);
+        let name = if free { Arc::from(name) } else { Arc::from(self.fresh_name(name)) };
+        self.push_value(name, ty, def)
+    }
+
+    /// As `add_value`, sharing the name with another graph unless it is taken here.
+    fn add_shared(&mut self, name: &Arc<str>, ty: ValueType, def: Def) -> ValueId {
+        if name.is_empty() || self.names.contains_key(name) {
+            return self.add_value(name, ty, def);
+        }
+        self.push_value(Arc::clone(name), ty, def)
+    }
+
+    fn push_value(&mut self, name: Arc<str>, ty: ValueType, def: Def) -> ValueId {
         let id = ValueId(self.values.len() as u32);
         self.names.insert(name.clone(), id);
         self.values.push(ValueData { name, ty, def });
@@ -487,7 +503,7 @@ impl Graph {
     fn kill(&mut self, v: ValueId) {
         let d = &mut self.values[v.index()];
         d.def = Def::Dead;
-        let name = std::mem::take(&mut d.name);
+        let name = std::mem::replace(&mut d.name, Arc::from(""));
         self.names.remove(&name);
     }
 
@@ -508,8 +524,8 @@ impl Graph {
     /// Renames a value; a taken name gets a suffix.
     pub fn rename_value(&mut self, v: ValueId, name: &str) {
         if self.value_name(v) != name {
-            let name = self.fresh_name(name);
-            let old = std::mem::replace(&mut self.values[v.index()].name, name.clone());
+            let name: Arc<str> = self.fresh_name(name).into();
+            let old = std::mem::replace(&mut self.values[v.index()].name, Arc::clone(&name));
             self.names.remove(&old);
             self.names.insert(name, v);
         }

@@ -17,6 +17,9 @@ pub trait Bytes: Send + Sync {
     /// Says that a range will not be read soon: memory that can be had again, such as pages of a file, may go. The bytes
     /// stay readable and the same.
     fn release(&self, _offset: usize, _len: usize) {}
+
+    /// Says that a range will be read at once, so that its pages may be made ready together.
+    fn prefetch(&self, _offset: usize, _len: usize) {}
 }
 
 impl Bytes for Vec<u8> {
@@ -168,7 +171,7 @@ impl Tensor {
             DType::String => Tensor::strings(shape, vec![String::new(); budget::elements(shape)?]),
             // Word-sized storage keeps every element type aligned.
             _ => {
-                let words = budget::filled(n.div_ceil(8), 0u64)?;
+                let words = budget::zeros::<u64>(n.div_ceil(8))?;
                 let storage = Storage::Bytes { source: u64::store(words), offset: 0, len: n };
                 Ok(Tensor { dtype, shape: shape.into(), storage })
             }
@@ -204,6 +207,12 @@ impl Tensor {
     pub fn release(&self) {
         if let Storage::Bytes { source, offset, len } = &self.storage {
             source.release(*offset, *len);
+        }
+    }
+    /// Says that all bytes will be read now.
+    pub fn prefetch(&self) {
+        if let Storage::Bytes { source, offset, len } = &self.storage {
+            source.prefetch(*offset, *len);
         }
     }
     /// Bytes this tensor takes in a file.

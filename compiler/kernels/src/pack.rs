@@ -5,36 +5,30 @@
 
 use crate::dispatch::Tier;
 use crate::error::{Error, product, same_length};
+use crate::memory::Memory;
 use crate::simd::LANES;
 use crate::tile::Tiles;
 
-/// Memory aligned to cache lines.
+/// Floats, or cells of the same size, aligned to cache lines.
 #[derive(Clone, Default)]
-pub(crate) struct Aligned {
-    lines: Vec<Line>,
-}
-
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([f32; LANES]);
+pub(crate) struct Aligned(Memory);
 
 impl Aligned {
+    /// At least `len` zeros.
     pub(crate) fn zeros(len: usize) -> Aligned {
-        Aligned { lines: vec![Line([0.0; LANES]); len.div_ceil(LANES)] }
+        Aligned(Memory::beside(len.next_multiple_of(LANES).saturating_mul(size_of::<f32>())))
     }
 
     pub(crate) fn as_ptr(&self) -> *const f32 {
-        self.lines.as_ptr().cast()
+        self.0.as_ptr().cast()
     }
 
     pub(crate) fn as_mut_slice(&mut self) -> &mut [f32] {
-        let len = self.lines.len() * LANES;
-        // SAFETY: a line is 16 f32 without padding.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), len) }
+        bytemuck::cast_slice_mut(self.0.as_mut_slice())
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.lines.len() * size_of::<Line>()
+        self.0.bytes()
     }
 }
 
@@ -307,6 +301,19 @@ fn copy_rows(to: &mut [f32], b: &[f32], step: usize, k: usize, panels: Panels) {
     }
 }
 
+/// One block of 16 × 16: each line is read once, whatever the distance between two.
+fn turn(to: &mut [f32], to_step: usize, from: &[f32], from_step: usize) {
+    let mut block = [[0.0; LANES]; LANES];
+    for (i, line) in block.iter_mut().enumerate() {
+        line.copy_from_slice(&from[i * from_step..][..LANES]);
+    }
+    for row in 0..LANES {
+        for (to, line) in to[row * to_step..][..LANES].iter_mut().zip(&block) {
+            *to = line[row];
+        }
+    }
+}
+
 /// Blocks of 16 × 16 keep reads and writes on few cache lines.
 fn transpose_rows(to: &mut [f32], b: &[f32], strides: Strides, k: usize, panels: Panels) {
     for index in 0..panels.count() {
@@ -316,6 +323,24 @@ fn transpose_rows(to: &mut [f32], b: &[f32], strides: Strides, k: usize, panels:
         let to = &mut to[panel.col * k..][..width * k];
         for v in (0..width).step_by(LANES) {
             let cols = live.saturating_sub(v).min(LANES);
+            if cols == LANES && strides.row == 1 {
+                let mut k0 = 0;
+                while k0 + LANES <= k {
+                    turn(
+                        &mut to[k0 * width + v..],
+                        width,
+                        &b[(panel.col + v) * strides.col + k0..],
+                        strides.col,
+                    );
+                    k0 += LANES;
+                }
+                for row in k0..k {
+                    for (i, to) in to[row * width + v..][..LANES].iter_mut().enumerate() {
+                        *to = b[row + (panel.col + v + i) * strides.col];
+                    }
+                }
+                continue;
+            }
             for k0 in (0..k).step_by(LANES) {
                 for row in k0..k.min(k0 + LANES) {
                     let to = &mut to[row * width + v..][..LANES];

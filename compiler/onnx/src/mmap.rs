@@ -14,6 +14,10 @@ static MAPPED: Mutex<Vec<Weak<Mapped>>> = Mutex::new(Vec::new());
 #[cfg(unix)]
 const PAGE: usize = 4096;
 
+/// From this size on, pages are asked for together before they are read.
+#[cfg(target_os = "linux")]
+const AT_ONCE: usize = 1 << 17;
+
 /// A mapped file, or its content when it cannot be mapped.
 pub enum Mapped {
     Map(memmap2::Mmap),
@@ -25,6 +29,16 @@ impl Bytes for Mapped {
         match self {
             Mapped::Map(m) => m,
             Mapped::Read(v) => v,
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn prefetch(&self, offset: usize, len: usize) {
+        let Mapped::Map(map) = self else { return };
+        let (start, end) = (offset / PAGE * PAGE, offset.saturating_add(len).min(map.len()));
+        if end.saturating_sub(start) >= AT_ONCE {
+            // Older systems refuse, and pages come one by one.
+            drop(map.advise_range(memmap2::Advice::PopulateRead, start, end - start));
         }
     }
 
@@ -103,6 +117,7 @@ mod tests {
             [(0, bytes.len()), (5000, 20_000), (1, 2), (90_000, usize::MAX), (usize::MAX - 1, 5)]
         {
             map.release(offset, len);
+            map.prefetch(offset, len);
             assert!(map.bytes() == bytes);
         }
         release_all();

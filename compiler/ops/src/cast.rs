@@ -78,6 +78,15 @@ pub fn cast(t: &Tensor, to: DType, saturate: bool) -> Result<Tensor> {
     if from.is_unsigned_int() && from.bits() <= 8 && to == DType::I32 {
         return Tensor::new(shape, t.unpacked()?.into_iter().map(i32::from).collect());
     }
+    match (from, to) {
+        (DType::I8, DType::F32) => {
+            return Tensor::new(shape, t.bytes().iter().map(|&b| f32::from(b as i8)).collect());
+        }
+        (DType::U8, DType::F32) => {
+            return Tensor::new(shape, t.bytes().iter().map(|&b| f32::from(b)).collect());
+        }
+        _ => {}
+    }
     if (from.is_int() || from == DType::Bool) && (to.is_int() || to == DType::Bool) {
         let v = if from == DType::U64 {
             t.data::<u64>()?.iter().map(|&x| x as i64).collect()

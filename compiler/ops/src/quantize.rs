@@ -92,6 +92,23 @@ impl Lanes {
         Ok(Lanes { inner, size, block, count: want[at], full: true })
     }
 
+    /// Bytes dequantized run by run: elements that share a scale lie together, unless scales come in blocks.
+    fn runs(&self, x: &Tensor, scales: &[f32], zeros: Option<&[f64]>) -> Result<Vec<f32>> {
+        let mut out = budget::vec::<f32>(x.len())?;
+        let run = if self.count == 1 { x.len() } else { self.inner };
+        for (i, bytes) in x.bytes().chunks(run.max(1)).enumerate() {
+            let lane = if self.count == 1 { 0 } else { i % self.size.max(1) };
+            let (scale, zero) = (scales[lane], zeros.map_or(0.0, |z| z[lane]));
+            let value = |v: f64| (v - zero) as f32 * scale;
+            if x.dtype() == DType::I8 {
+                out.extend(bytes.iter().map(|&b| value(f64::from(b as i8))));
+            } else {
+                out.extend(bytes.iter().map(|&b| value(f64::from(b))));
+            }
+        }
+        Ok(out)
+    }
+
     /// Index of the scale of element `i`.
     fn at(&self, i: usize) -> usize {
         if self.count == 1 && !self.full {
@@ -122,6 +139,10 @@ fn zeros(zero: Option<&Tensor>, scale: &Tensor) -> Result<Option<Vec<f64>>> {
 fn dequantize(x: &Tensor, scale: &Tensor, zero: Option<&Tensor>, attrs: &Attrs, to: DType) -> Result<Tensor> {
     let lanes = Lanes::of(x, scale, attrs)?;
     let (scales, zeros) = (scale.to_f32s()?, zeros(zero, scale)?);
+    if matches!(x.dtype(), DType::U8 | DType::I8) && !lanes.full {
+        let out = lanes.runs(x, &scales, zeros.as_deref())?;
+        return cast(&Tensor::new(x.shape(), out)?, to, true);
+    }
     let mut out = budget::vec::<f32>(x.len())?;
     let mut push = |i: usize, v: f64| {
         let lane = lanes.at(i);

@@ -5,6 +5,7 @@ use egg::{Analysis, DidMerge, EGraph, Id};
 use ir::{
     Accuracy, Attrs, Error, EvalCx, Graph, InferCx, NodeId, Operator, Tensor, Value, ValueId, ValueType,
 };
+use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
 
 pub type Egraph = EGraph<ENode, Facts>;
@@ -32,6 +33,8 @@ pub struct Facts {
     opset: i64,
     attrs: Vec<Attrs>,
     attr_index: BTreeMap<String, u32>,
+    /// Numbers of the sets in `attrs` by address: most are clones of what is there.
+    attr_address: FxHashMap<usize, u32>,
     tensors: Vec<Tensor>,
     tensor_index: BTreeMap<(ir::DType, Vec<usize>, Vec<u8>), u32>,
     /// Graph inputs and captures.
@@ -58,9 +61,13 @@ impl Facts {
         &self.tensors[i as usize]
     }
     pub fn intern_attrs(&mut self, a: Attrs) -> u32 {
+        if let Some(&i) = self.attr_address.get(&a.address()) {
+            return i;
+        }
         let next = self.attrs.len() as u32;
         let i = *self.attr_index.entry(format!("{a:?}")).or_insert(next);
         if i == next {
+            self.attr_address.insert(a.address(), i);
             self.attrs.push(a);
         }
         i

@@ -211,16 +211,15 @@ pub fn merge_equal_initializers(graph: &mut Graph) -> Result<usize> {
     Ok(merged)
 }
 
-/// FNV-1a over a few words; equality is checked in full by the caller. More samples would only read more pages.
+/// FNV-1a over the first and last bytes; equality is checked in full by the caller. More would only read more pages.
 fn fingerprint(t: &Tensor) -> u64 {
-    const SAMPLES: usize = 32;
-    let words = t.bytes().chunks(8);
-    let step = (words.len() / SAMPLES).max(1);
-    let hash = words
-        .step_by(step)
-        .flatten()
-        .fold(0xcbf2_9ce4_8422_2325, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
-    // The system maps many pages around each sample.
+    const ENDS: usize = 128;
+    let bytes = t.bytes();
+    let (first, rest) = bytes.split_at(bytes.len().min(ENDS));
+    let last = &rest[rest.len().saturating_sub(ENDS)..];
+    let mix = |h: u64, &b: &u8| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3);
+    let hash = first.iter().chain(last).fold(0xcbf2_9ce4_8422_2325, mix);
+    // The system maps many pages around each end.
     if t.stored_bytes() >= SCATTERED_BYTES {
         t.release();
     }

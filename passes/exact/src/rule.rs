@@ -80,14 +80,14 @@ pub(crate) struct Compiled {
 }
 
 impl Compiled {
-    /// Rewrites one match; true when that made two classes one.
-    pub(crate) fn apply(&self, egraph: &mut Egraph, class: Id, registers: &[Id]) -> bool {
+    /// Rewrites one match; whether that made two classes one, `None` when a side condition failed.
+    pub(crate) fn apply(&self, egraph: &mut Egraph, class: Id, registers: &[Id]) -> Option<bool> {
         let new = match (&self.right, self.rule.right) {
             (Some(t), _) => Some(t.build(egraph, registers)),
             (None, Right::Build(f)) => f(&mut Cx { egraph, left: &self.left, registers, class }),
             (None, Right::Pattern(_)) => None,
         };
-        new.is_some_and(|new| egraph.union(class, new))
+        new.map(|new| egraph.union(class, new))
     }
 }
 
@@ -144,12 +144,11 @@ impl Cx<'_> {
         }
         let most: f64 = if t.dtype() == DType::F16 { 240.0 } else { 1e18 };
         let fits = |x: f64| x == 0.0 || (most.recip()..=most).contains(&x.abs());
-        t.to_f64s().is_ok_and(|v| v.into_iter().all(fits))
+        every(&t, fits)
     }
     /// As [`Cx::tame`], and no element is 0.
     pub fn divides(&self, id: Id) -> bool {
-        let nonzero = |t: Tensor| t.to_f64s().is_ok_and(|v| v.iter().all(|&x| x != 0.0));
-        self.tame(id) && self.value(id).is_some_and(nonzero)
+        self.value(id).is_some_and(|t| every(&t, |x| x != 0.0)) && self.tame(id)
     }
     /// A small integer constant's elements.
     pub fn ints(&self, id: Id) -> Option<Vec<i64>> {
@@ -204,6 +203,14 @@ impl Cx<'_> {
     pub fn none(&mut self) -> Id {
         self.egraph.add(ENode::leaf(Symbol::Absent))
     }
+}
+
+/// Whether all elements of a tensor of numbers fit; stops at the first that does not.
+pub fn every(t: &Tensor, fits: impl Fn(f64) -> bool) -> bool {
+    if t.dtype() == DType::F32 {
+        return t.bytes().as_chunks::<4>().0.iter().all(|b| fits(f64::from(f32::from_ne_bytes(*b))));
+    }
+    t.to_f64s().is_ok_and(|v| v.into_iter().all(fits))
 }
 
 /// Children of an operator are its formal inputs, absent ones included, so that patterns have one arity per operator.

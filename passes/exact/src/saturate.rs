@@ -6,6 +6,7 @@ use crate::pattern::Registers;
 use crate::rule::{Compiled, Rule};
 use egg::{Id, StopReason};
 use ir::{Error, Result};
+use rustc_hash::FxHashSet;
 use std::sync::Arc;
 
 /// What matched in one round: class and bound classes.
@@ -16,6 +17,9 @@ struct Rules<'a> {
     rules: &'a [&'static Rule],
     roots: Vec<Symbol>,
     compiled: Vec<Option<Arc<Compiled>>>,
+    /// Matches that were rewritten: by rule number, class and bound classes. Every round finds them again, and would only
+    /// build again what is there. A match of classes that became one with others is a new match.
+    done: FxHashSet<(usize, Id, Registers)>,
 }
 
 /// Applies `rules` for at most `rounds` rounds while the e-graph has at most `nodes` nodes; why it stopped.
@@ -26,7 +30,8 @@ pub fn saturate(
     nodes: usize,
 ) -> Result<StopReason> {
     let roots = rules.iter().map(|r| r.root()).collect::<Result<_, _>>().map_err(Error::internal)?;
-    let mut rules = Rules { rules, roots, compiled: rules.iter().map(|_| None).collect() };
+    let mut rules =
+        Rules { rules, roots, compiled: rules.iter().map(|_| None).collect(), done: FxHashSet::default() };
     // egg reads a clock for its logs, and the first reading calibrates it for up to 200 ms.
     quanta::with_clock(&quanta::Clock::mock().0, || {
         egraph.rebuild();
@@ -44,9 +49,16 @@ impl Rules<'_> {
         let (nodes, classes) = (egraph.total_size(), egraph.number_of_classes());
         let found = (0..self.rules.len()).map(|i| self.search(egraph, i)).collect::<Result<Vec<_>>>()?;
         let (mut changed, mut full) = (0, None);
-        for (rule, matches) in self.compiled.iter().zip(found) {
+        for (i, (rule, matches)) in self.compiled.iter().zip(found).enumerate() {
             let Some(rule) = rule else { continue };
-            let applied = matches.iter().filter(|(class, bound)| rule.apply(egraph, *class, bound)).count();
+            let mut applied = 0;
+            for (class, bound) in matches {
+                let result = rule.apply(egraph, class, &bound);
+                applied += usize::from(result == Some(true));
+                if result.is_some() {
+                    self.done.insert((i, class, bound));
+                }
+            }
             if applied > 0 {
                 *egraph.analysis.fired.entry(rule.rule.name).or_default() += applied;
             }
@@ -70,7 +82,13 @@ impl Rules<'_> {
         let (mut found, mut here) = (Vec::new(), Vec::new());
         for class in classes {
             rule.left.matches(egraph, class, &mut here);
-            found.extend(here.drain(..).map(|bound| (class, bound)));
+            for mut bound in here.drain(..) {
+                bound.iter_mut().for_each(|id| *id = egraph.find(*id));
+                let key = (i, class, bound);
+                if !self.done.contains(&key) {
+                    found.push((key.1, key.2));
+                }
+            }
         }
         Ok(found)
     }

@@ -38,7 +38,8 @@ impl Assembler<ObjectModule> {
         sig.returns = vec![AbiParam::new(types::I32)];
         let host = module.declare_function(RUN, Linkage::Import, &sig).map_err(broken)?;
         let builder = FunctionBuilderContext::new();
-        Ok(Assembler { module, host, loops: Vec::new(), typed: Vec::new(), builder })
+        let (loops, typed, known) = Default::default();
+        Ok(Assembler { module, host, loops, typed, known, builder })
     }
 
     /// The object, with `NAME_run(inputs…, outputs…, workspace)`. Generated loops are numbered rows first.

@@ -2,7 +2,6 @@
 
 use super::{Def, Graph, Output, ValueId};
 use crate::{Error, Result, ValueType};
-use std::collections::BTreeMap;
 
 impl Graph {
     /// Copies this graph's nodes into `target`, reading `inputs` in place of the graph inputs and `captures` in place of
@@ -13,7 +12,7 @@ impl Graph {
         inputs: &[ValueId],
         captures: &[ValueId],
     ) -> Result<Vec<ValueId>> {
-        let mut map: BTreeMap<ValueId, ValueId> = BTreeMap::new();
+        let mut map: Vec<Option<ValueId>> = vec![None; self.value_bound()];
         for v in self.values() {
             let new = match self.def(v) {
                 Def::Input(i) => {
@@ -22,17 +21,18 @@ impl Graph {
                 Def::Capture(i) => {
                     *captures.get(*i).ok_or_else(|| Error::internal(format!("capture {i} is missing")))?
                 }
-                Def::Initializer(t) => target.add_initializer(self.value_name(v), t.clone()),
+                Def::Initializer(t) => {
+                    let data = &self.values[v.index()];
+                    target.add_shared(&data.name, ValueType::of(t), Def::Initializer(t.clone()))
+                }
                 Def::Node(..) | Def::Dead => continue,
             };
-            map.insert(v, new);
+            map[v.index()] = Some(new);
         }
         for id in self.order()? {
             let n = self.node(id)?;
             let at = |v: ValueId| {
-                map.get(&v)
-                    .copied()
-                    .ok_or_else(|| Error::internal(format!("no value '{}'", self.value_name(v))))
+                map[v.index()].ok_or_else(|| Error::internal(format!("no value '{}'", self.value_name(v))))
             };
             let ins: Vec<_> = n.inputs.iter().map(|v| v.map(at).transpose()).collect::<Result<_>>()?;
             let caps: Vec<_> = n.captures.iter().map(|v| at(*v)).collect::<Result<_>>()?;
@@ -44,15 +44,14 @@ impl Graph {
             for (i, o) in n.outputs.iter().enumerate() {
                 if let (Some(old), Some(v)) = (o, target.node(new)?.output(i)) {
                     target.set_type(v, self.ty(*old).clone());
-                    map.insert(*old, v);
+                    map[old.index()] = Some(v);
                 }
             }
         }
         self.outputs
             .iter()
             .map(|o| {
-                map.get(&o.value)
-                    .copied()
+                map[o.value.index()]
                     .ok_or_else(|| Error::internal(format!("output '{}' has no value", o.name)))
             })
             .collect()

@@ -1,6 +1,6 @@
 //! Neutral elements, constants meeting constants, and cheaper forms of single operators.
 
-use crate::rule::{Cx, Rule};
+use crate::rule::{Cx, Rule, every};
 use egg::Id;
 use ir::{Attrs, Tensor};
 
@@ -68,12 +68,10 @@ pub static RULES: &[Rule] = &[
 /// `?x` where the constant `?c` is all `value` and does not change type or shape.
 fn neutral(cx: &mut Cx, value: f64) -> Option<Id> {
     let x = cx.id("?x")?;
-    let all = cx.value(cx.id("?c")?)?.to_f64s().ok()?.iter().all(|&v| v == value);
-    if all && cx.ty(x)? == cx.ty(cx.class())? && cx.rank(x).is_some() && same_known(cx, x) {
-        Some(x)
-    } else {
-        None
+    if cx.ty(x)? != cx.ty(cx.class())? || cx.rank(x).is_none() || !same_known(cx, x) {
+        return None;
     }
+    every(&cx.value(cx.id("?c")?)?, |v| v == value).then_some(x)
 }
 
 /// Equal symbolic shapes are equal sizes unless a dim is unknown.

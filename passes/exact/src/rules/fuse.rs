@@ -71,7 +71,7 @@ fn spread(cx: &mut Cx, v: Id, n: usize, rank: usize, axis: usize) -> Option<Id> 
 
 /// A constant that varies along `axis` only of a tensor of `rank` dims, as a vector of `n` elements.
 fn along(cx: &mut Cx, c: Id, rank: usize, axis: usize, n: usize) -> Option<Id> {
-    if !cx.constant(c) || !cx.tame(c) {
+    if !cx.constant(c) {
         return None;
     }
     let shape = cx.shape(c)?;
@@ -80,7 +80,7 @@ fn along(cx: &mut Cx, c: Id, rank: usize, axis: usize, n: usize) -> Option<Id> {
     }
     let lead = rank - shape.len();
     let at = |i: usize| if i < lead { 1 } else { shape[i - lead] };
-    if (0..rank).any(|i| i != axis && at(i) != 1) {
+    if (0..rank).any(|i| i != axis && at(i) != 1) || !cx.tame(c) {
         return None;
     }
     let vector = |cx: &mut Cx, n: usize| {

@@ -1,0 +1,237 @@
+//! Zeroed memory aligned to cache lines, for packed weights and for what a run works in.
+//!
+//! Large blocks come from the system as pages that are zero already, so nothing is written twice, and in huge pages
+//! where the system offers them: touching fresh memory page by page costs more than packing weights into it.
+
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+/// Alignment of every block, in bytes.
+pub const ALIGN: usize = 64;
+
+/// A block of bytes, zero at first.
+pub struct Memory {
+    start: NonNull<u8>,
+    len: usize,
+    _owner: Owner,
+}
+
+enum Owner {
+    Heap { _words: Vec<u64> },
+    Mapped { _region: Arc<system::Region> },
+}
+
+// SAFETY: a block is plain memory that its owner alone reaches, through `&mut` where it is written.
+unsafe impl Send for Memory {}
+// SAFETY: as above.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    /// A block by itself: `len` bytes.
+    pub fn zeroed(len: usize) -> Memory {
+        if len >= system::LARGE
+            && let Some(region) = system::Region::new(len, true)
+        {
+            return Memory { start: region.start, len, _owner: Owner::Mapped { _region: Arc::new(region) } };
+        }
+        Memory::on_heap(len)
+    }
+
+    /// A block that lies beside others which live about as long, such as the weights of one program.
+    pub fn beside(len: usize) -> Memory {
+        match system::take(len) {
+            Some((start, region)) => Memory { start, len, _owner: Owner::Mapped { _region: region } },
+            None => Memory::on_heap(len),
+        }
+    }
+
+    fn on_heap(len: usize) -> Memory {
+        let mut words = vec![0u64; (len + ALIGN).div_ceil(8)];
+        let start = words.as_mut_ptr().cast::<u8>();
+        // SAFETY: the vector holds `len` bytes after the at most `ALIGN` that are skipped.
+        let start = unsafe { NonNull::new_unchecked(start.add(start.align_offset(ALIGN).min(ALIGN))) };
+        Memory { start, len, _owner: Owner::Heap { _words: words } }
+    }
+
+    /// Its length in bytes.
+    pub fn bytes(&self) -> usize {
+        self.len
+    }
+
+    /// Its first byte.
+    pub fn as_ptr(&self) -> *const u8 {
+        self.start.as_ptr()
+    }
+
+    /// Its bytes.
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        // SAFETY: the owner keeps `len` initialised bytes at `start` alive, and hands them to nobody else.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Memory {
+        Memory::on_heap(0)
+    }
+}
+
+impl Clone for Memory {
+    fn clone(&self) -> Memory {
+        let mut copy = Memory::beside(self.len);
+        // SAFETY: as in `as_mut_slice`; nobody writes while this is borrowed.
+        copy.as_mut_slice().copy_from_slice(unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len) });
+        copy
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod system {
+    use super::ALIGN;
+    use std::ptr::NonNull;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    use std::sync::{Arc, Mutex, Weak};
+
+    /// Smaller blocks are left to the allocator.
+    pub const LARGE: usize = 1 << 18;
+    /// Bytes of a huge page.
+    const HUGE: usize = 2 << 20;
+    /// Bytes of a region that blocks share.
+    const SHARED: usize = 16 << 20;
+    /// Below this sum of shared blocks a huge page would be mostly empty.
+    const MODEST: usize = 4 << 20;
+
+    /// Pages of the system, given back on drop.
+    pub struct Region {
+        pub start: NonNull<u8>,
+        len: usize,
+    }
+
+    // SAFETY: a region is an address range; what lies there is guarded by the blocks made of it.
+    unsafe impl Send for Region {}
+    // SAFETY: as above.
+    unsafe impl Sync for Region {}
+
+    impl Region {
+        /// Pages for `len` bytes, in huge pages where they fit; `None` when the system refuses.
+        pub fn new(len: usize, huge: bool) -> Option<Region> {
+            let len = len.checked_next_multiple_of(4096)?;
+            let slack = if huge && len >= HUGE { HUGE } else { 0 };
+            let all = len.checked_add(slack)?;
+            // SAFETY: a new private mapping touches nothing that exists.
+            let p = unsafe {
+                libc::mmap(
+                    std::ptr::null_mut(),
+                    all,
+                    libc::PROT_READ | libc::PROT_WRITE,
+                    libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                    -1,
+                    0,
+                )
+            };
+            if p == libc::MAP_FAILED {
+                return None;
+            }
+            let before = if slack == 0 { 0 } else { p.cast::<u8>().align_offset(HUGE).min(slack) };
+            let p = p.cast::<u8>();
+            // SAFETY: both ends and the region between them lie in the mapping just made. Advice changes no content,
+            // and a refusal of either call leaves what is there usable.
+            unsafe {
+                if before > 0 {
+                    libc::munmap(p.cast(), before);
+                }
+                if slack > before {
+                    libc::munmap(p.add(before + len).cast(), slack - before);
+                }
+                if slack > 0 {
+                    libc::madvise(p.add(before).cast(), len, libc::MADV_HUGEPAGE);
+                }
+                Some(Region { start: NonNull::new(p.add(before))?, len })
+            }
+        }
+    }
+
+    impl Drop for Region {
+        fn drop(&mut self) {
+            // SAFETY: the range was mapped by `new`, and no block of it is left.
+            unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
+        }
+    }
+
+    struct Shared {
+        region: Weak<Region>,
+        used: usize,
+    }
+
+    static SHARED_REGION: Mutex<Shared> = Mutex::new(Shared { region: Weak::new(), used: 0 });
+    static TAKEN: AtomicUsize = AtomicUsize::new(0);
+
+    /// The next `len` bytes of the shared region, fresh and zero: what was taken once is not given again.
+    pub fn take(len: usize) -> Option<(NonNull<u8>, Arc<Region>)> {
+        if len < LARGE {
+            return None;
+        }
+        let mut shared = SHARED_REGION.lock().unwrap_or_else(|e| e.into_inner());
+        let end = shared.used.checked_add(len)?;
+        let region = match shared.region.upgrade().filter(|r| end <= r.len) {
+            Some(r) => r,
+            None => {
+                let huge = TAKEN.load(Relaxed) >= MODEST;
+                let r = Arc::new(Region::new(len.max(if huge { SHARED } else { MODEST }), huge)?);
+                *shared = Shared { region: Arc::downgrade(&r), used: 0 };
+                r
+            }
+        };
+        // SAFETY: `used + len` lies inside the region.
+        let start = unsafe { region.start.add(shared.used) };
+        shared.used = (shared.used + len).next_multiple_of(ALIGN);
+        TAKEN.fetch_add(len, Relaxed);
+        Some((start, region))
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod system {
+    use std::ptr::NonNull;
+    use std::sync::Arc;
+
+    pub const LARGE: usize = usize::MAX;
+
+    /// There are none.
+    pub struct Region {
+        pub start: NonNull<u8>,
+    }
+
+    impl Region {
+        pub fn new(_: usize, _: bool) -> Option<Region> {
+            None
+        }
+    }
+
+    pub fn take(_: usize) -> Option<(NonNull<u8>, Arc<Region>)> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_zero_aligned_and_apart() {
+        let sizes = [0, 1, 63, 1000, 300_000, 5_000_000, 262_144, 17_000_001, 400_000];
+        for make in [Memory::zeroed, Memory::beside] {
+            let mut blocks: Vec<Memory> = sizes.iter().map(|&n| make(n)).collect();
+            for (i, b) in blocks.iter_mut().enumerate() {
+                assert_eq!((b.bytes(), b.as_ptr() as usize % ALIGN), (sizes[i], 0));
+                assert!(b.as_mut_slice().iter().all(|&x| x == 0));
+                b.as_mut_slice().fill(i as u8 + 1);
+            }
+            let copies = blocks.clone();
+            blocks.iter_mut().for_each(|b| b.as_mut_slice().fill(0));
+            for (i, mut c) in copies.into_iter().enumerate() {
+                assert!(c.as_mut_slice().iter().all(|&x| x == i as u8 + 1));
+            }
+        }
+    }
+}
