@@ -543,36 +543,6 @@ impl Graph {
         Ok(())
     }
 
-    /// Removes nodes and initializers that no output depends on, and captures no subgraph reads. Inputs stay.
-    pub fn prune(&mut self) -> usize {
-        let mut live = vec![false; self.values.len()];
-        let mut stack: Vec<ValueId> = self.outputs.iter().map(|o| o.value).collect();
-        let mut keep = BTreeSet::new();
-        while let Some(v) = stack.pop() {
-            if std::mem::replace(&mut live[v.index()], true) {
-                continue;
-            }
-            if let Some(n) = self.producer(v)
-                && keep.insert(n)
-            {
-                stack.extend(self.get(n).into_iter().flat_map(Node::reads));
-            }
-        }
-        let dead: Vec<NodeId> = self.nodes().map(|(id, _)| id).filter(|id| !keep.contains(id)).collect();
-        for &id in &dead {
-            self.disconnect(id);
-            let outputs =
-                self.nodes[NodeIndex::new(id.index())].take().map(|n| n.outputs).unwrap_or_default();
-            outputs.into_iter().flatten().for_each(|v| self.kill(v));
-        }
-        for i in 0..self.values.len() {
-            if !live[i] && matches!(self.values[i].def, Def::Initializer(_)) {
-                self.kill(ValueId(i as u32));
-            }
-        }
-        dead.len()
-    }
-
     /// One more than the highest capture number.
     pub fn capture_count(&self) -> usize {
         self.values.iter().map(|d| if let Def::Capture(i) = d.def { i + 1 } else { 0 }).max().unwrap_or(0)

@@ -1,7 +1,9 @@
-//! Copies of graphs: into another graph, and without dead ids.
+//! Copies of graphs, into another graph and without dead ids; and what is dead.
 
-use super::{Def, Graph, Output, ValueId};
+use super::{Def, Graph, Node, NodeId, Output, ValueId};
 use crate::{Error, Result, ValueType};
+use petgraph::stable_graph::NodeIndex;
+use std::collections::BTreeSet;
 
 impl Graph {
     /// Copies this graph's nodes into `target`, reading `inputs` in place of the graph inputs and `captures` in place of
@@ -75,5 +77,35 @@ impl Graph {
         g.outputs =
             self.outputs.iter().zip(outs).map(|(o, v)| Output { name: o.name.clone(), value: v }).collect();
         Ok(g)
+    }
+
+    /// Removes nodes and initializers that no output depends on, and captures no subgraph reads. Inputs stay.
+    pub fn prune(&mut self) -> usize {
+        let mut live = vec![false; self.values.len()];
+        let mut stack: Vec<ValueId> = self.outputs.iter().map(|o| o.value).collect();
+        let mut keep = BTreeSet::new();
+        while let Some(v) = stack.pop() {
+            if std::mem::replace(&mut live[v.index()], true) {
+                continue;
+            }
+            if let Some(n) = self.producer(v)
+                && keep.insert(n)
+            {
+                stack.extend(self.get(n).into_iter().flat_map(Node::reads));
+            }
+        }
+        let dead: Vec<NodeId> = self.nodes().map(|(id, _)| id).filter(|id| !keep.contains(id)).collect();
+        for &id in &dead {
+            self.disconnect(id);
+            let outputs =
+                self.nodes[NodeIndex::new(id.index())].take().map(|n| n.outputs).unwrap_or_default();
+            outputs.into_iter().flatten().for_each(|v| self.kill(v));
+        }
+        for i in 0..self.values.len() {
+            if !live[i] && matches!(self.values[i].def, Def::Initializer(_)) {
+                self.kill(ValueId(i as u32));
+            }
+        }
+        dead.len()
     }
 }
