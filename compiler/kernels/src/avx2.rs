@@ -12,3 +12,8 @@ pub(crate) static TILES: Tiles = tiles! { tile, Avx2::new(), [#[target_feature(e
 pub(crate) static TILES_I8: Tiles = tiles! { tile_i8, Avx2::new(), [#[target_feature(enable = "avx2,fma,f16c")]];
     1: 1 2 3 4;
 };
+
+/// The same where one instruction multiplies and adds bytes.
+pub(crate) static TILES_I8_VNNI: Tiles = tiles! { tile_i8, Avx2::with_vnni(), [#[target_feature(enable = "avx2,fma,f16c,avxvnni")]];
+    1: 1 2 3 4;
+};

@@ -92,6 +92,7 @@ pub fn conv_i8(
         Weighted::Depthwise(weights) => {
             same_length("result", product(what, &[count, w.cout])?, y.len())?;
             epilogue.finish(1.0, count, w.cout)?.stores(y)?;
+            let by = y.scales(w.cout)?.to_vec();
             return unsigned(x, true, |u| {
                 let (store, y) = (y.store(), y.start());
                 let call = depthwise_i8::Call {
@@ -103,7 +104,8 @@ pub fn conv_i8(
                     weights,
                     y,
                     store,
-                    epilogue: epilogue.stored_as(store),
+                    by: &by,
+                    epilogue: if by.len() > 1 { *epilogue } else { epilogue.stored_as(store) },
                 };
                 // SAFETY: the extents were checked.
                 unsafe { depthwise_i8::run(pool, &call) }

@@ -4,7 +4,7 @@
 
 use crate::dispatch::Tier;
 use crate::error::{Error, product, same_length};
-use crate::integers::Quantizer;
+use crate::integers::{Codes, Quantizer};
 use crate::parallel::Pool;
 use crate::partition::{GRAIN, Parts, ranges};
 use crate::simd::{LANES, tiered};
@@ -213,11 +213,20 @@ tiered! {
             // Bytes are rounded from a product, which is several times faster.
             let q = Quantizer::new(s, scale, zero, Q::LOW, Q::HIGH);
             let to = y.as_mut_ptr().cast::<u8>();
-            while done < x.len().min(y.len()) {
-                let n = (x.len() - done).min(LANES);
-                s.store_bytes(to.add(done), q.of(s, s.load_up_to(x.as_ptr().add(done), n)), n);
-                done += n;
+            let shift: i16 = if Q::LOW < 0 { 128 } else { 0 };
+            let codes = Codes { zero: shift, low: 0, high: 255, flip: shift as u8, far: false };
+            let len = x.len().min(y.len());
+            while done < len {
+                let mut v = [s.splat(0.0); 4];
+                for k in 0..4 {
+                    if done + k * LANES < len {
+                        v[k] = s.load_up_to(x.as_ptr().add(done + k * LANES), len - done - k * LANES);
+                    }
+                }
+                s.store_codes(to.add(done), q.all(s, v), codes, len - done);
+                done += 4 * LANES;
             }
+            done = len;
         }
         for (y, x) in y.iter_mut().zip(x).skip(done) {
             *y = quantize_one(*x, scale, zero);
@@ -374,14 +383,42 @@ fn runs(
     });
 }
 
+tiered! {
+    /// Smallest and largest value, and zero; NaN counts for nothing.
+    ///
+    /// # Safety
+    /// None beyond the tier's.
+    unsafe fn range(s: S; x: &[f32]) -> [f32; 2] {
+        let (mut low, mut high) = ([s.splat(0.0); 4], [s.splat(0.0); 4]);
+        for part in x.chunks(4 * LANES) {
+            for k in 0..4 {
+                if k * LANES < part.len() {
+                    let v = s.load_up_to(part.as_ptr().add(k * LANES), part.len() - k * LANES);
+                    (low[k], high[k]) = (s.min(v, low[k]), s.max(v, high[k]));
+                }
+            }
+        }
+        let low = s.min(s.min(low[0], low[1]), s.min(low[2], low[3]));
+        let high = s.max(s.max(high[0], high[1]), s.max(high[2], high[3]));
+        [s.smallest(low), s.largest(high)]
+    }
+}
+
 /// ONNX `DynamicQuantizeLinear`: quantizes to the full range of `u8` over the values and zero, and returns the scale
 /// and zero point found.
 pub fn quantize_dynamic(pool: &dyn Pool, x: &[f32], y: &mut [u8]) -> Result<(f32, u8), Error> {
-    use crate::reduce::{Reduction, reduce};
-    let (mut low, mut high) = ([0f32], [0f32]);
-    reduce(pool, Reduction::Min, x, &mut low, 1, x.len(), 1)?;
-    reduce(pool, Reduction::Max, x, &mut high, 1, x.len(), 1)?;
-    let (low, high) = (low[0].min(0.0), high[0].max(0.0));
+    let mut found = vec![[0f32; 2]; x.len().div_ceil(GRAIN)];
+    let parts = Parts::of(&mut found);
+    let task = |t: usize| {
+        let part = &x[t * GRAIN..x.len().min((t + 1) * GRAIN)];
+        // SAFETY: each task has an element of its own.
+        unsafe { parts.part(t..t + 1)[0] = range(Tier::best(), part) }
+    };
+    match x.len().div_ceil(GRAIN) {
+        n if n <= 1 || pool.threads() <= 1 => (0..n).for_each(task),
+        n => pool.run(n, &task),
+    }
+    let (low, high) = found.iter().fold((0f32, 0f32), |(a, b), [x, y]| (a.min(*x), b.max(*y)));
     let scale = (high - low) / 255.0;
     // All zero: any scale will do, and dividing by none will not.
     let scale = if scale > 0.0 { scale } else { 1.0 };
@@ -497,6 +534,25 @@ mod tests {
         let (_, zero) = quantize_dynamic(&Serial, &[-1.0, 0.0, -2.0, -0.5], &mut q).unwrap();
         assert_eq!((zero, q[1]), (255, 255));
         assert_eq!(quantize_dynamic(&Serial, &[0.0; 4], &mut q).unwrap(), (1.0, 0));
+        let (scale, zero) = quantize_dynamic(&Serial, &[f32::NAN, 2.0, -3.1, 0.1], &mut q).unwrap();
+        assert_eq!((scale, zero, q[1], q[2]), (0.02, 155, 255, 0));
+    }
+
+    #[test]
+    fn ranges_of_any_length_and_thread_count_agree() {
+        for len in [1, 15, 16, 63, 65, 1000, GRAIN + 17] {
+            let x: Vec<f32> = crate::testing::random(len, 5).iter().map(|x| x * 3.0).collect();
+            let (lo, hi) = x.iter().fold((0f32, 0f32), |(a, b), &x| (a.min(x), b.max(x)));
+            for &tier in Tier::available() {
+                // SAFETY: the tier is available.
+                assert_eq!(unsafe { range(tier, &x) }, [lo, hi]);
+            }
+            let (mut q, mut r) = (vec![0; len], vec![0; len]);
+            let a = quantize_dynamic(&Serial, &x, &mut q).unwrap();
+            assert_eq!((a, &q), (quantize_dynamic(&crate::testing::Two, &x, &mut r).unwrap(), &r));
+            let wanted = x.iter().map(|&x| crate::testing::quantized(x, a.0, a.1.into(), false));
+            assert!(q.iter().copied().eq(wanted));
+        }
     }
 
     #[test]

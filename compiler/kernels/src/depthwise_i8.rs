@@ -8,6 +8,7 @@ use crate::conv_shape::Window;
 use crate::dispatch::Tier;
 use crate::epilogue::{Epilogue, Finish};
 use crate::error::{Error, product};
+use crate::gemm_i8::one_scale;
 use crate::integers::{Integers, Quantizer, Store};
 use crate::pack::Aligned;
 use crate::pack_i8::{Weights, spread};
@@ -30,6 +31,8 @@ const GRAIN: usize = 16 * 1024;
 pub(crate) struct PackedDepthwiseI8 {
     tier: Tier,
     channels: usize,
+    /// Of one sum.
+    products: usize,
     /// Cells of four window rows.
     quads: usize,
     /// `[block][quad][window column][64 cells]`, cells in interleaved order.
@@ -55,6 +58,14 @@ fn interleaved<T: Copy + Default>(x: &[T]) -> Vec<T> {
         *out = x.get(c).copied().unwrap_or_default();
     }
     out
+}
+
+/// The same for scales, of which there may be one; what stands between them divides nothing by zero.
+fn interleaved_scales(by: &[f32]) -> Vec<f32> {
+    match by {
+        [] | [_] => by.to_vec(),
+        [first, ..] => interleaved(by).into_iter().map(|s| if s == 0.0 { *first } else { s }).collect(),
+    }
 }
 
 impl PackedDepthwiseI8 {
@@ -97,6 +108,7 @@ impl PackedDepthwiseI8 {
         Ok(PackedDepthwiseI8 {
             tier: tier.usable(),
             channels,
+            products: rows * columns,
             quads,
             cells: fill(&value),
             ones: zero.iter().any(|&z| z != 0).then(|| fill(&|_, _, _| 1)),
@@ -122,6 +134,8 @@ pub(crate) struct Call<'a> {
     pub weights: &'a PackedDepthwiseI8,
     pub y: *mut f32,
     pub store: Store,
+    /// Scales of the result, where it is bytes.
+    pub by: &'a [f32],
     pub epilogue: Epilogue<'a>,
 }
 
@@ -133,6 +147,9 @@ struct Work<'a> {
     /// The epilogue over all of it, and over interleaved columns.
     finish: &'a Finish,
     ordered: &'a Finish,
+    store: Store,
+    /// Addends of codes.
+    addend: Vec<f32>,
     /// Bytes stored without anything that has rows: the interleaved order can be kept to the end.
     direct: bool,
 }
@@ -157,14 +174,22 @@ pub(crate) unsafe fn run(pool: &dyn Pool, call: &Call) -> Result<(), Error> {
     };
     let ordered = epilogue.finish(1.0, 1, w.sums.len())?;
     let plain = call.epilogue.residual.is_none() && call.epilogue.slope.is_none() && !finish.is_late();
-    let work = Work {
+    let mut work = Work {
         call,
         offset: w.sums.iter().map(|s| s.wrapping_mul(call.zero)).collect(),
         scale: w.scale.iter().map(|s| s * call.scale).collect(),
         finish: &finish,
         ordered: &ordered,
+        store: call.store,
+        addend: Vec::new(),
         direct: plain && matches!(call.store, Store::Bytes { .. }),
     };
+    let by = interleaved_scales(call.by);
+    let requantization = call.store.requantization(&by, &epilogue, &work.scale, w.products).filter(|_| plain);
+    one_scale(&by, requantization.is_some())?;
+    if let Some(r) = requantization {
+        (work.scale, work.addend, work.store) = (r.scale, r.addend, Store::Codes(r.codes));
+    }
     let blocks = w.channels.div_ceil(BLOCK);
     let share = (GRAIN / (width * BLOCK)).clamp(1, lines);
     let cuts = lines.div_ceil(share);
@@ -361,7 +386,13 @@ unsafe fn dots<S: Simd, const P: usize>(
 /// # Safety
 /// As [`run`]: `P` result rows from `row` on, channels from `start` on.
 #[inline(always)]
-unsafe fn finish<S: Simd, const P: usize>(s: S, work: &Work, acc: [[S::I; 4]; P], row: usize, start: usize) {
+unsafe fn finish<S: Simd, const P: usize>(
+    s: S,
+    work: &Work,
+    mut acc: [[S::I; 4]; P],
+    row: usize,
+    start: usize,
+) {
     let call = work.call;
     let channels = call.weights.channels;
     let live = BLOCK.min(channels - start);
@@ -369,6 +400,15 @@ unsafe fn finish<S: Simd, const P: usize>(s: S, work: &Work, acc: [[S::I; 4]; P]
     let mut f = [[s.splat(0.0); 4]; P];
     // SAFETY: the caller's contract; corrections have whole blocks.
     unsafe {
+        if let Store::Codes(codes) = work.store {
+            let columns = (work.scale.as_ptr().add(start), work.addend.as_ptr().add(start));
+            codes.whole(s, &mut acc, columns);
+            for p in 0..P {
+                let y = call.y.cast::<u8>().wrapping_add(rows[p] * channels + start);
+                s.store_codes_interleaved(y, acc[p], codes, live);
+            }
+            return;
+        }
         for v in 0..4 {
             let scale = s.load(work.scale.as_ptr().add(start + v * LANES));
             for p in 0..P {

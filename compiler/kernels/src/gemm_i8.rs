@@ -1,7 +1,7 @@
 //! Products of 8-bit matrices: `act((x − zx)·(w − zw) · scale + bias + residual)`, stored as float32, 32-bit sums or 8-bit
 //! integers again. Sums are exact, so every tier and any number of threads gives the same bits.
 
-use crate::epilogue::{Epilogue, Finish};
+use crate::epilogue::{Activation, Epilogue, Finish};
 use crate::error::{Error, product, same_length};
 use crate::indirect::{self, Job, Rows};
 use crate::integers::{Integers, Store};
@@ -27,8 +27,10 @@ pub enum Results<'a> {
     F32(&'a mut [f32]),
     /// The integer sums; the scales and the epilogue are not used.
     Sums(&'a mut [i32]),
-    /// `saturate(round_half_even(value / scale) + zero)` as `i8` or `u8`.
-    Bytes { data: &'a mut [u8], signed: bool, scale: f32, zero: i32 },
+    /// `saturate(round_half_even(value / scale) + zero)` as `i8` or `u8`; one scale, or one for each column, which an
+    /// epilogue of a bias and an activation with the same bounds everywhere allows. Of such an epilogue
+    /// `round_half_even(sum · (factor / scale) + bias / scale)` is taken, where `sum · factor` is the value without bias.
+    Bytes { data: &'a mut [u8], signed: bool, scale: &'a [f32], zero: i32 },
 }
 
 impl Epilogue<'_> {
@@ -72,9 +74,35 @@ impl Results<'_> {
             Results::Sums(_) => Store::Sums,
             Results::Bytes { signed, scale, zero, .. } => {
                 let (low, high) = if signed { (-128, 127) } else { (0, 255) };
-                Store::Bytes { scale, zero, low, high }
+                Store::Bytes { scale: scale.first().copied().unwrap_or(1.0), zero, low, high }
             }
         }
+    }
+
+    /// The scales of bytes, checked against the columns.
+    pub(crate) fn scales(&self, cols: usize) -> Result<&[f32], Error> {
+        match *self {
+            Results::Bytes { scale, .. } if scale.len() != 1 => {
+                same_length("scales of the result", cols, scale.len()).map(|()| scale)
+            }
+            Results::Bytes { scale, .. } => Ok(scale),
+            _ => Ok(&[]),
+        }
+    }
+}
+
+/// Whether results may be stored as bytes by these scales, one for each column, after an activation and no residual.
+pub fn quantizes_by_column(act: Activation, scales: &[f32], zero: i32, signed: bool) -> bool {
+    let (low, high) = if signed { (-128, 127) } else { (0, 255) };
+    let store = Store::Bytes { scale: 1.0, zero, low, high };
+    store.requantization(scales, &Epilogue::activation(act), &[], 0).is_some()
+}
+
+/// Several scales are for requantization only.
+pub(crate) fn one_scale(by: &[f32], requantizes: bool) -> Result<(), Error> {
+    match by.len() > 1 && !requantizes {
+        true => Err(Error::Shape { what: "an epilogue with results by several scales" }),
+        false => Ok(()),
     }
 }
 
@@ -122,9 +150,17 @@ pub(crate) unsafe fn contract(
     finish.stores(y)?;
     let cols = w.cols / w.groups.len().max(1);
     let offset: Vec<i32> = w.sums.iter().map(|s| s.wrapping_mul(x.0)).collect();
-    let scale: Vec<f32> = w.scale.iter().map(|s| s * x.1).collect();
+    let mut scale: Vec<f32> = w.scale.iter().map(|s| s * x.1).collect();
     let zeros = padded(vec![0i32; if w.zero.is_some() { 1 } else { 0 }]);
-    let (start, store) = (y.start(), y.store());
+    let mut store = y.store();
+    let mut addend = Vec::new();
+    let by = y.scales(w.cols)?;
+    let requantization = store.requantization(by, epilogue, &scale[..w.cols], w.taps * w.tap_bytes);
+    one_scale(by, requantization.is_some())?;
+    if let Some(r) = requantization {
+        (scale, addend, store) = (padded(r.scale), padded(r.addend), Store::Codes(r.codes));
+    }
+    let start = y.start();
     for (g, b) in w.groups.iter().enumerate() {
         let rows = rows(g);
         let job =
@@ -153,6 +189,7 @@ pub(crate) unsafe fn contract(
                 zero: std::ptr::null(),
                 row_sums: std::ptr::null(),
                 scale: std::ptr::null(),
+                addend: std::ptr::null(),
                 store: Store::Sums,
             };
             job(ones, sums.as_mut_ptr().cast(), 1, &Epilogue::default().finish(1.0, count, 1)?, &plain);
@@ -162,11 +199,12 @@ pub(crate) unsafe fn contract(
             zero: w.zero.as_ref().map_or(std::ptr::null(), |z| z.0.as_ptr()),
             row_sums: sums.as_ptr(),
             scale: scale.as_ptr(),
+            addend: addend.as_ptr(),
             store,
         }
         .starting_at_column(g * cols);
         let c = match store {
-            Store::Bytes { .. } => start.cast::<u8>().wrapping_add(g * cols).cast(),
+            Store::Bytes { .. } | Store::Codes(_) => start.cast::<u8>().wrapping_add(g * cols).cast(),
             _ => start.wrapping_add(g * cols),
         };
         job(b, c, w.cols, &finish.starting_at_column(g * cols), &integers);

@@ -4,7 +4,7 @@
 //! For activations `x` with zero point `zx` and weights `w` with zero points `zw` of each column, over K products,
 //! `Σ (x − zx)(w − zw) = Σ x·w − zx·Σ(w − zw) − zw·Σ x`: a term of the column and one of row and column.
 
-use crate::epilogue::Activation;
+use crate::epilogue::{Activation, Epilogue};
 use crate::simd::{LANES, Simd};
 use crate::tile::{Place, Tile, store_rows};
 
@@ -21,9 +21,118 @@ pub(crate) enum Store {
         low: i32,
         high: i32,
     },
+    /// `sum · scale + addend`, rounded half to even, as a byte.
+    Codes(Codes),
+}
+
+/// How whole numbers become bytes: the zero point is added and the bounds of type and activation cut, all as unsigned bytes;
+/// flipping their highest bit makes signed ones.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Codes {
+    pub zero: i16,
+    pub low: u8,
+    pub high: u8,
+    pub flip: u8,
+    /// Values may lie outside of 32 bits, and are brought inside first.
+    pub far: bool,
+}
+
+impl Codes {
+    /// Sums of `V` vectors of columns as whole numbers.
+    ///
+    /// # Safety
+    /// `scale` and `addend` hold `V` vectors.
+    #[inline(always)]
+    pub(crate) unsafe fn whole<S: Simd, const R: usize, const V: usize>(
+        self,
+        s: S,
+        acc: &mut [[S::I; V]; R],
+        (scale, addend): (*const f32, *const f32),
+    ) {
+        let most = s.splat(65536.0);
+        for v in 0..V {
+            // SAFETY: the caller's contract.
+            let (m, b) = unsafe { (s.load(scale.add(v * LANES)), s.load(addend.add(v * LANES))) };
+            for r in 0..R {
+                acc[r][v] = s.bits(s.add(s.mul(s.to_f(acc[r][v]), m), b));
+            }
+        }
+        if self.far {
+            for r in 0..R {
+                for v in 0..V {
+                    acc[r][v] = s.bits(s.min(s.max(s.of_bits(acc[r][v]), s.neg(most)), most));
+                }
+            }
+        }
+        for r in 0..R {
+            for v in 0..V {
+                acc[r][v] = s.to_i(s.of_bits(acc[r][v]));
+            }
+        }
+    }
+
+    /// The byte of a whole number.
+    #[inline(always)]
+    pub(crate) fn of(self, x: i32) -> u8 {
+        let x = x.saturating_add(self.zero.into()).clamp(0, 255) as u8;
+        x.max(self.low).min(self.high) ^ self.flip
+    }
+}
+
+/// Factors and addends that take integer sums to codes, and how these are stored.
+pub(crate) struct Requantization {
+    pub codes: Codes,
+    pub scale: Vec<f32>,
+    pub addend: Vec<f32>,
 }
 
 impl Store {
+    /// Storing bytes in one multiplication and one addition for each sum, where nothing but a bias and bounds comes between:
+    /// `round(sum · (scale / s) + bias / s)` for a quantization by `s`, of one element or one for each column. `scale` leads
+    /// from sums of up to `products` products to values, one for each column.
+    pub(crate) fn requantization(
+        self,
+        by: &[f32],
+        epilogue: &Epilogue,
+        scale: &[f32],
+        products: usize,
+    ) -> Option<Requantization> {
+        let Store::Bytes { zero, low, high, .. } = self else { return None };
+        let plain = by.iter().all(|&s| s > 0.0 && (1.0 / s).is_normal());
+        if epilogue.residual.is_some() || epilogue.slope.is_some() || by.is_empty() || !plain {
+            return None;
+        }
+        let (lo, hi) = match epilogue.act {
+            Activation::None => (f32::NEG_INFINITY, f32::INFINITY),
+            Activation::Relu => (0.0, f32::INFINITY),
+            Activation::Clip { lo, hi } if lo <= hi => (lo, hi),
+            _ => return None,
+        };
+        let shift = if low < 0 { 128 } else { 0 };
+        let code = |x: f32, s: f32| {
+            let code = ((x / s).round_ties_even() + zero as f32).clamp(low as f32, high as f32) as i32;
+            u8::try_from(code + shift).ok()
+        };
+        // Bounds are the same for all columns or outside of all.
+        let bound = |x: f32| {
+            let first = code(x, by[0])?;
+            by.iter().all(|&s| code(x, s) == Some(first)).then_some(first)
+        };
+        let finite = |x: f32| x.clamp(-f32::MAX, f32::MAX);
+        let of = |(c, x): (usize, &f32)| finite(x / by[if by.len() == 1 { 0 } else { c.min(by.len() - 1) }]);
+        let scale: Vec<f32> = scale.iter().enumerate().map(of).collect();
+        let addend = match epilogue.bias {
+            Some(bias) => bias.iter().enumerate().map(of).collect(),
+            None => vec![0.0; scale.len()],
+        };
+        let most = products as f32 * (255.0 * 255.0);
+        let near = |(m, b): (&f32, &f32)| (most * m.abs() + b.abs()) < 2e9;
+        let far = !scale.iter().zip(&addend).all(near);
+        let zero = i16::from(u8::try_from(zero.checked_add(shift)?).ok()?);
+        let codes = Codes { zero, low: bound(lo)?, high: bound(hi)?, flip: shift as u8, far };
+        Some(Requantization { codes, scale, addend })
+    }
+
     /// The activation that remains to be done: quantizing cuts at its own bounds, and where an activation's bounds are these
     /// or lie outside, rounding being monotone, it changes nothing.
     pub(crate) fn remains(self, act: Activation) -> Activation {
@@ -46,8 +155,9 @@ pub(crate) struct Integers {
     /// Weight zero points, or null; then `row_sums` has one sum of the left operand for each result row.
     pub zero: *const i32,
     pub row_sums: *const i32,
-    /// From integer sums to values.
+    /// From integer sums to values, or to codes with `addend`, which is null otherwise.
     pub scale: *const f32,
+    pub addend: *const f32,
     pub store: Store,
 }
 
@@ -58,7 +168,13 @@ impl Integers {
     /// The same for the columns from `col` on; `col` may be any, loads are unaligned.
     pub(crate) fn starting_at_column(&self, col: usize) -> Integers {
         let zero = if self.zero.is_null() { self.zero } else { self.zero.wrapping_add(col) };
-        Integers { offset: self.offset.wrapping_add(col), zero, scale: self.scale.wrapping_add(col), ..*self }
+        Integers {
+            offset: self.offset.wrapping_add(col),
+            zero,
+            scale: self.scale.wrapping_add(col),
+            addend: self.addend.wrapping_add(col),
+            ..*self
+        }
     }
 
     /// Where the sums of columns from `col` on start.
@@ -99,6 +215,18 @@ impl Integers {
                         }
                     }
                 }
+            }
+            if let Store::Codes(codes) = self.store {
+                let columns = (self.scale.add(place.col), self.addend.add(place.col));
+                codes.whole(s, &mut acc, columns);
+                let y: *mut u8 = t.c.cast();
+                for r in 0..R {
+                    if r < place.live_rows {
+                        let y = y.wrapping_add(place.col + *place.out.add(r) * t.c_step);
+                        s.store_codes(y, acc[r], codes, place.live_cols);
+                    }
+                }
+                return;
             }
             let mut f = [[s.splat(0.0); V]; R];
             if self.store == Store::Sums {
@@ -163,6 +291,7 @@ pub(crate) struct Quantizer<S: Simd> {
     doubt: S::F,
     low: S::F,
     high: S::F,
+    half: S::F,
     zero: S::I,
 }
 
@@ -183,6 +312,7 @@ impl<S: Simd> Quantizer<S> {
             doubt: s.splat(doubt),
             low: s.splat((low - zero) as f32),
             high: s.splat((high - zero) as f32),
+            half: s.splat(0.5),
             zero: s.splat_i(zero),
         }
     }
@@ -190,14 +320,28 @@ impl<S: Simd> Quantizer<S> {
     /// NaN gives the lowest value.
     #[inline(always)]
     pub(crate) fn of(self, s: S, x: S::F) -> S::I {
-        let v = s.min(s.max(s.mul(x, self.inverse), self.low), self.high);
-        let mut nearest = s.round(v);
-        // |v − nearest| is at most 1/2, and close to it only near a tie.
-        let tie = s.sub(s.splat(0.5), s.abs(s.sub(v, nearest)));
-        if s.any(s.lt(tie, self.doubt)) {
-            nearest = s.round(s.min(s.max(s.div(x, self.scale), self.low), self.high));
+        let [y] = self.all(s, [x]);
+        y
+    }
+
+    /// The same of several vectors.
+    #[inline(always)]
+    pub(crate) fn all<const V: usize>(self, s: S, x: [S::F; V]) -> [S::I; V] {
+        let cut = |v: S::F| s.min(s.max(v, self.low), self.high);
+        let mut nearest = x;
+        let mut far = self.half;
+        for v in 0..V {
+            let y = cut(s.mul(x[v], self.inverse));
+            nearest[v] = s.round(y);
+            // |y − nearest| is at most 1/2, and close to it only near a tie.
+            far = s.min(far, s.sub(self.half, s.abs(s.sub(y, nearest[v]))));
         }
-        s.add_i(s.to_i(nearest), self.zero)
+        if s.any(s.lt(far, self.doubt)) {
+            for v in 0..V {
+                nearest[v] = s.round(cut(s.div(x[v], self.scale)));
+            }
+        }
+        nearest.map(|n| s.add_i(s.to_i(n), self.zero))
     }
 }
 

@@ -8,6 +8,7 @@ pub mod attention;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+pub mod chain;
 mod columns_f32;
 pub mod conv_f32;
 pub mod conv_i8;
@@ -59,7 +60,7 @@ pub use dispatch::Tier;
 pub use epilogue::{Activation, Epilogue, Residual};
 pub use error::Error;
 pub use gemm_f32::{GemmShape, Operand, gemm_dynamic_f32, gemm_dynamic_scratch, gemm_f32};
-pub use gemm_i8::{Activations, Results, gemm_i8};
+pub use gemm_i8::{Activations, Results, gemm_i8, quantizes_by_column};
 pub use memory::Memory;
 pub use pack::{PackedB, Strides};
 pub use pack_i8::{PackedI8, Weights};

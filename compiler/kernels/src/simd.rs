@@ -4,6 +4,8 @@
 //! A value of a type that implements [`Simd`] is the proof that the CPU has the instructions; [`tiered!`] makes
 //! such values, after dispatch, inside functions compiled for them.
 
+use crate::integers::Codes;
+
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -126,6 +128,11 @@ pub(crate) trait Simd: Copy {
     }
     /// In each lane the products of four unsigned bytes of `u` and four signed ones of `i`, added to `acc`: exact.
     fn dot(self, acc: Self::I, u: Self::I, i: Self::I) -> Self::I;
+    /// Widens 16 unsigned bytes.
+    ///
+    /// # Safety
+    /// `p` is valid for reading 16 bytes.
+    unsafe fn load_bytes(self, p: *const u8) -> Self::I;
     /// Stores the low byte of the first `n <= 16` lanes.
     ///
     /// # Safety
@@ -141,6 +148,17 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// `p` is valid for writing `n <= 64` bytes.
     unsafe fn store_interleaved(self, p: *mut u8, x: [Self::I; 4], n: usize);
+
+    /// Stores the codes of the first `n` of `16 V` whole numbers, `V` at most 4.
+    ///
+    /// # Safety
+    /// `p` is valid for writing `min(n, 16 V)` bytes.
+    unsafe fn store_codes<const V: usize>(self, p: *mut u8, x: [Self::I; V], codes: Codes, n: usize);
+    /// The same for lanes in the order of [`Simd::interleave`].
+    ///
+    /// # Safety
+    /// `p` is valid for writing `n <= 64` bytes.
+    unsafe fn store_codes_interleaved(self, p: *mut u8, x: [Self::I; 4], codes: Codes, n: usize);
 
     fn array(self, a: Self::F) -> [f32; LANES];
 

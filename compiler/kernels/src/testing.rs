@@ -33,6 +33,11 @@ pub(crate) fn quantized(x: f32, scale: f32, zero: i32, signed: bool) -> u8 {
     ((x / scale).round_ties_even() as i32).saturating_add(zero).clamp(low, high) as u8
 }
 
+/// How a contraction stores a sum of integers as a byte when nothing but a bias comes between.
+pub(crate) fn requantized(sum: i32, scale: f32, bias: f32, (s, zero, signed): (f32, i32, bool)) -> u8 {
+    quantized(sum as f32 * (scale / s) + bias / s, 1.0, zero, signed)
+}
+
 /// Two threads, each taking the next task.
 pub(crate) struct Two;
 

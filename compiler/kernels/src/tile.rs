@@ -74,6 +74,8 @@ impl Tiles {
             #[cfg(target_arch = "x86_64")]
             Tier::Avx512 => &crate::avx512::TILES_I8,
             #[cfg(target_arch = "x86_64")]
+            Tier::Avx2 if is_x86_feature_detected!("avxvnni") => &crate::avx2::TILES_I8_VNNI,
+            #[cfg(target_arch = "x86_64")]
             Tier::Avx2 => &crate::avx2::TILES_I8,
             _ => &crate::portable::TILES_I8,
         }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::epilogue::Activation;
 use crate::parallel::Serial;
-use crate::testing::{Two, bytes, int, quantized, random};
+use crate::testing::{Two, bytes, int, quantized, random, requantized};
 use proptest::prelude::*;
 
 fn naive(shape: &ConvShape, x: &dyn Fn(usize) -> i32, w: &dyn Fn(usize, usize) -> i32) -> Vec<i32> {
@@ -44,8 +44,23 @@ fn check(shape: &ConvShape, signed: [bool; 3], zx: i32, zw: i32) {
     let bias = random(shape.cout, 3);
     let [xs, ws, ys] = signed;
     let sums = naive(shape, &|i| int(x[i], xs) - zx, &|i, c| int(w[i], ws) - zero[c]);
-    let value = |i: usize| sums[i] as f32 * (scale[i % shape.cout] * 0.02) + bias[i % shape.cout];
-    let wanted: Vec<u8> = (0..sums.len()).map(|i| quantized(value(i).clamp(0.0, 6.0), 0.03, 5, ys)).collect();
+    let bounds = [0.0, 6.0].map(|x| int(quantized(x, 0.03, 5, ys), ys));
+    let code = |i: usize| {
+        let (scale, bias) = (scale[i % shape.cout] * 0.02, bias[i % shape.cout]);
+        int(requantized(sums[i], scale, bias, (0.03, 5, ys)), ys).clamp(bounds[0], bounds[1]) as u8
+    };
+    let wanted: Vec<u8> = (0..sums.len()).map(code).collect();
+    let by: Vec<f32> = (0..shape.cout).map(|c| 0.03 + 0.01 * (c % 7) as f32).collect();
+    let by_channel = |i: usize| {
+        let c = i % shape.cout;
+        int(requantized(sums[i], scale[c] * 0.02, bias[c], (by[c], 5, ys)), ys).max(5) as u8
+    };
+    let by_channel: Vec<u8> = (0..sums.len()).map(by_channel).collect();
+    let of_values = |i: usize| {
+        let v = sums[i] as f32 * (scale[i % shape.cout] * 0.02) + bias[i % shape.cout];
+        quantized(if v < 0.0 { 0.1 * v } else { v }, 0.03, 5, ys)
+    };
+    let of_values: Vec<u8> = (0..sums.len()).map(of_values).collect();
     let act = Activation::Clip { lo: 0.0, hi: 6.0 };
     let epilogue = Epilogue { bias: Some(&bias), act, ..Epilogue::default() };
     let weights = Weights { data: &w, signed: ws, zero: &zero, scale: &scale };
@@ -57,9 +72,19 @@ fn check(shape: &ConvShape, signed: [bool; 3], zx: i32, zw: i32) {
             conv_i8(pool, shape, &a, &packed, &mut Results::Sums(&mut y), &Epilogue::default()).unwrap();
             assert_eq!(y, sums, "{tier:?} {shape:?}");
             let mut y = vec![7; count * shape.cout];
-            let mut out = Results::Bytes { data: &mut y, signed: ys, scale: 0.03, zero: 5 };
+            let mut out = Results::Bytes { data: &mut y, signed: ys, scale: &[0.03], zero: 5 };
             conv_i8(pool, shape, &a, &packed, &mut out, &epilogue).unwrap();
             assert_eq!(y, wanted, "{tier:?} {shape:?}");
+            let mut y = vec![7; count * shape.cout];
+            let mut out = Results::Bytes { data: &mut y, signed: ys, scale: &by, zero: 5 };
+            let relu = Epilogue { act: Activation::Relu, ..epilogue };
+            conv_i8(pool, shape, &a, &packed, &mut out, &relu).unwrap();
+            assert_eq!(y, by_channel, "{tier:?} {shape:?}");
+            let mut y = vec![7; count * shape.cout];
+            let mut out = Results::Bytes { data: &mut y, signed: ys, scale: &[0.03], zero: 5 };
+            let leaky = Epilogue { act: Activation::LeakyRelu(0.1), ..epilogue };
+            conv_i8(pool, shape, &a, &packed, &mut out, &leaky).unwrap();
+            assert_eq!(y, of_values, "{tier:?} {shape:?}");
         }
     }
 }

@@ -1,10 +1,9 @@
 use super::*;
 use crate::dispatch::Tier;
-use crate::epilogue::Activation;
 use crate::pack::Strides;
 use crate::pack_i8::Weights;
 use crate::parallel::Serial;
-use crate::testing::{Two, bytes, int, quantized, random};
+use crate::testing::{Two, bytes, int, quantized, random, requantized};
 use proptest::prelude::*;
 
 struct Case {
@@ -31,7 +30,23 @@ fn check(c: &Case) {
         *sum = (0..k).map(|p| (int(x[r * k + p], xs) - zx) * (int(w[p * n + col], ws) - z)).sum();
         *value = (*sum as f32 * (scale[col % columns] * 0.02) + bias[col]).max(0.0);
     }
-    let wanted: Vec<u8> = values.iter().map(|&v| quantized(v, 0.05, 3, ys)).collect();
+    let code = |i: usize| {
+        let (scale, bias) = (scale[i % n % columns] * 0.02, bias[i % n]);
+        let code = int(requantized(sums[i], scale, bias, (0.05, 3, ys)), ys).max(3) as u8;
+        let distance = int(code, ys) - int(quantized(values[i], 0.05, 3, ys), ys);
+        assert!(distance.abs() <= 1);
+        code
+    };
+    let wanted: Vec<u8> = (0..sums.len()).map(code).collect();
+    let by: Vec<f32> = (0..n).map(|c| 0.05 + 0.01 * (c % 7) as f32).collect();
+    let by_column =
+        |i: usize| requantized(sums[i], scale[i % n % columns] * 0.02, bias[i % n], (by[i % n], 3, ys));
+    let by_column: Vec<u8> = (0..sums.len()).map(by_column).collect();
+    let of_values = |i: usize| {
+        let v = sums[i] as f32 * (scale[i % n % columns] * 0.02) + bias[i % n];
+        quantized(if v < 0.0 { 0.1 * v } else { v }, 0.05, 3, ys)
+    };
+    let of_values: Vec<u8> = (0..sums.len()).map(of_values).collect();
     let epilogue = Epilogue { bias: Some(&bias), act: Activation::Relu, ..Epilogue::default() };
     for &tier in Tier::available() {
         let weights = Weights { data: &w, signed: ws, zero: &zero, scale: &scale };
@@ -45,9 +60,20 @@ fn check(c: &Case) {
             gemm_i8(pool, m, &a, &packed, &mut Results::F32(&mut y), &epilogue).unwrap();
             assert_eq!(y, values, "{tier:?}");
             let mut y = vec![7; m * n];
-            let mut out = Results::Bytes { data: &mut y, signed: ys, scale: 0.05, zero: 3 };
+            let mut out = Results::Bytes { data: &mut y, signed: ys, scale: &[0.05], zero: 3 };
             gemm_i8(pool, m, &a, &packed, &mut out, &epilogue).unwrap();
             assert_eq!(y, wanted, "{tier:?}");
+            let mut y = vec![7; m * n];
+            let mut out = Results::Bytes { data: &mut y, signed: ys, scale: &by, zero: 3 };
+            let plain = Epilogue { bias: Some(&bias), ..Epilogue::default() };
+            gemm_i8(pool, m, &a, &packed, &mut out, &plain).unwrap();
+            assert_eq!(y, by_column, "{tier:?}");
+            let mut y = vec![7; m * n];
+            let mut out = Results::Bytes { data: &mut y, signed: ys, scale: &[0.05], zero: 3 };
+            let leaky =
+                Epilogue { bias: Some(&bias), act: Activation::LeakyRelu(0.1), ..Epilogue::default() };
+            gemm_i8(pool, m, &a, &packed, &mut out, &leaky).unwrap();
+            assert_eq!(y, of_values, "{tier:?}");
         }
     }
 }
@@ -77,6 +103,19 @@ fn long_sums_of_extremes_do_not_saturate() {
 }
 
 #[test]
+fn values_out_of_32_bits_saturate() {
+    for &tier in Tier::available() {
+        let weights = Weights { data: &[0x7f, 0x80, 1], signed: true, zero: &[], scale: &[1e30] };
+        let packed = PackedI8::from_strided(tier, &weights, Strides::kn(3), 1, 3).unwrap();
+        let a = Activations { data: &[255], signed: false, zero: 0, scale: 1e6 };
+        let mut y = [7; 3];
+        let mut out = Results::Bytes { data: &mut y, signed: true, scale: &[1e-4], zero: 1 };
+        gemm_i8(&Serial, 1, &a, &packed, &mut out, &Epilogue::default()).unwrap();
+        assert_eq!(y, [127, 128, 127]);
+    }
+}
+
+#[test]
 fn sizes_that_do_not_fit_are_refused() {
     let weights = Weights { data: &[1; 6], signed: true, zero: &[], scale: &[1.0] };
     let packed = PackedI8::from_strided(Tier::best(), &weights, Strides::kn(3), 2, 3).unwrap();
@@ -87,7 +126,7 @@ fn sizes_that_do_not_fit_are_refused() {
             m,
             &a,
             &packed,
-            &mut Results::Bytes { data: y, signed: false, scale: 1.0, zero: 0 },
+            &mut Results::Bytes { data: y, signed: false, scale: &[1.0], zero: 0 },
             e,
         )
     };

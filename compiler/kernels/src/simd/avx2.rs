@@ -1,17 +1,26 @@
 //! 16 lanes in two 256-bit registers.
 
-use super::{LANES, Simd};
+use super::{Codes, LANES, Simd};
 use std::arch::x86_64::*;
 
-/// Proof of AVX2, FMA and F16C.
+/// Proof of AVX2, FMA and F16C, and of AVX-VNNI where `VNNI` says so.
 #[derive(Clone, Copy)]
-pub(crate) struct Avx2(());
+pub(crate) struct Avx2<const VNNI: bool = false>(());
 
-impl Avx2 {
+impl Avx2<false> {
     /// # Safety
     /// The CPU has AVX2, FMA and F16C.
     #[inline(always)]
     pub(crate) unsafe fn new() -> Self {
+        Avx2(())
+    }
+}
+
+impl Avx2<true> {
+    /// # Safety
+    /// The CPU has AVX2, FMA, F16C and AVX-VNNI.
+    #[inline(always)]
+    pub(crate) unsafe fn with_vnni() -> Self {
         Avx2(())
     }
 }
@@ -73,6 +82,23 @@ unsafe fn narrow32(x: [__m256i; 4]) -> __m256i {
     }
 }
 
+/// Codes of 32 whole numbers: four lanes of each vector, for each half of the register.
+///
+/// # Safety
+/// The CPU has AVX2.
+#[inline(always)]
+unsafe fn coded32(x: [__m256i; 4], codes: Codes) -> __m256i {
+    // SAFETY: the caller vouches for AVX2; registers only.
+    unsafe {
+        let zero = _mm256_set1_epi16(codes.zero);
+        let ab = _mm256_adds_epi16(_mm256_packs_epi32(x[0], x[1]), zero);
+        let cd = _mm256_adds_epi16(_mm256_packs_epi32(x[2], x[3]), zero);
+        let bytes = _mm256_max_epu8(_mm256_packus_epi16(ab, cd), _mm256_set1_epi8(codes.low as i8));
+        let bytes = _mm256_min_epu8(bytes, _mm256_set1_epi8(codes.high as i8));
+        _mm256_xor_si256(bytes, _mm256_set1_epi8(codes.flip as i8))
+    }
+}
+
 /// Sums of four products in each 32-bit lane, exact: even and odd bytes are multiplied as 16-bit integers, because the
 /// instruction on bytes saturates.
 ///
@@ -120,7 +146,7 @@ fn low(n: usize) -> I {
     }
 }
 
-impl Simd for Avx2 {
+impl<const VNNI: bool> Simd for Avx2<VNNI> {
     type F = F;
     type I = I;
     type M = F;
@@ -232,7 +258,20 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn dot(self, acc: I, u: I, i: I) -> I {
         // SAFETY: `self` proves the instructions are there.
-        unsafe { I(dot8(acc.0, u.0, i.0), dot8(acc.1, u.1, i.1)) }
+        unsafe {
+            match VNNI {
+                true => I(_mm256_dpbusd_avx_epi32(acc.0, u.0, i.0), _mm256_dpbusd_avx_epi32(acc.1, u.1, i.1)),
+                false => I(dot8(acc.0, u.0, i.0), dot8(acc.1, u.1, i.1)),
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_bytes(self, p: *const u8) -> I {
+        // SAFETY: the caller's contract; `self` proves the instructions.
+        unsafe {
+            let x = _mm_loadu_si128(p.cast());
+            I(_mm256_cvtepu8_epi32(x), _mm256_cvtepu8_epi32(_mm_srli_si128::<8>(x)))
+        }
     }
     #[inline(always)]
     unsafe fn store_bytes(self, p: *mut u8, x: I, n: usize) {
@@ -272,6 +311,40 @@ impl Simd for Avx2 {
                 bytes.as_mut_ptr().add(32).cast(),
                 narrow32([x[0].1, x[1].1, x[2].1, x[3].1]),
             );
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), p, n);
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_codes<const V: usize>(self, p: *mut u8, x: [I; V], codes: Codes, n: usize) {
+        // SAFETY: `bytes` holds 64; the caller vouches for `n` bytes; `self` proves the instructions.
+        unsafe {
+            let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+            let mut bytes = [0u8; 64];
+            for v in (0..V).step_by(2) {
+                let (a, b) = (x[v], x[(v + 1).min(V - 1)]);
+                let y = _mm256_permutevar8x32_epi32(coded32([a.0, a.1, b.0, b.1], codes), order);
+                _mm256_storeu_si256(bytes.as_mut_ptr().add(v * LANES).cast(), y);
+            }
+            if n >= V * LANES {
+                std::ptr::copy_nonoverlapping(bytes.as_ptr(), p, V * LANES);
+            } else {
+                std::ptr::copy_nonoverlapping(bytes.as_ptr(), p, n);
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_codes_interleaved(self, p: *mut u8, x: [I; 4], codes: Codes, n: usize) {
+        // SAFETY: `bytes` holds 64; the caller vouches for `n` bytes; `self` proves the instructions.
+        unsafe {
+            let low = coded32([x[0].0, x[1].0, x[2].0, x[3].0], codes);
+            let high = coded32([x[0].1, x[1].1, x[2].1, x[3].1], codes);
+            if n >= 64 {
+                _mm256_storeu_si256(p.cast(), low);
+                return _mm256_storeu_si256(p.add(32).cast(), high);
+            }
+            let mut bytes = [0u8; 64];
+            _mm256_storeu_si256(bytes.as_mut_ptr().cast(), low);
+            _mm256_storeu_si256(bytes.as_mut_ptr().add(32).cast(), high);
             std::ptr::copy_nonoverlapping(bytes.as_ptr(), p, n);
         }
     }

@@ -1,6 +1,6 @@
 //! 16 lanes in one 512-bit register.
 
-use super::{LANES, Simd};
+use super::{Codes, LANES, Simd};
 use std::arch::x86_64::*;
 
 /// Proof of AVX-512 F, BW, DQ, VL and VNNI.
@@ -30,6 +30,42 @@ macro_rules! ops {
 fn low(n: usize) -> __mmask16 {
     debug_assert!(n < LANES);
     ((1u32 << n) - 1) as __mmask16
+}
+
+/// The bytes of four rows as cells of four, in the order of [`Simd::interleave`].
+///
+/// # Safety
+/// The CPU has AVX-512 BW.
+#[inline(always)]
+unsafe fn cells([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
+    // SAFETY: the caller vouches for the instructions; registers only.
+    unsafe {
+        let (ab, cd) = (_mm512_unpacklo_epi8(a, b), _mm512_unpacklo_epi8(c, d));
+        let (ab2, cd2) = (_mm512_unpackhi_epi8(a, b), _mm512_unpackhi_epi8(c, d));
+        [
+            _mm512_unpacklo_epi16(ab, cd),
+            _mm512_unpackhi_epi16(ab, cd),
+            _mm512_unpacklo_epi16(ab2, cd2),
+            _mm512_unpackhi_epi16(ab2, cd2),
+        ]
+    }
+}
+
+/// Codes of 64 whole numbers: four lanes of each vector, for each quarter of the register.
+///
+/// # Safety
+/// The CPU has AVX-512 BW.
+#[inline(always)]
+unsafe fn coded(x: [__m512i; 4], codes: Codes) -> __m512i {
+    // SAFETY: the caller vouches for the instructions; registers only.
+    unsafe {
+        let zero = _mm512_set1_epi16(codes.zero);
+        let ab = _mm512_adds_epi16(_mm512_packs_epi32(x[0], x[1]), zero);
+        let cd = _mm512_adds_epi16(_mm512_packs_epi32(x[2], x[3]), zero);
+        let bytes = _mm512_max_epu8(_mm512_packus_epi16(ab, cd), _mm512_set1_epi8(codes.low as i8));
+        let bytes = _mm512_min_epu8(bytes, _mm512_set1_epi8(codes.high as i8));
+        _mm512_xor_si512(bytes, _mm512_set1_epi8(codes.flip as i8))
+    }
 }
 
 impl Simd for Avx512 {
@@ -120,10 +156,58 @@ impl Simd for Avx512 {
         unsafe { _mm512_srai_epi32::<N>(a) }
     }
     #[inline(always)]
+    unsafe fn load_bytes(self, p: *const u8) -> __m512i {
+        // SAFETY: the caller's contract; `self` proves the instruction.
+        unsafe { _mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast())) }
+    }
+    #[inline(always)]
     unsafe fn store_bytes(self, p: *mut u8, x: __m512i, n: usize) {
         debug_assert!(n <= LANES);
         // SAFETY: masked bytes are not touched; the caller vouches for the others.
-        unsafe { _mm512_mask_cvtepi32_storeu_epi8(p.cast(), ((1u32 << n) - 1) as __mmask16, x) }
+        unsafe {
+            let bytes = _mm512_cvtepi32_epi8(x);
+            if n >= LANES {
+                _mm_storeu_si128(p.cast(), bytes);
+            } else {
+                _mm_mask_storeu_epi8(p.cast(), low(n), bytes);
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_codes<const V: usize>(self, p: *mut u8, x: [__m512i; V], codes: Codes, n: usize) {
+        // SAFETY: masked bytes are not touched; the caller vouches for the others; `self` proves the instructions.
+        unsafe {
+            let at = |v: usize| x[v.min(V - 1)];
+            let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+            let bytes = coded([at(0), at(1), at(2), at(3)], codes);
+            let bytes = _mm512_permutexvar_epi32(order, bytes);
+            if n < V * LANES {
+                _mm512_mask_storeu_epi8(p.cast(), (1u64 << n) - 1, bytes);
+            } else if V == 4 {
+                _mm512_storeu_si512(p.cast(), bytes);
+            } else {
+                if V >= 2 {
+                    _mm256_storeu_si256(p.cast(), _mm512_castsi512_si256(bytes));
+                }
+                match V {
+                    1 => _mm_storeu_si128(p.cast(), _mm512_castsi512_si128(bytes)),
+                    3 => _mm_storeu_si128(p.add(32).cast(), _mm512_extracti32x4_epi32::<2>(bytes)),
+                    _ => {}
+                }
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_codes_interleaved(self, p: *mut u8, x: [__m512i; 4], codes: Codes, n: usize) {
+        // SAFETY: masked bytes are not touched; the caller vouches for the others; `self` proves the instructions.
+        unsafe {
+            let bytes = coded(x, codes);
+            if n >= 64 {
+                _mm512_storeu_si512(p.cast(), bytes);
+            } else {
+                _mm512_mask_storeu_epi8(p.cast(), (1u64 << n) - 1, bytes);
+            }
+        }
     }
     #[inline(always)]
     unsafe fn interleave(self, rows: [*const u8; 4], n: usize) -> [__m512i; 4] {
@@ -134,14 +218,7 @@ impl Simd for Avx512 {
             let b = _mm512_maskz_loadu_epi8(live, rows[1].cast());
             let c = _mm512_maskz_loadu_epi8(live, rows[2].cast());
             let d = _mm512_maskz_loadu_epi8(live, rows[3].cast());
-            let (ab, cd) = (_mm512_unpacklo_epi8(a, b), _mm512_unpacklo_epi8(c, d));
-            let (ab2, cd2) = (_mm512_unpackhi_epi8(a, b), _mm512_unpackhi_epi8(c, d));
-            [
-                _mm512_unpacklo_epi16(ab, cd),
-                _mm512_unpackhi_epi16(ab, cd),
-                _mm512_unpacklo_epi16(ab2, cd2),
-                _mm512_unpackhi_epi16(ab2, cd2),
-            ]
+            cells([a, b, c, d])
         }
     }
     #[inline(always)]

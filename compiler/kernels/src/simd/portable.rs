@@ -1,6 +1,6 @@
 //! 16 lanes in an array: any CPU, and Miri.
 
-use super::{LANES, Simd, halve};
+use super::{Codes, LANES, Simd, halve};
 
 /// Needs no proof.
 #[derive(Clone, Copy)]
@@ -160,6 +160,11 @@ impl Simd for Portable {
         out
     }
     #[inline(always)]
+    unsafe fn load_bytes(self, p: *const u8) -> I {
+        // SAFETY: the caller's contract.
+        std::array::from_fn(|i| i32::from(unsafe { *p.add(i) }))
+    }
+    #[inline(always)]
     unsafe fn store_bytes(self, p: *mut u8, x: I, n: usize) {
         for (i, &x) in x.iter().enumerate().take(n) {
             // SAFETY: i < n, which the caller vouches for.
@@ -184,6 +189,19 @@ impl Simd for Portable {
                 }
             }
         }
+    }
+    #[inline(always)]
+    unsafe fn store_codes<const V: usize>(self, p: *mut u8, x: [I; V], codes: Codes, n: usize) {
+        for (i, &x) in x.as_flattened().iter().enumerate().take(n) {
+            // SAFETY: i < n, which the caller vouches for.
+            unsafe { *p.add(i) = codes.of(x) };
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_codes_interleaved(self, p: *mut u8, x: [I; 4], codes: Codes, n: usize) {
+        let bytes = x.map(|x| x.map(|x| i32::from(codes.of(x))));
+        // SAFETY: the caller's contract.
+        unsafe { self.store_interleaved(p, bytes, n) }
     }
     #[inline(always)]
     fn shl_i<const N: u32>(self, a: I) -> I {

@@ -1,0 +1,98 @@
+use super::*;
+use crate::testing::{bytes, int, quantized, random};
+use proptest::prelude::*;
+
+/// Rows, columns, and for both operands whether they are one row and one column.
+fn check(rows: usize, n: usize, one: [[bool; 2]; 2], signed: [bool; 3]) {
+    let place = |[row, col]: [bool; 2]| {
+        let inner = usize::from(!col);
+        let width = if col { 1 } else { n };
+        (inner, if row { 0 } else { width }, if row { width } else { rows * width })
+    };
+    let [(ia, ra, la), (ib, rb, lb)] = one.map(place);
+    let (x, f) = (bytes(la, 1), random(lb, 2));
+    let b: Vec<u8> = f.iter().flat_map(|x| x.to_le_bytes()).collect();
+    let [xs, ms, ys] = signed;
+    let middle = Format::Bytes { signed: ms, scale: 0.011, zero: 5 };
+    let chain = Chain {
+        operands: vec![Format::Bytes { signed: xs, scale: 0.02, zero: 7 }, Format::F32],
+        steps: vec![
+            Step::Binary(Binary::Add, Arg::Slot(0), Arg::Slot(1)),
+            Step::Snap(middle, Arg::Slot(2)),
+            Step::Binary(Binary::Max, Arg::Slot(3), Arg::Const(-0.5)),
+            Step::Binary(Binary::Mul, Arg::Slot(4), Arg::Slot(1)),
+            Step::Binary(Binary::Sub, Arg::Const(0.25), Arg::Slot(5)),
+            Step::Binary(Binary::Div, Arg::Slot(6), Arg::Const(3.0)),
+            Step::Binary(Binary::Min, Arg::Slot(7), Arg::Const(1.5)),
+        ],
+        result: 8,
+        store: Format::Bytes { signed: ys, scale: 0.007, zero: 3 },
+    };
+    let value = |i: usize| {
+        let (r, c) = (i / n, i % n);
+        let (a, b) = ((int(x[r * ra + c * ia], xs) - 7) as f32 * 0.02, f[r * rb + c * ib]);
+        let q = int(quantized(a + b, 0.011, 5, ms), ms);
+        let v = ((q - 5) as f32 * 0.011).max(-0.5) * b;
+        ((0.25 - v) / 3.0).min(1.5)
+    };
+    let wanted: Vec<u8> = (0..rows * n).map(|i| quantized(value(i), 0.007, 3, ys)).collect();
+    let places = [Place { data: &x, inner: ia, row: ra }, Place { data: &b, inner: ib, row: rb }];
+    for &tier in Tier::available() {
+        let mut y = vec![9; rows * n];
+        chain.run(tier, &places, &mut y, rows, n).unwrap();
+        assert_eq!(y, wanted, "{tier:?} {rows} {n} {one:?}");
+        let floats = Chain { store: Format::F32, ..chain.clone() };
+        let mut y = vec![9; 4 * rows * n];
+        floats.run(tier, &places, &mut y, rows, n).unwrap();
+        let y: Vec<f32> = y.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        assert_eq!(y, (0..rows * n).map(value).collect::<Vec<_>>(), "{tier:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 64 }))]
+    #[test]
+    fn a_chain_rounds_as_its_steps(
+        rows in 1usize..40, n in prop_oneof![1usize..70, 120usize..600],
+        one in any::<[[bool; 2]; 2]>(), signed in any::<[bool; 3]>(),
+    ) {
+        check(rows, n, one, signed);
+    }
+}
+
+#[test]
+fn functions_and_nan_pass_through() {
+    let chain = Chain {
+        operands: vec![Format::F32],
+        steps: vec![
+            Step::Map(Function::Sigmoid, Arg::Slot(0)),
+            Step::Binary(Binary::Max, Arg::Slot(1), Arg::Const(0.0)),
+        ],
+        result: 2,
+        store: Format::F32,
+    };
+    let x: Vec<u8> = [0.0f32, f32::NAN, -200.0].iter().flat_map(|x| x.to_le_bytes()).collect();
+    for &tier in Tier::available() {
+        let mut y = [0; 12];
+        chain.run(tier, &[Place { data: &x, inner: 1, row: 3 }], &mut y, 1, 3).unwrap();
+        assert_eq!(y[..4], 0.5f32.to_le_bytes());
+        assert!(f32::from_le_bytes([y[4], y[5], y[6], y[7]]).is_nan());
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let chain =
+        |step, result| Chain { operands: vec![Format::F32], steps: vec![step], result, store: Format::F32 };
+    let add = |a, b| Step::Binary(Binary::Add, Arg::Slot(a), Arg::Slot(b));
+    let go = |c: Chain, len: usize, out: usize, row: usize| {
+        let data = vec![0; len];
+        c.run(Tier::best(), &[Place { data: &data, inner: 1, row }], &mut vec![0; out], 2, 3)
+    };
+    assert!(go(chain(add(0, 0), 1), 24, 24, 3).is_ok());
+    assert!(go(chain(add(0, 1), 1), 24, 24, 3).is_err());
+    assert!(go(chain(add(0, 0), 2), 24, 24, 3).is_err());
+    assert!(go(chain(add(0, 0), 1), 23, 24, 3).is_err());
+    assert!(go(chain(add(0, 0), 1), 24, 20, 3).is_err());
+    assert!(go(chain(add(0, 0), 1), 24, 24, usize::MAX).is_err());
+}
