@@ -85,7 +85,90 @@ fn a_network_between_quantization_and_dequantization() {
             z = Add (sum, ed)
         }}"
     );
-    check(&text, &["integer convolution", "quantization", "dequantization"]);
+    check(&text, &["integer convolution", "quantization", "fused loop"]);
+    assert!(!kinds(&text).iter().any(|k| k == "dequantization"), "{:?}", kinds(&text));
+}
+
+/// The kernels a model is given.
+fn kinds(text: &str) -> Vec<String> {
+    let g = ir::text::parse(text, &ops::Standard).unwrap();
+    let s = Session::from_graph(&g, 1).unwrap();
+    s.profile(&input(&g)).unwrap().steps.into_iter().map(|s| s.kind).collect()
+}
+
+#[test]
+fn channels_with_scales_of_their_own() {
+    let (w, v) = (weights(5 * 3), weights(5 * 9));
+    let text = format!(
+        "<ir_version: 10, opset_import: [\"\": 21]>
+        g (float[1,3,9,7] x) => (uint8[1,5,9,7] y)
+        <float s = {{0.03125}}, uint8 a = {{64}}, float[5] t = {{0.25,0.5,0.25,0.125,0.0625}}, uint8[5] b = {{0,0,0,0,0}},
+         float u = {{4.0}}, uint8 c = {{125}}, int8[5,3,1,1] w = {{{w}}}, float[5] ws = {{0.5,0.25,0.125,0.5,0.25}},
+         float[5] bias = {{1,2,3,4,5}}, int8[5,1,3,3] v = {{{v}}}, float[5] vs = {{0.5,0.25,0.125,0.5,0.25}}, float lo = {{0.0}},
+         float hi = {{1000.0}}> {{
+            q = QuantizeLinear (x, s, a)
+            d = DequantizeLinear (q, s, a)
+            wd = DequantizeLinear <axis = 0> (w, ws)
+            h = Conv (d, wd, bias)
+            r = Clip (h, lo, hi)
+            p = QuantizeLinear <axis = 1> (r, t, b)
+            pd = DequantizeLinear <axis = 1> (p, t, b)
+            vd = DequantizeLinear <axis = 0> (v, vs)
+            k = Conv <pads = [1,1,1,1], group = 5> (pd, vd)
+            y = QuantizeLinear (k, u, c)
+        }}"
+    );
+    check(&text, &["integer convolution"]);
+    let quantizations = kinds(&text).iter().filter(|k| *k == "quantization").count();
+    assert!(quantizations == 1 && !kinds(&text).iter().any(|k| k == "convolution"), "{:?}", kinds(&text));
+}
+
+#[test]
+fn element_wise_operators_between_bytes_are_one_step() {
+    let text = "<ir_version: 10, opset_import: [\"\": 21]>
+        g (uint8[2,3,40] x, int8[1,3,1] m, float[40] f) => (uint8[2,3,40] y, float[2,3,40] z)
+        <float s = {0.03125}, uint8 a = {100}, int8 b = {-3}, float three = {3.0}, float zero = {0.0}, float six = {6.0}, float eight = {8.0},
+         float t = {0.0625}, float u = {0.125}> {
+            d = DequantizeLinear (x, s, a)
+            p = Add (d, three)
+            c = Clip (p, zero, six)
+            q = QuantizeLinear (c, t, a)
+            e = DequantizeLinear (q, t, a)
+            h = Div (e, eight)
+            g = Mul (h, d)
+            n = DequantizeLinear (m, u, b)
+            k = Sub (g, n)
+            l = Add (k, f)
+            y = QuantizeLinear (l, t, a)
+            o = Sigmoid (d)
+            z = Mul (o, d)
+        }";
+    check(text, &["fused loop"]);
+    assert_eq!(kinds(text), ["fused loop"; 2]);
+}
+
+#[test]
+fn ranges_found_while_running_keep_channels_last() {
+    let (w, v) = (weights(4 * 3), weights(6 * 4));
+    let text = format!(
+        "<ir_version: 10, opset_import: [\"\": 21]>
+        g (float[1,3,8,8] x) => (float[1,6,8,8] y)
+        <int8[4,3,1,1] w = {{{w}}}, float ws = {{0.25}}, int8[6,4,1,1] v = {{{v}}}, float vs = {{0.5}}> {{
+            q, s, z = DynamicQuantizeLinear (x)
+            i = ConvInteger (q, w, z)
+            f = Cast <to = 1> (i)
+            k = Mul (s, ws)
+            h = Mul (f, k)
+            r = Relu (h)
+            p, t, u = DynamicQuantizeLinear (r)
+            j = ConvInteger (p, v, u)
+            g = Cast <to = 1> (j)
+            l = Mul (t, vs)
+            y = Mul (g, l)
+        }}"
+    );
+    check(&text, &["integer convolution"]);
+    assert_eq!(kinds(&text).iter().filter(|k| *k == "movement").count(), 2, "{:?}", kinds(&text));
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! Which nodes run as one step: contractions with their epilogues, and chains of cheap element-wise operators.
 
+use crate::lower::chain::{self, Grown};
 use crate::lower::contract::{Finish, native};
 use crate::lower::{elementwise, typed};
 use ir::{Graph, Kind, NodeId, Result, ValueId};
-use kernels::Activation;
+use kernels::{Activation, quantizes_by_column};
 use ops::packed::fused;
 use std::collections::BTreeMap;
 
@@ -23,14 +24,17 @@ pub enum Group {
         output: ValueId,
         nodes: Vec<NodeId>,
     },
+    /// Element-wise nodes, quantizations and dequantizations of one result.
+    Chain(Grown),
     /// Cheap element-wise nodes of one result, producers first.
     Elementwise(Vec<NodeId>),
 }
 
 /// How a contraction of integers stores its result.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Quantize {
-    pub scale: f32,
+    /// One, or one for each column.
+    pub scale: Vec<f32>,
     pub zero: i32,
     pub signed: bool,
 }
@@ -54,6 +58,22 @@ pub fn form(graph: &Graph) -> Result<Vec<Group>> {
             at.extend(nodes.iter().map(|n| (*n, groups.len())));
             groups.push(vec![last]);
             found.insert(last, group);
+        }
+    }
+    let mut read = vec![0; counts.len()];
+    for &id in order.iter().rev() {
+        let Some(grown) = chain::grow(graph, id, &counts, |n| at.contains_key(&n)) else { continue };
+        at.extend(grown.nodes.iter().map(|n| (*n, groups.len())));
+        grown.dequantized.iter().for_each(|v| read[v.index()] += 1);
+        groups.push(vec![id]);
+        found.insert(id, Group::Chain(grown));
+    }
+    // Dequantizations that every reader does itself are not done.
+    for &id in &order {
+        let out = graph.node(id)?.output(0).map_or(0, |v| v.index());
+        if !at.contains_key(&id) && read[out] > 0 && read[out] == counts[out] {
+            at.insert(id, groups.len());
+            groups.push(Vec::new());
         }
     }
     for &id in &order {
@@ -177,11 +197,14 @@ fn contraction(
             break;
         }
     }
-    let quantize = quantized(graph, node, value, act, counts, at);
-    if let Some((next, out, _)) = quantize {
-        nodes.push(next);
-        value = out;
-    }
+    let quantize = match quantized(graph, node, value, (act, residual), counts, at) {
+        Some((next, out, quantize)) => {
+            nodes.push(next);
+            value = out;
+            Some(quantize)
+        }
+        None => None,
+    };
     // A residual computed after this node must not depend on it; it is at its place before the group runs, because the
     // group runs at its last node.
     Ok(Some((
@@ -191,7 +214,7 @@ fn contraction(
             act,
             residual,
             residual_last,
-            quantize: quantize.map(|q| q.2),
+            quantize,
             output: value,
             nodes: nodes.clone(),
         },
@@ -199,12 +222,13 @@ fn contraction(
     )))
 }
 
-/// The quantization of `value` that can be part of the store: by one constant scale, of what registers hold.
+/// The quantization of `value` that can be part of the store: by one constant scale, or one for each column where nothing
+/// but an activation of the same bounds comes before; of what registers hold.
 fn quantized(
     graph: &Graph,
     root: &ir::Node,
     value: ValueId,
-    act: Activation,
+    (act, residual): (Activation, Option<ValueId>),
     counts: &[usize],
     at: &BTreeMap<NodeId, usize>,
 ) -> Option<(NodeId, ValueId, Quantize)> {
@@ -213,21 +237,37 @@ fn quantized(
     }
     let &next = graph.consumers(value).first()?;
     let n = graph.get(next).filter(|n| n.is("QuantizeLinear") && !at.contains_key(&next))?;
-    let single = |i: usize| n.input(i).map(|v| graph.constant(v).filter(|t| t.len() == 1));
-    let scale = single(1)??;
-    let zero = match single(2) {
-        None => 0,
-        Some(z) => i32::try_from(*z?.to_i64s().ok()?.first()?).ok()?,
-    };
-    let out = n.output(0)?;
-    let signed = match graph.dtype(out)? {
+    let quantize = quantization(graph, n)?;
+    if quantize.scale.len() > 1 {
+        let shape = graph.ty(value).concrete()?;
+        let axis = ops::broadcast::axis(n.attrs.int_or("axis", 1).ok()?, shape.len()).ok()?;
+        let fits = axis + 1 == shape.len() && shape[axis] == quantize.scale.len() && residual.is_none();
+        if !fits || !quantizes_by_column(act, &quantize.scale, quantize.zero, quantize.signed) {
+            return None;
+        }
+    }
+    Some((next, n.output(0)?, quantize))
+}
+
+/// Constant scales and the zero point of a quantization to bytes or, inputs being alike, a dequantization of them.
+pub fn quantization(graph: &Graph, n: &ir::Node) -> Option<Quantize> {
+    let bytes = if n.is("DequantizeLinear") { n.input(0)? } else { n.output(0)? };
+    let signed = match graph.dtype(bytes)? {
         ir::DType::U8 => false,
         ir::DType::I8 => true,
         _ => return None,
     };
-    let blocked = n.attrs.int_or("block_size", 0).ok()? != 0 || scale.dtype() != ir::DType::F32;
-    let scale = *scale.to_f32s().ok()?.first()?;
-    (!blocked).then_some((next, out, Quantize { scale, zero, signed }))
+    let scale = graph.constant(n.input(1)?).filter(|t| t.dtype() == ir::DType::F32)?;
+    let zero = match n.input(2) {
+        None => 0,
+        Some(z) => {
+            let zeros = graph.constant(z)?.to_i64s().ok()?;
+            let &first = zeros.first()?;
+            i32::try_from(first).ok().filter(|_| zeros.iter().all(|&z| z == first))?
+        }
+    };
+    let plain = n.attrs.int_or("block_size", 0).ok()? == 0 && !scale.is_empty() && scale.rank() <= 1;
+    plain.then_some(Quantize { scale: scale.to_f32s().ok()?, zero, signed })
 }
 
 /// The value is made by one of these nodes.

@@ -143,6 +143,7 @@ impl Rewriter<'_> {
             || self.reduce(n)?
             || self.pad(n)?
             || self.quantization(n)?
+            || self.dynamic_quantization(n)?
         {
             return Ok(());
         }
@@ -307,22 +308,52 @@ impl Rewriter<'_> {
         Ok(true)
     }
 
-    /// Quantization by one scale, either way, has no axis and stays in the region.
+    /// Quantization, either way, stays in the region; the axis of its scales moves.
     fn quantization(&mut self, n: &Node) -> Result<bool> {
         let Some(x) = n.input(0).filter(|&x| self.resident(x)) else { return Ok(false) };
-        let one =
-            n.input(1).and_then(|s| self.old.ty(s).concrete()).is_some_and(|s| s.iter().all(|&d| d == 1));
+        let (Some(rank), Some(scales)) = (self.rank(x), n.input(1).and_then(|s| self.old.ty(s).concrete()))
+        else {
+            return Ok(false);
+        };
         if !(n.is("QuantizeLinear") || n.is("DequantizeLinear"))
-            || !one
+            || scales.len() > 1
             || n.attrs.int_or("block_size", 0)? != 0
         {
             return Ok(false);
+        }
+        let mut attrs = n.attrs.clone();
+        if scales.iter().any(|&d| d != 1) {
+            let axis = ops::broadcast::axis(attrs.int_or("axis", 1)?, rank)?;
+            let axis = to_last(rank).iter().position(|&d| d == axis).unwrap_or(axis);
+            attrs = attrs.with("axis", axis as i64);
         }
         let mut inputs = vec![Some(self.last(x)?)];
         for v in &n.inputs()[1..] {
             inputs.push(v.map(|v| self.first(v)).transpose()?);
         }
-        self.region(n, n.op, n.attrs.clone(), &inputs)
+        self.region(n, n.op, attrs, &inputs)
+    }
+
+    /// The range of all values has no axis at all.
+    fn dynamic_quantization(&mut self, n: &Node) -> Result<bool> {
+        let Some(x) = n.input(0).filter(|&x| self.resident(x)) else { return Ok(false) };
+        if !n.is("DynamicQuantizeLinear") {
+            return Ok(false);
+        }
+        let x = self.last(x)?;
+        let id = self.emit(n, n.op, n.attrs.clone(), &[Some(x)])?;
+        ir::infer_node(&mut self.new, id)?;
+        let outs = self.new.node(id)?.outputs().to_vec();
+        for (i, (old, new)) in n.outputs().iter().zip(outs).enumerate() {
+            if let (Some(old), Some(new)) = (*old, new) {
+                let twin = match i {
+                    0 => Twin { first: None, last: Some(new) },
+                    _ => Twin { first: Some(new), last: None },
+                };
+                self.twins.insert(old, twin);
+            }
+        }
+        Ok(true)
     }
 
     fn concat(&mut self, n: &Node) -> Result<bool> {

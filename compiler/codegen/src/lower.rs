@@ -1,6 +1,7 @@
 //! Groups to steps: each operator kind has a file; what none of them takes is opaque.
 
 mod attention;
+pub mod chain;
 pub mod contract;
 pub mod elementwise;
 mod integer;
@@ -210,6 +211,7 @@ fn steps_of(cx: &Cx, g: &Group) -> Result<Vec<Step>> {
     // No kernel takes the group as a whole: its nodes run one by one.
     let nodes = match g {
         Group::Single(id) => std::slice::from_ref(id),
+        Group::Chain(c) => std::slice::from_ref(&c.root),
         Group::Contraction { nodes, .. } | Group::Elementwise(nodes) => nodes,
     };
     nodes.iter().map(|&id| single(cx, id)).collect()
@@ -225,11 +227,12 @@ fn fused(cx: &Cx, group: &Group) -> Result<Option<Step>> {
                 act: *act,
                 residual: *residual,
                 residual_last: *residual_last,
-                quantize: *quantize,
+                quantize: quantize.clone(),
                 output: *output,
             };
             (node, contract::lower(cx, node, &finish))
         }
+        Group::Chain(c) => (cx.graph.node(c.root)?, Some(chain::lower(cx, c))),
         Group::Elementwise(nodes) => {
             let last = nodes.last().copied().ok_or_else(|| Error::internal("an empty group"))?;
             let lowered = elementwise::fuse(cx, nodes).or_else(|| typed::fuse(cx, nodes));

@@ -11,10 +11,10 @@ use kernels::{Activation, Pool};
 use std::collections::BTreeMap;
 
 /// Elements a task works on.
-const GRAIN: usize = 16 * 1024;
+pub(super) const GRAIN: usize = 16 * 1024;
 
 /// The node's scalar expression with constant bounds put in, and the inputs that remain.
-fn expression(graph: &Graph, n: &Node) -> Option<(Expr, Vec<ValueId>)> {
+pub(super) fn expression(graph: &Graph, n: &Node) -> Option<(Expr, Vec<ValueId>)> {
     if n.outputs().len() != 1 || !n.captures().is_empty() {
         return None;
     }
@@ -132,17 +132,17 @@ fn cost(e: &Expr) -> f64 {
 /// How operands broadcast over a result, dims collapsed: outer dims, rows, and the inner run.
 #[derive(Debug, Clone)]
 pub struct Walk {
-    /// Outer dims and, for every operand (the result last), their strides in bytes.
-    outer: Vec<(usize, Vec<i64>)>,
-    rows: usize,
-    row_strides: Vec<i64>,
-    n: usize,
+    /// Outer dims and, for every operand (the result last), their strides in bytes of float32.
+    pub(super) outer: Vec<(usize, Vec<i64>)>,
+    pub(super) rows: usize,
+    pub(super) row_strides: Vec<i64>,
+    pub(super) n: usize,
     /// Inner stride of each input operand, 0 or 1 elements.
     pub inner: Vec<usize>,
 }
 
 impl Walk {
-    fn new(out: &[usize], inputs: &[&[usize]]) -> Option<Walk> {
+    pub(super) fn new(out: &[usize], inputs: &[&[usize]]) -> Option<Walk> {
         let strides: Vec<Vec<usize>> = inputs
             .iter()
             .chain(std::iter::once(&out))
@@ -285,7 +285,7 @@ pub fn map(cx: &Cx, n: &Node) -> Option<Lowered> {
     )
 }
 
-fn function(graph: &Graph, n: &Node) -> Option<Function> {
+pub(super) fn function(graph: &Graph, n: &Node) -> Option<Function> {
     if !n.op.domain().is_empty() {
         return None;
     }

@@ -4,6 +4,7 @@
 use super::contract::{Finish, standard, triple};
 use super::{Cx, Lowered};
 use crate::channels_last::DOMAIN;
+use crate::group::Quantize;
 use crate::kernel::{Io, text};
 use ir::{DType, Node, Tensor, ValueId};
 use kernels::{Activations, ConvShape, PackedConvI8, PackedI8, Results, Strides, Weights, conv_i8, gemm_i8};
@@ -36,11 +37,11 @@ impl<T: crate::kernel::Plain + Copy + Default> Scalar<T> {
 }
 
 /// What the results are.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 enum Output {
     Sums,
     Values,
-    Bytes { scale: f32, zero: i32, signed: bool },
+    Bytes(Quantize),
 }
 
 /// The operands of an integer contraction, in whatever order the operator has them.
@@ -133,10 +134,7 @@ impl Operands {
 
     /// Of the internal operators.
     fn quantized(cx: &Cx, n: &Node, f: &Finish) -> Option<Operands> {
-        let output = match f.quantize {
-            Some(q) => Output::Bytes { scale: q.scale, zero: q.zero, signed: q.signed },
-            None => Output::Values,
-        };
+        let output = f.quantize.clone().map_or(Output::Values, Output::Bytes);
         let mut o = Operands::new(cx, n.input(0)?, n.input(3)?, output)?;
         o.x_scale = o.scalar(cx, n.input(1)?)?;
         let sw = n.input(4)?;
@@ -177,7 +175,7 @@ impl Operands {
             x_zero: self.x_zero,
             w_factor: self.w_factor,
             w_zero: self.w_zero.clone(),
-            output: self.output,
+            output: self.output.clone(),
         }
     }
 }
@@ -202,12 +200,12 @@ impl Run {
         }
     }
 
-    fn results<'a>(&self, io: &'a Io) -> Results<'a> {
-        match self.output {
+    fn results<'a>(&'a self, io: &'a Io) -> Results<'a> {
+        match &self.output {
             Output::Sums => Results::Sums(io.output(0)),
             Output::Values => Results::F32(io.output(0)),
-            Output::Bytes { scale, zero, signed } => {
-                Results::Bytes { data: io.output(0), signed, scale, zero }
+            Output::Bytes(q) => {
+                Results::Bytes { data: io.output(0), signed: q.signed, scale: &q.scale, zero: q.zero }
             }
         }
     }
@@ -306,11 +304,8 @@ fn part<'a>(y: &'a mut Results, start: usize, len: usize) -> Results<'a> {
     match y {
         Results::Sums(y) => Results::Sums(&mut y[start..start + len]),
         Results::F32(y) => Results::F32(&mut y[start..start + len]),
-        Results::Bytes { data, signed, scale, zero } => Results::Bytes {
-            data: &mut data[start..start + len],
-            signed: *signed,
-            scale: *scale,
-            zero: *zero,
-        },
+        Results::Bytes { data, signed, scale, zero } => {
+            Results::Bytes { data: &mut data[start..start + len], signed: *signed, scale, zero: *zero }
+        }
     }
 }

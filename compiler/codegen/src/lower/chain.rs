@@ -1,0 +1,329 @@
+//! Chains of element-wise operators with quantization and dequantization among them: read as bytes, computed in float32 and
+//! written as bytes, in one step. A dequantization is done again by every chain that reads it, so that bytes are all that
+//! memory holds.
+
+use super::elementwise::{GRAIN, Walk, expression, function, run};
+use super::{Cx, Lowered};
+use crate::group::{Quantize, quantization};
+use crate::kernel::{Io, text};
+use ir::{Binary as Op, DType, Expr, Graph, NodeId, Unary, ValueId};
+use kernels::chain::{Arg, Binary, Chain, Format, MOST_SLOTS, Place, Step};
+use kernels::vecmath::Function;
+use std::sync::Mutex;
+
+/// A chain and where it stands in the graph.
+#[derive(Debug, Clone)]
+pub struct Grown {
+    pub root: NodeId,
+    /// Nodes that are done by this chain alone, the root among them.
+    pub nodes: Vec<NodeId>,
+    /// Dequantized values, once for each time they are read.
+    pub dequantized: Vec<ValueId>,
+    operands: Vec<ValueId>,
+    chain: Chain,
+    walk: Walk,
+}
+
+/// The chain that ends in `root`, when there is one worth it: a dequantization takes part, or more than a quantization.
+pub fn grow(graph: &Graph, root: NodeId, counts: &[usize], taken: impl Fn(NodeId) -> bool) -> Option<Grown> {
+    let n = graph.get(root)?;
+    let out = n.output(0).filter(|_| n.outputs().len() == 1 && !taken(root))?;
+    let shape = graph.ty(out).concrete()?;
+    let mut g = Growth {
+        graph,
+        counts,
+        taken: &taken,
+        shape: &shape,
+        nodes: vec![root],
+        dequantized: Vec::new(),
+        operands: Vec::new(),
+        steps: Vec::new(),
+        seen: Vec::new(),
+    };
+    let (result, store) = if n.is("QuantizeLinear") {
+        let format = format(&single(graph, root)?);
+        (g.value(n.input(0)?)?, format)
+    } else if graph.dtype(out) == Some(DType::F32) && !n.is("DequantizeLinear") {
+        (g.node(root)?, Format::F32)
+    } else {
+        return None;
+    };
+    if g.dequantized.is_empty() && (store == Format::F32 || g.nodes.len() == 1) {
+        return None;
+    }
+    // Operands come first, which are known now.
+    let slot = |s: usize| if s >= STEPS { s - STEPS + g.operands.len() } else { s };
+    let arg = |a: Arg| match a {
+        Arg::Slot(s) => Arg::Slot(slot(s)),
+        c => c,
+    };
+    let steps = g.steps.iter().map(|s| match *s {
+        Step::Binary(op, a, b) => Step::Binary(op, arg(a), arg(b)),
+        Step::Map(f, a) => Step::Map(f, arg(a)),
+        Step::Snap(q, a) => Step::Snap(q, arg(a)),
+    });
+    let Arg::Slot(result) = arg(result) else { return None };
+    let (operands, formats): (Vec<ValueId>, Vec<Format>) = g.operands.iter().copied().unzip();
+    let chain = Chain { steps: steps.collect(), operands: formats, result, store };
+    let shapes = operands.iter().map(|&v| graph.ty(v).concrete()).collect::<Option<Vec<_>>>()?;
+    let walk = Walk::new(&shape, &shapes.iter().map(|s| &s[..]).collect::<Vec<_>>())?;
+    if chain.operands.len() + chain.steps.len() > MOST_SLOTS {
+        return None;
+    }
+    Some(Grown { root, nodes: g.nodes, dequantized: g.dequantized, operands, chain, walk })
+}
+
+/// The quantization or dequantization of a node, by one scale.
+fn single(graph: &Graph, id: NodeId) -> Option<Quantize> {
+    let n = graph.get(id).filter(|n| n.is("QuantizeLinear") || n.is("DequantizeLinear"))?;
+    quantization(graph, n).filter(|q| q.scale.len() == 1)
+}
+
+fn format(q: &Quantize) -> Format {
+    Format::Bytes { signed: q.signed, scale: q.scale[0], zero: q.zero }
+}
+
+/// Slots from here on are those of steps while operands are still being found.
+const STEPS: usize = 1 << 16;
+
+struct Growth<'a> {
+    graph: &'a Graph,
+    counts: &'a [usize],
+    taken: &'a dyn Fn(NodeId) -> bool,
+    shape: &'a [usize],
+    nodes: Vec<NodeId>,
+    dequantized: Vec<ValueId>,
+    operands: Vec<(ValueId, Format)>,
+    steps: Vec<Step>,
+    /// Values that have a slot.
+    seen: Vec<(ValueId, Arg)>,
+}
+
+impl Growth<'_> {
+    fn operand(&mut self, v: ValueId, format: Format) -> Option<Arg> {
+        if format == Format::F32 && self.graph.dtype(v) != Some(DType::F32) {
+            return None;
+        }
+        let at = self.operands.iter().position(|&o| o == (v, format)).unwrap_or(self.operands.len());
+        if at == self.operands.len() {
+            self.operands.push((v, format));
+        }
+        Some(Arg::Slot(at))
+    }
+
+    fn step(&mut self, s: Step) -> Option<Arg> {
+        self.steps.push(s);
+        Some(Arg::Slot(STEPS + self.steps.len() - 1))
+    }
+
+    /// Room for a few more slots.
+    fn room(&self) -> bool {
+        self.operands.len() + self.steps.len() + 8 <= MOST_SLOTS
+    }
+
+    /// A float32 value.
+    fn value(&mut self, v: ValueId) -> Option<Arg> {
+        let dequantized = self.graph.producer(v).filter(|&p| {
+            self.graph.get(p).is_some_and(|n| n.is("DequantizeLinear")) && single(self.graph, p).is_some()
+        });
+        if dequantized.is_some() {
+            self.dequantized.push(v);
+        }
+        if let Some(&(_, a)) = self.seen.iter().find(|s| s.0 == v) {
+            return Some(a);
+        }
+        let a = match dequantized {
+            Some(p) => self.dequantization(p)?,
+            None => match self.inner(v) {
+                Some(p) => {
+                    self.nodes.push(p);
+                    self.node(p)?
+                }
+                None => self.operand(v, Format::F32)?,
+            },
+        };
+        self.seen.push((v, a));
+        Some(a)
+    }
+
+    /// The node that makes `v`, when it can be part of this chain and of nothing else.
+    fn inner(&self, v: ValueId) -> Option<NodeId> {
+        let p = self.graph.producer(v).filter(|&p| !(self.taken)(p) && self.counts[v.index()] == 1)?;
+        let same = self.graph.ty(v).concrete().is_some_and(|s| s[..] == *self.shape);
+        (same && self.room() && self.takes(p)).then_some(p)
+    }
+
+    fn dequantization(&mut self, p: NodeId) -> Option<Arg> {
+        let n = self.graph.get(p)?;
+        let (x, v, q) = (n.input(0)?, n.output(0)?, single(self.graph, p)?);
+        // What is quantized for this chain only never becomes bytes.
+        let made = self.graph.producer(x).filter(|&m| {
+            let alone = self.counts[x.index()] == 1 && self.counts[v.index()] == 1;
+            let same = self.graph.ty(v).concrete().is_some_and(|s| s[..] == *self.shape);
+            let quantizes = self.graph.get(m).is_some_and(|m| m.is("QuantizeLinear"));
+            alone && same && quantizes && self.room() && !(self.taken)(m) && !(self.taken)(p)
+        });
+        if let Some(m) = made
+            && let Some(by) = single(self.graph, m)
+            && by == q
+        {
+            self.nodes.extend([p, m]);
+            let a = self.value(self.graph.get(m)?.input(0)?)?;
+            return self.step(Step::Snap(format(&by), a));
+        }
+        self.operand(x, format(&q))
+    }
+
+    /// Whether an element-wise node has steps.
+    fn takes(&self, id: NodeId) -> bool {
+        let mut probe = Growth {
+            operands: Vec::new(),
+            steps: Vec::new(),
+            nodes: Vec::new(),
+            dequantized: Vec::new(),
+            seen: Vec::new(),
+            ..*self
+        };
+        let Some((form, inputs)) = self.form(id) else { return false };
+        let args: Vec<Arg> = (0..inputs.len()).map(Arg::Slot).collect();
+        let floats = inputs
+            .iter()
+            .all(|&v| self.graph.dtype(v) == Some(DType::F32) && self.graph.ty(v).concrete().is_some());
+        floats && probe.emit(&form, &args).is_some()
+    }
+
+    /// What a node computes of which values.
+    fn form(&self, id: NodeId) -> Option<(Form, Vec<ValueId>)> {
+        let n = self.graph.get(id)?;
+        if n.outputs().len() != 1 || self.graph.dtype(n.output(0)?) != Some(DType::F32) {
+            return None;
+        }
+        if let Some(f) = function(self.graph, n) {
+            return Some((Form::Function(f), vec![n.input(0)?]));
+        }
+        let (e, inputs) = expression(self.graph, n)?;
+        Some((Form::Expression(e), inputs))
+    }
+
+    fn node(&mut self, id: NodeId) -> Option<Arg> {
+        if !self.takes(id) {
+            return None;
+        }
+        let (form, inputs) = self.form(id)?;
+        let args = inputs.iter().map(|&v| self.value(v)).collect::<Option<Vec<_>>>()?;
+        self.emit(&form, &args)
+    }
+
+    fn emit(&mut self, form: &Form, args: &[Arg]) -> Option<Arg> {
+        match form {
+            Form::Function(f) => self.step(Step::Map(*f, args[0])),
+            Form::Expression(e) => self.expression(e, args),
+        }
+    }
+
+    fn expression(&mut self, e: &Expr, args: &[Arg]) -> Option<Arg> {
+        match e {
+            Expr::In(i) => args.get(*i).copied(),
+            Expr::Const(c) => Some(Arg::Const(*c as f32)),
+            Expr::Binary(op, a, b) => {
+                let (a, b) = (self.expression(a, args)?, self.expression(b, args)?);
+                let op = match op {
+                    Op::Add => Binary::Add,
+                    Op::Sub => Binary::Sub,
+                    Op::Mul => Binary::Mul,
+                    Op::Div => Binary::Div,
+                    Op::Min => Binary::Min,
+                    Op::Max => Binary::Max,
+                    _ => return None,
+                };
+                self.step(Step::Binary(op, a, b))
+            }
+            Expr::Unary(op, a) => {
+                let a = self.expression(a, args)?;
+                let f = match op {
+                    Unary::Neg => return self.step(Step::Binary(Binary::Sub, Arg::Const(-0.0), a)),
+                    Unary::Reciprocal => return self.step(Step::Binary(Binary::Div, Arg::Const(1.0), a)),
+                    Unary::Exp => Function::Exp,
+                    Unary::Tanh => Function::Tanh,
+                    Unary::Erf => Function::Erf,
+                    Unary::Sigmoid => Function::Sigmoid,
+                    _ => return None,
+                };
+                self.step(Step::Map(f, a))
+            }
+            Expr::Select(..) | Expr::Cast(..) => None,
+        }
+    }
+}
+
+enum Form {
+    Function(Function),
+    Expression(Expr),
+}
+
+/// The step of a chain.
+pub fn lower(cx: &Cx, g: &Grown) -> Lowered {
+    let output = cx.graph.get(g.root).and_then(|n| n.output(0));
+    let elements = output.and_then(|v| cx.shape(v)).map_or(0, |s| s.iter().product::<usize>());
+    let flops = (elements * (g.chain.operands.len() + g.chain.steps.len() + 1)) as f64;
+    let (chain, walk, tier) = (g.chain.clone(), g.walk.clone(), cx.tier);
+    Lowered {
+        kind: "fused loop",
+        work: super::Work::Kernel(Box::new(move |io: &Io| execute(io, &chain, &walk, tier))),
+        reads: g.operands.clone(),
+        writes: output.into_iter().collect(),
+        flops,
+        call: None,
+    }
+}
+
+fn execute(io: &Io, chain: &Chain, w: &Walk, tier: kernels::Tier) -> Result<(), String> {
+    let out = io.output::<u8>(0);
+    if w.n == 0 || out.is_empty() {
+        return Ok(());
+    }
+    // Rows of one long row are pieces of it.
+    let whole = w.outer.is_empty() && w.rows == 1;
+    let per = if whole { GRAIN } else { (GRAIN / w.n).clamp(1, w.rows) };
+    let blocks = if whole { w.n.div_ceil(per) } else { w.rows.div_ceil(per) };
+    let outer: usize = w.outer.iter().map(|o| o.0).product();
+    let size = chain.store.size();
+    let base = Shared(out.as_mut_ptr(), out.len());
+    let (base, failure) = (&base, Mutex::new(None));
+    let inputs: Vec<&[u8]> = (0..chain.operands.len()).map(|k| io.input(k)).collect();
+    run(io.pool, outer * blocks, &|t| {
+        let (index, block) = (t / blocks, t % blocks);
+        let (from, count) = (block * per, if whole { w.n } else { w.rows });
+        let count = per.min(count - from);
+        let (rows, n) = if whole { (1, count) } else { (count, w.n) };
+        let places: smallvec::SmallVec<[Place; 8]> = (0..chain.operands.len())
+            .map(|k| {
+                // Strides are those of float32 elements.
+                let (row, inner) = (w.row_strides[k] as usize / 4, w.inner[k]);
+                let (mut o, mut at) = (index, from * if whole { inner } else { row });
+                for (m, strides) in &w.outer {
+                    at += o % m * (strides[k] as usize / 4);
+                    o /= m;
+                }
+                let data = inputs[k].get(at * chain.operands[k].size()..).unwrap_or_default();
+                Place { data, inner, row: if whole { 0 } else { row } }
+            })
+            .collect();
+        let start = if whole { from } else { (index * w.rows + from) * w.n } * size;
+        let len = rows * n * size;
+        if start + len > base.1 {
+            return;
+        }
+        // SAFETY: inside the result, as just checked; tasks have blocks of their own.
+        let out = unsafe { std::slice::from_raw_parts_mut(base.0.add(start), len) };
+        if let Err(e) = chain.run(tier, &places, out, rows, n) {
+            *failure.lock().unwrap_or_else(|e| e.into_inner()) = Some(e);
+        }
+    });
+    failure.into_inner().unwrap_or_else(|e| e.into_inner()).map_or(Ok(()), |e| Err(text(e)))
+}
+
+/// The result, in parts of which tasks write.
+struct Shared(*mut u8, usize);
+// SAFETY: tasks write disjoint parts.
+unsafe impl Sync for Shared {}
