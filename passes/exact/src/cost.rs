@@ -52,6 +52,8 @@ pub fn cost(egraph: &Egraph, id: egg::Id, node: &ENode) -> f64 {
         "Conv" | "FusedConv" | "ConvTranspose" | "FusedConvTranspose" => {
             moved + contraction(out, types.get(1).copied().flatten())
         }
+        "ConvInteger" => moved + contraction(out, types.get(1).copied().flatten()) / INTEGER,
+        "MatMulInteger" => moved + matrix(out, types.first().copied().flatten()) / INTEGER,
         "QuantizedConv" => moved + contraction(out, types.get(3).copied().flatten()) / INTEGER,
         "QuantizedMatMul" => moved + matrix(out, types.first().copied().flatten()) / INTEGER,
         "MatMul" | "Gemm" | "FusedMatMul" | "FusedGemm" => {

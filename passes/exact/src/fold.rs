@@ -104,12 +104,26 @@ fn evaluate(graph: &Graph, id: NodeId, growth: Growth) -> Option<Vec<Tensor>> {
     (bytes_out <= limit && results.len() >= node.outputs().len()).then_some(results)
 }
 
-/// A dequantized constant is read by a contraction whose other operand is dequantized while running.
+/// Movements that bytes may make in place of the values they stand for.
+const MOVES: &[&str] = &["Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Concat"];
+/// Movements looked through.
+const MOST_MOVES: usize = 8;
+
+/// A dequantized constant is read by a contraction whose other operand is dequantized while running, moved or not.
 fn meets_bytes(graph: &Graph, dequantize: &ir::Node) -> bool {
     let Some(y) = dequantize.output(0) else { return false };
-    let made_of_bytes = |v: ValueId| {
-        let Some(n) = graph.producer(v).and_then(|p| graph.get(p)) else { return false };
-        n.is("DequantizeLinear") && n.input(0).is_some_and(|x| graph.constant(x).is_none())
+    let made_of_bytes = |mut v: ValueId| {
+        for _ in 0..MOST_MOVES {
+            let Some(n) = graph.producer(v).and_then(|p| graph.get(p)) else { return false };
+            if n.is("DequantizeLinear") {
+                return n.input(0).is_some_and(|x| graph.constant(x).is_none());
+            }
+            match n.input(0).filter(|_| MOVES.iter().any(|m| n.is(m))) {
+                Some(x) => v = x,
+                None => return false,
+            }
+        }
+        false
     };
     graph.consumers(y).iter().filter_map(|&c| graph.get(c)).any(|c| {
         (c.is("Conv") || c.is("MatMul") || c.is("Gemm"))

@@ -6,6 +6,24 @@ use egg::Id;
 use ir::{Attrs, DType};
 use ops::quantized::DOMAIN;
 
+/// A movement of dequantized bytes as the dequantization of moved bytes.
+macro_rules! move_bytes {
+    ($name:literal, $left:literal, $op:literal $(, $rest:literal)*) => {
+        Rule::build($name, $left, |cx| {
+            let (x, s, z, attrs) = (cx.id("?x")?, cx.id("?s")?, cx.id("?z")?, cx.attrs("?a")?);
+            let plain = cx.attrs("?d")?.int_or("block_size", 0).ok()? == 0;
+            if !plain || !is_byte(cx, x) || cx.constant(x) || !single(cx, s)? || !(cx.absent(z) || single(cx, z)?) {
+                return None;
+            }
+            let inputs = [x $(, cx.id($rest)?)*];
+            let moved = cx.op($op, attrs, &inputs)?;
+            let attrs = cx.attrs("?d")?;
+            cx.op("DequantizeLinear", attrs, &[moved, s, z])
+        })
+        .runtime()
+    };
+}
+
 pub static RULES: &[Rule] = &[
     Rule::build(
         "integer-conv",
@@ -53,6 +71,54 @@ pub static RULES: &[Rule] = &[
         quantize(cx, y)
     })
     .runtime(),
+    // Values of one scale are moved as bytes, where the contraction that reads them finds these.
+    move_bytes!(
+        "dequantize-after-reshape",
+        "(Reshape ?a (DequantizeLinear ?d ?x ?s ?z) ?n)",
+        "Reshape",
+        "?n"
+    ),
+    move_bytes!("dequantize-after-transpose", "(Transpose ?a (DequantizeLinear ?d ?x ?s ?z))", "Transpose"),
+    move_bytes!(
+        "dequantize-after-squeeze",
+        "(Squeeze ?a (DequantizeLinear ?d ?x ?s ?z) ?n)",
+        "Squeeze",
+        "?n"
+    ),
+    move_bytes!(
+        "dequantize-after-unsqueeze",
+        "(Unsqueeze ?a (DequantizeLinear ?d ?x ?s ?z) ?n)",
+        "Unsqueeze",
+        "?n"
+    ),
+    move_bytes!(
+        "dequantize-after-slice",
+        "(Slice ?a (DequantizeLinear ?d ?x ?s ?z) ?i ?j ?k ?l)",
+        "Slice",
+        "?i",
+        "?j",
+        "?k",
+        "?l"
+    ),
+    Rule::build(
+        "dequantize-after-concat-of-two",
+        "(Concat ?a (DequantizeLinear ?d ?x ?s ?z) (DequantizeLinear ?e ?y ?s ?z))",
+        |cx| concat(cx, &["?x", "?y"]),
+    )
+    .runtime(),
+    Rule::build(
+        "dequantize-after-concat-of-three",
+        "(Concat ?a (DequantizeLinear ?d ?x ?s ?z) (DequantizeLinear ?e ?y ?s ?z) (DequantizeLinear ?f ?v ?s ?z))",
+        |cx| concat(cx, &["?x", "?y", "?v"]),
+    )
+    .runtime(),
+    Rule::build(
+        "dequantize-after-concat-of-four",
+        "(Concat ?a (DequantizeLinear ?d ?x ?s ?z) (DequantizeLinear ?e ?y ?s ?z)
+            (DequantizeLinear ?f ?v ?s ?z) (DequantizeLinear ?g ?w ?s ?z))",
+        |cx| concat(cx, &["?x", "?y", "?v", "?w"]),
+    )
+    .runtime(),
     // What is quantized as it was is what it was.
     Rule::build("drop-requantization", "(QuantizeLinear ?q (DequantizeLinear ?d ?x ?s ?z) ?s ?z)", |cx| {
         let x = cx.id("?x")?;
@@ -75,6 +141,20 @@ pub static RULES: &[Rule] = &[
         },
     ),
 ];
+
+/// Values of one scale side by side.
+fn concat(cx: &mut Cx, parts: &[&str]) -> Option<Id> {
+    let (s, z, attrs) = (cx.id("?s")?, cx.id("?z")?, cx.attrs("?a")?);
+    let parts = parts.iter().map(|v| cx.id(v)).collect::<Option<Vec<Id>>>()?;
+    let plain = cx.attrs("?d")?.int_or("block_size", 0).ok()? == 0 && single(cx, s)?;
+    let bytes = is_byte(cx, parts[0]) && parts.iter().all(|&p| cx.dtype(p) == cx.dtype(parts[0]));
+    if !plain || !bytes || cx.constant(parts[0]) || !(cx.absent(z) || single(cx, z)?) {
+        return None;
+    }
+    let joined = cx.op("Concat", attrs, &parts)?;
+    let attrs = cx.attrs("?d")?;
+    cx.op("DequantizeLinear", attrs, &[joined, s, z])
+}
 
 fn moved(cx: &mut Cx, op: &str, attrs: Attrs, inputs: &[Id]) -> Option<Id> {
     if cx.dtype(inputs[0])? == cx.dtype(cx.class())? && same_scalar(cx)? {
@@ -138,7 +218,52 @@ fn conv(cx: &mut Cx) -> Option<Id> {
     }
     weight_scales(cx, 0)?;
     let attrs = cx.attrs("?a")?;
+    if !single(cx, cx.id("?sx")?)? {
+        return depthwise(cx, attrs, b);
+    }
     quantized(cx, "QuantizedConv", attrs, b)
+}
+
+/// Channels that do not mix may have scales of their own, which go to the weights; their zero points are alike.
+fn depthwise(cx: &mut Cx, attrs: Attrs, bias: Id) -> Option<Id> {
+    let [x, sx, zx, w, sw, zw] = ["?x", "?sx", "?zx", "?w", "?sw", "?zw"].map(|v| cx.id(v));
+    let (x, sx, zx, w, sw, zw) = (x?, sx?, zx?, w?, sw?, zw?);
+    let (input, weights) = (cx.shape(x)?, cx.shape(w)?);
+    let channels = *input.get(1)?;
+    let d = cx.attrs("?d")?;
+    let axis = d.int_or("axis", 1).ok()?;
+    let by_channel = d.int_or("block_size", 0).ok()? == 0 && (axis == 1 || axis + input.len() as i64 == 1);
+    let apart =
+        attrs.int_or("group", 1).ok()? == channels as i64 && channels > 0 && weights.get(1) == Some(&1);
+    if !apart || !by_channel || !is_byte(cx, x) || !is_byte(cx, w) || cx.constant(x) {
+        return None;
+    }
+    if cx.dtype(sx)? != DType::F32 || cx.dtype(sw)? != DType::F32 || cx.shape(sx)?[..] != [channels] {
+        return None;
+    }
+    let zero = if cx.absent(zx) {
+        zx
+    } else {
+        let zeros = cx.ints(zx)?;
+        let &first = zeros.first()?;
+        if zeros.iter().any(|&z| z != first) {
+            return None;
+        }
+        cx.tensor(match cx.dtype(zx)? {
+            DType::U8 => ir::Tensor::scalar(u8::try_from(first).ok()?),
+            _ => ir::Tensor::scalar(i8::try_from(first).ok()?),
+        })
+    };
+    let outputs = *weights.first()?;
+    let (by_input, by_output) = (cx.value(sx)?.to_f32s().ok()?, cx.value(sw)?.to_f32s().ok()?);
+    let each = outputs / channels;
+    if by_output.is_empty() || each == 0 {
+        return None;
+    }
+    let scale = |c: usize| by_input[c / each] * by_output[if by_output.len() == 1 { 0 } else { c }];
+    let scales = cx.tensor(ir::Tensor::vector((0..each * channels).map(scale).collect::<Vec<f32>>()));
+    let one = cx.tensor(ir::Tensor::scalar(1f32));
+    cx.op_in(DOMAIN, "QuantizedConv", attrs, &[x, one, zero, w, scales, zw, bias])
 }
 
 fn matmul(cx: &mut Cx) -> Option<Id> {

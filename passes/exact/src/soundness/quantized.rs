@@ -43,6 +43,75 @@ pub fn instances() -> Vec<(&'static [&'static str], Instance)> {
             let y = b.op("Conv", Attrs::new().with("pads", vec![1, 0, 1, 0]), &[x, w, bias]);
             b.requantized(y);
         }),
+        (&["integer-conv"], |b| {
+            let (c, h) = (b.dim(), 4 + b.dim());
+            let x = b.input(&[1, c, h, h]);
+            let scale = (0..c).map(|i| [1.0 / 64.0, 1.0 / 32.0][i % 2]).collect::<Vec<f32>>();
+            let s = b.g.add_initializer("s", Tensor::vector(scale));
+            let z = b.g.add_initializer("z", Tensor::vector(vec![100u8; c]));
+            let x = b.op("QuantizeLinear", Attrs::new().with("axis", 1i64), &[x, s, z]);
+            let w = b.byte_weights(&[c, 1, 3, 3], c);
+            let (x, w) = (b.dequantized([x, s, z], 1), b.dequantized(w, 0));
+            let bias = b.weight(&[c]);
+            let y = b.op("Conv", Attrs::new().with("group", c as i64), &[x, w, bias]);
+            b.out(y);
+        }),
+        (&["dequantize-after-reshape", "integer-matmul"], |b| {
+            let n = b.dim();
+            let x = b.bytes(&[n, 6]);
+            let w = b.byte_weights(&[3, 4], 4);
+            let (x, w, shape) = (b.dequantized(x, 0), b.dequantized(w, 1), b.ints(&[-1, 3]));
+            let x = b.plain("Reshape", &[x, shape]);
+            let y = b.plain("MatMul", &[x, w]);
+            b.out(y);
+        }),
+        (&["dequantize-after-transpose", "integer-matmul"], |b| {
+            let n = b.dim();
+            let x = b.bytes(&[3, n]);
+            let w = b.byte_weights(&[3, 4], 4);
+            let (x, w) = (b.dequantized(x, 0), b.dequantized(w, 1));
+            let x = b.op("Transpose", Attrs::new().with("perm", vec![1i64, 0]), &[x]);
+            let y = b.plain("MatMul", &[x, w]);
+            b.out(y);
+        }),
+        (&["dequantize-after-squeeze", "dequantize-after-unsqueeze", "dequantize-after-slice"], |b| {
+            let n = b.dim();
+            let x = b.bytes(&[n, 1, 6]);
+            let x = b.dequantized(x, 0);
+            let (one, from, to) = (b.ints(&[1]), b.ints(&[1]), b.ints(&[5]));
+            let y = b.plain("Squeeze", &[x, one]);
+            let y = b.plain("Slice", &[y, from, to, one]);
+            let w = b.byte_weights(&[4, 2], 2);
+            let w = b.dequantized(w, 1);
+            let y = b.plain("MatMul", &[y, w]);
+            b.out(y);
+            let x = b.bytes(&[n, 4]);
+            let (x, zero) = (b.dequantized(x, 0), b.ints(&[0]));
+            let y = b.plain("Unsqueeze", &[x, zero]);
+            let y = b.plain("MatMul", &[y, w]);
+            b.out(y);
+        }),
+        (
+            &[
+                "dequantize-after-concat-of-two",
+                "dequantize-after-concat-of-three",
+                "dequantize-after-concat-of-four",
+            ],
+            |b| {
+                let n = b.dim();
+                let ([x, s, z], [y, ..]) = (b.bytes(&[n, 3]), b.bytes(&[n, 2]));
+                let w = b.byte_weights(&[10, 2], 2);
+                let w = b.dequantized(w, 1);
+                let (x, y) = (b.dequantized([x, s, z], 0), b.dequantized([y, s, z], 0));
+                let rows = b.op("Concat", Attrs::new().with("axis", 0i64), &[x, x]);
+                b.out(rows);
+                let three = b.op("Concat", Attrs::new().with("axis", -1i64), &[x, y, x]);
+                b.out(three);
+                let four = b.op("Concat", Attrs::new().with("axis", 1i64), &[x, y, y, x]);
+                let y = b.plain("MatMul", &[four, w]);
+                b.out(y);
+            },
+        ),
         (&["integer-matmul"], |b| {
             let (m, k, n) = (b.dim(), b.dim(), b.dim());
             let x = b.bytes(&[2, m, k]);
