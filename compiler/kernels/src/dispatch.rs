@@ -36,6 +36,24 @@ impl Tier {
     }
 }
 
+/// Whether the CPU permutes bytes across a register of 64, which [`Tier::Avx512`] does not promise.
+pub(crate) fn has_vbmi() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    let has = is_x86_feature_detected!("avx512vbmi");
+    #[cfg(not(target_arch = "x86_64"))]
+    let has = false;
+    has
+}
+
+/// Whether the CPU expands bytes by a mask, which [`Tier::Avx512`] does not promise.
+pub(crate) fn has_vbmi2() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    let has = is_x86_feature_detected!("avx512vbmi2");
+    #[cfg(not(target_arch = "x86_64"))]
+    let has = false;
+    has
+}
+
 #[cfg(target_arch = "x86_64")]
 fn detect() -> Tier {
     macro_rules! has {

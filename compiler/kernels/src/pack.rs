@@ -30,6 +30,11 @@ impl Aligned {
     pub(crate) fn bytes(&self) -> usize {
         self.0.bytes()
     }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        // SAFETY: lines are plain memory without padding.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.bytes()) }
+    }
 }
 
 /// How the columns fall into panels: first those of 4 vectors, then of 3, 2 and 1.

@@ -133,6 +133,48 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// `p` is valid for reading 16 bytes.
     unsafe fn load_bytes(self, p: *const u8) -> Self::I;
+    /// 16 bytes in each quarter of the lanes.
+    #[inline(always)]
+    fn four_times(self, bytes: &[u8]) -> Self::I {
+        let mut all = [0u8; 64];
+        for (i, b) in all.iter_mut().enumerate() {
+            *b = bytes[i % 16];
+        }
+        // SAFETY: 64 bytes are 16 lanes.
+        unsafe { self.load_i(all.as_ptr().cast()) }
+    }
+    /// Bytes of `table`, the same 16 in each quarter of the lanes, at the bytes of `index`, which are below 16.
+    fn lookup(self, table: Self::I, index: Self::I) -> Self::I;
+    /// Bytes from `p` on at the bits of `mask` that are set, in order; elsewhere those of `rest`.
+    ///
+    /// # Safety
+    /// `p` is valid for reading 64 bytes.
+    #[inline(always)]
+    unsafe fn expand(self, mask: u64, p: *const u8, rest: Self::I) -> Self::I {
+        let mut bytes = [0u8; 64];
+        let rest = self.array(self.of_bits(rest)).map(f32::to_bits);
+        let mut next = 0;
+        for (i, b) in bytes.iter_mut().enumerate() {
+            *b = rest[i / 4].to_le_bytes()[i % 4];
+            if mask >> i & 1 == 1 {
+                // SAFETY: at most 64 are read.
+                *b = unsafe { *p.add(next) };
+                next += 1;
+            }
+        }
+        // SAFETY: 64 bytes are 16 lanes.
+        unsafe { self.load_i(bytes.as_ptr().cast()) }
+    }
+    /// Bytes of a table of 256 at the bytes of `index`.
+    #[inline(always)]
+    fn lookup_wide(self, table: [Self::I; 4], index: Self::I) -> Self::I {
+        let bytes = |x: Self::I| self.array(self.of_bits(x)).map(f32::to_bits);
+        let table = table.map(bytes);
+        let at = |i: u8| (table[usize::from(i >> 6)][usize::from(i >> 2 & 15)] >> (8 * (i & 3))) as u8;
+        let found = bytes(index).map(|lane| f32::from_bits(u32::from_le_bytes(lane.to_le_bytes().map(at))));
+        // SAFETY: 16 lanes.
+        self.bits(unsafe { self.load(found.as_ptr()) })
+    }
     /// Stores the low byte of the first `n <= 16` lanes.
     ///
     /// # Safety

@@ -274,6 +274,11 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
         }
     }
     #[inline(always)]
+    fn lookup(self, table: I, index: I) -> I {
+        // SAFETY: `self` proves the instruction is there.
+        unsafe { I(_mm256_shuffle_epi8(table.0, index.0), _mm256_shuffle_epi8(table.1, index.1)) }
+    }
+    #[inline(always)]
     unsafe fn store_bytes(self, p: *mut u8, x: I, n: usize) {
         let mut lanes = [0i32; LANES];
         // SAFETY: `lanes` holds 16; the caller vouches for `n` bytes.

@@ -68,6 +68,54 @@ unsafe fn coded(x: [__m512i; 4], codes: Codes) -> __m512i {
     }
 }
 
+/// A table of 256 bytes at the bytes of `index`. In assembly, because [`Tier::Avx512`](crate::Tier) does not promise
+/// VBMI and an intrinsic of other features would stay a call.
+///
+/// # Safety
+/// The CPU has VBMI beside AVX-512.
+#[cfg(not(miri))]
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn wide(table: [__m512i; 4], index: __m512i) -> __m512i {
+    let (mut low, mut high) = (index, index);
+    // SAFETY: the caller vouches for the instructions; they touch registers only.
+    unsafe {
+        std::arch::asm!(
+            "vpermi2b {low}, {a}, {b}",
+            "vpermi2b {high}, {c}, {d}",
+            low = inout(zmm_reg) low,
+            high = inout(zmm_reg) high,
+            a = in(zmm_reg) table[0],
+            b = in(zmm_reg) table[1],
+            c = in(zmm_reg) table[2],
+            d = in(zmm_reg) table[3],
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    _mm512_mask_blend_epi8(_mm512_movepi8_mask(index), low, high)
+}
+
+/// The first bytes of `x` at the bits of `mask`, elsewhere `rest`. In assembly as [`wide`].
+///
+/// # Safety
+/// The CPU has VBMI2 beside AVX-512.
+#[cfg(not(miri))]
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn expanded(mask: u64, x: __m512i, mut rest: __m512i) -> __m512i {
+    // SAFETY: the caller vouches for the instruction; it touches registers only.
+    unsafe {
+        std::arch::asm!(
+            "vpexpandb {rest}{{{mask}}}, {x}",
+            rest = inout(zmm_reg) rest,
+            x = in(zmm_reg) x,
+            mask = in(kreg) mask,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    rest
+}
+
 impl Simd for Avx512 {
     type F = __m512;
     type I = __m512i;
@@ -138,6 +186,7 @@ impl Simd for Avx512 {
         xor_i(a: __m512i, b: __m512i) -> __m512i = _mm512_xor_si512(a, b);
         mul_i(a: __m512i, b: __m512i) -> __m512i = _mm512_mullo_epi32(a, b);
         dot(acc: __m512i, u: __m512i, i: __m512i) -> __m512i = _mm512_dpbusd_epi32(acc, u, i);
+        lookup(table: __m512i, index: __m512i) -> __m512i = _mm512_shuffle_epi8(table, index);
         to_f(a: __m512i) -> __m512 = _mm512_cvtepi32_ps(a);
         to_i(a: __m512) -> __m512i = _mm512_cvtps_epi32(a);
         sum(a: __m512) -> f32 = {
@@ -154,6 +203,20 @@ impl Simd for Avx512 {
     fn sar_i<const N: u32>(self, a: __m512i) -> __m512i {
         // SAFETY: `self` proves the instruction is there.
         unsafe { _mm512_srai_epi32::<N>(a) }
+    }
+    #[cfg(not(miri))]
+    #[inline(always)]
+    unsafe fn expand(self, mask: u64, p: *const u8, rest: __m512i) -> __m512i {
+        debug_assert!(crate::dispatch::has_vbmi2());
+        // SAFETY: the caller's contract; kernels for bitmaps run on CPUs with VBMI2 only.
+        unsafe { expanded(mask, _mm512_loadu_si512(p.cast()), rest) }
+    }
+    #[cfg(not(miri))]
+    #[inline(always)]
+    fn lookup_wide(self, table: [__m512i; 4], index: __m512i) -> __m512i {
+        debug_assert!(crate::dispatch::has_vbmi());
+        // SAFETY: `self` proves AVX-512; kernels for wide tables run on CPUs with VBMI only.
+        unsafe { wide(table, index) }
     }
     #[inline(always)]
     unsafe fn load_bytes(self, p: *const u8) -> __m512i {

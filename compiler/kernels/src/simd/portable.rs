@@ -165,6 +165,11 @@ impl Simd for Portable {
         std::array::from_fn(|i| i32::from(unsafe { *p.add(i) }))
     }
     #[inline(always)]
+    fn lookup(self, table: I, index: I) -> I {
+        let at = |i: u8| table[usize::from(i / 4)].to_le_bytes()[usize::from(i % 4)];
+        index.map(|lane| i32::from_le_bytes(lane.to_le_bytes().map(at)))
+    }
+    #[inline(always)]
     unsafe fn store_bytes(self, p: *mut u8, x: I, n: usize) {
         for (i, &x) in x.iter().enumerate().take(n) {
             // SAFETY: i < n, which the caller vouches for.
