@@ -6,11 +6,11 @@ mod merge;
 use crate::clif::{Assembler, Image};
 use crate::lower::{Step, Work, lower_ahead};
 use crate::plan::{Place, Plan as Memory, plan, static_bytes};
-use crate::{group, layout};
+use crate::{group, layout, stored};
 use artefact::{Blob, Call, Field, Operand, Plan};
 use ir::{Error, Graph, Result, Tensor, ValueId};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Constants start at multiples of this.
 const ALIGN: usize = 64;
@@ -61,8 +61,9 @@ pub struct Artefact {
 /// # Errors
 /// `Unsupported` when some nodes have no call that an artefact can make; all are named.
 pub fn build(graph: &Graph, name: &str, kernels: &[u8]) -> Result<Artefact> {
-    let graph = layout::to_channels_last(graph)?;
-    let groups = group::form(&graph)?;
+    let mut graph = layout::to_channels_last(graph)?;
+    stored::settle_all(&mut graph)?;
+    let groups = group::form(&graph, &BTreeSet::new())?;
     let constants = RefCell::new(Constants::default());
     let steps = lower_ahead(&graph, groups, &constants)?;
     let memory = plan(&graph, &steps)?;

@@ -6,7 +6,7 @@ use crate::lower::{elementwise, typed};
 use ir::{Graph, Kind, NodeId, Result, ValueId};
 use kernels::{Activation, quantizes_by_column};
 use ops::packed::fused;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Nodes of one step.
 #[derive(Debug, Clone)]
@@ -42,9 +42,10 @@ pub struct Quantize {
 /// Most nodes in one element-wise group: compile time and register pressure stay bounded.
 const MAX_CHAIN: usize = 24;
 
-/// Groups in an order in which everything is computed before it is read.
-pub fn form(graph: &Graph) -> Result<Vec<Group>> {
-    let order = graph.order()?;
+/// Groups in an order in which everything is computed before it is read; nodes in `skipped` are in none.
+pub fn form(graph: &Graph, skipped: &BTreeSet<NodeId>) -> Result<Vec<Group>> {
+    let mut order = graph.order()?;
+    order.retain(|id| !skipped.contains(id));
     let counts = graph.use_counts();
     let mut at: BTreeMap<NodeId, usize> = BTreeMap::new();
     let mut groups: Vec<Vec<NodeId>> = Vec::new();

@@ -215,7 +215,8 @@ impl Rewriter<'_> {
         let fits = match n.op.name() {
             "QuantizedConv" => n.input(3).is_some_and(|w| self.old.constant(w).is_some()),
             "Conv" | "ConvTranspose" | "FusedConv" | "FusedConvTranspose" | "ConvInteger" => {
-                n.input(1).is_some_and(|w| self.old.constant(w).is_some())
+                let known = |w: ValueId| self.old.constant(w).is_some() || self.old.expression(w).is_some();
+                n.input(1).is_some_and(known)
             }
             // Only where the kernel will take it; otherwise the standard order is as good.
             "Resize" => rank == 4 && self.resident(x),

@@ -13,6 +13,7 @@ mod layout;
 mod lower;
 mod plan;
 mod program;
+mod stored;
 
 pub use ahead::{Artefact, build};
 pub use kernel::Io;
@@ -28,9 +29,16 @@ pub fn compile(graph: &Graph) -> Result<Program> {
 
 /// As [`compile`] for a chosen kernel tier.
 pub fn compile_on(graph: &Graph, tier: Tier) -> Result<Program> {
-    let graph = layout::to_channels_last(graph)?;
-    let groups = group::form(&graph)?;
-    let steps = lower::lower(&graph, groups, tier)?;
+    let mut graph = layout::to_channels_last(graph)?;
+    let steps = loop {
+        let decoders = stored::decoders(&graph)?;
+        let steps = lower::lower(&graph, group::form(&graph, &decoders)?, tier)?;
+        let missing = stored::missing(&graph, &decoders, &steps);
+        if missing.is_empty() {
+            break steps;
+        }
+        stored::settle(&mut graph, &missing)?;
+    };
     let plan = plan::plan(&graph, &steps)?;
     program::assemble(graph, steps, plan)
 }

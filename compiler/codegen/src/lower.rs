@@ -8,6 +8,8 @@ mod integer;
 mod movement;
 mod normalize;
 mod opaque;
+mod pair;
+mod product;
 mod quantize;
 mod recurrent;
 mod reduce;
@@ -17,11 +19,13 @@ mod window;
 use crate::ahead::Constants;
 use crate::group::Group;
 use crate::kernel::Kernel;
+use crate::stored;
 use artefact::{Blob, Call};
 use elementwise::RowKernel;
 use ir::{DType, Error, Graph, Node, NodeId, Result, Shape, ValueId};
-use kernels::Tier;
+use kernels::{PackedCodes, Tier};
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// What a step does.
@@ -91,7 +95,8 @@ impl Cx<'_> {
     }
     /// What `f` makes of float32 weights. They are read where they lie; pages of a file that held them are given back.
     pub fn pack<T>(&self, v: ValueId, f: impl FnOnce(&[f32]) -> Option<T>) -> Option<T> {
-        let t = self.graph.constant(v).filter(|t| t.dtype() == DType::F32)?;
+        let evaluated = if self.graph.constant(v).is_some() { None } else { stored::evaluate(self.graph, v) };
+        let t = evaluated.as_ref().or_else(|| self.graph.constant(v)).filter(|t| t.dtype() == DType::F32)?;
         t.prefetch();
         let packed = match bytemuck::try_cast_slice(t.bytes()) {
             Ok(weights) => f(weights),
@@ -106,7 +111,23 @@ impl Cx<'_> {
             }
         };
         t.release();
+        if evaluated.is_some() {
+            stored::release(self.graph, v);
+        }
         packed
+    }
+    /// Whether a weight is known now: an initializer, or an expression of them.
+    pub fn is_weight(&self, v: ValueId) -> bool {
+        self.graph.constant(v).is_some() || self.graph.expression(v).is_some()
+    }
+    /// The weight of a `k × n` product as its file stores it, stored as `[n, k]` or `[k, n]`, where a kernel reads that.
+    pub fn coded(&self, v: ValueId, k: usize, n: usize, n_first: bool) -> Option<PackedCodes> {
+        if self.graph.constant(v).is_some() || self.constants.is_some() {
+            return None;
+        }
+        let packed = stored::codes::Coded::of(self.graph, v)?.pack(self.tier, k, n, n_first)?;
+        stored::release(self.graph, v);
+        Some(packed)
     }
     /// A constant of an optional input: `Some(None)` when the input is absent.
     pub fn optional_floats(&self, v: Option<ValueId>) -> Option<Option<Vec<f32>>> {
@@ -165,6 +186,7 @@ pub fn lower(graph: &Graph, groups: Vec<Group>, tier: Tier) -> Result<Vec<Step>>
     } else {
         std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS) - 1
     };
+    let pairs = Pairs::of(&Cx { graph, tier, constants: None, aligned: RefCell::default() }, &groups);
     let next = AtomicUsize::new(0);
     // Each thread takes the next group that nobody has.
     let work = || {
@@ -172,8 +194,10 @@ pub fn lower(graph: &Graph, groups: Vec<Group>, tier: Tier) -> Result<Vec<Step>>
         let mut done = Vec::new();
         loop {
             let i = next.fetch_add(1, Relaxed);
-            let Some(g) = groups.get(i) else { return done };
-            done.push((i, steps_of(&cx, g)));
+            if i >= groups.len() {
+                return done;
+            }
+            done.push((i, pairs.steps(&cx, &groups, i)));
         }
     };
     let mut all = std::thread::scope(|s| {
@@ -198,10 +222,37 @@ pub fn lower_ahead(graph: &Graph, groups: Vec<Group>, constants: &RefCell<Consta
     let (tier, aligned) = (Tier::best(), RefCell::default());
     let cx = Cx { graph, tier, constants: Some(constants), aligned };
     let mut steps = Vec::new();
-    for g in &groups {
-        steps.extend(steps_of(&cx, g)?);
+    let pairs = Pairs::of(&cx, &groups);
+    for i in 0..groups.len() {
+        steps.extend(pairs.steps(&cx, &groups, i)?);
     }
     Ok(steps)
+}
+
+/// Contractions that run as one with the next, by place.
+struct Pairs {
+    /// For the second of two, the first.
+    firsts: BTreeMap<usize, usize>,
+}
+
+impl Pairs {
+    fn of(cx: &Cx, groups: &[Group]) -> Pairs {
+        Pairs { firsts: pair::find(cx, groups).into_iter().map(|(first, second)| (second, first)).collect() }
+    }
+
+    /// Steps of the group at `i`; the first of two waits for the second, its only reader.
+    fn steps(&self, cx: &Cx, groups: &[Group], i: usize) -> Result<Vec<Step>> {
+        if self.firsts.values().any(|&first| first == i) {
+            return Ok(Vec::new());
+        }
+        let Some(&first) = self.firsts.get(&i) else { return steps_of(cx, &groups[i]) };
+        if let (Some(l), Group::Contraction { root, .. }) =
+            (pair::lower(cx, &groups[first], &groups[i]), &groups[i])
+        {
+            return Ok(vec![named(cx, cx.graph.node(*root)?, l)]);
+        }
+        Ok([steps_of(cx, &groups[first])?, steps_of(cx, &groups[i])?].into_iter().flatten().collect())
+    }
 }
 
 fn steps_of(cx: &Cx, g: &Group) -> Result<Vec<Step>> {
@@ -220,16 +271,9 @@ fn steps_of(cx: &Cx, g: &Group) -> Result<Vec<Step>> {
 fn fused(cx: &Cx, group: &Group) -> Result<Option<Step>> {
     let (node, lowered) = match group {
         Group::Single(_) => return Ok(None),
-        Group::Contraction { root, bias, act, residual, residual_last, quantize, output, .. } => {
+        Group::Contraction { root, .. } => {
             let node = cx.graph.node(*root)?;
-            let finish = contract::Finish {
-                bias: *bias,
-                act: *act,
-                residual: *residual,
-                residual_last: *residual_last,
-                quantize: quantize.clone(),
-                output: *output,
-            };
+            let finish = pair::finish(group).ok_or_else(|| Error::internal("not a contraction"))?;
             (node, contract::lower(cx, node, &finish))
         }
         Group::Chain(c) => (cx.graph.node(c.root)?, Some(chain::lower(cx, c))),

@@ -1,7 +1,7 @@
 //! Before the e-graph: constant folding on the graph itself, branches with known conditions, equal initializers merged.
 
 use ir::{Accuracy, Error, EvalCx, Graph, NodeId, Result, Tensor, Use, Value, ValueId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A folded result may grow to this size whatever its inputs were.
 const SMALL_BYTES: usize = 4096;
@@ -26,7 +26,11 @@ pub enum Growth {
 /// Evaluates every node whose inputs are all initializers. Returns how many went.
 pub fn fold_constants(graph: &mut Graph, growth: Growth) -> Result<usize> {
     let mut folded = 0;
+    let kept = if growth == Growth::Never { BTreeSet::new() } else { stored_weights(graph) };
     for id in graph.order()? {
+        if kept.contains(&id) {
+            continue;
+        }
         let Some(results) = evaluate(graph, id, growth) else { continue };
         let outputs = graph.node(id)?.outputs().to_vec();
         for (v, t) in outputs.into_iter().zip(results) {
@@ -41,6 +45,54 @@ pub fn fold_constants(graph: &mut Graph, growth: Growth) -> Result<usize> {
         folded += 1;
     }
     Ok(folded)
+}
+
+/// Fewest elements of a weight that stays as it is stored.
+const LEAST_STORED: usize = 4096;
+
+/// Nodes that decode weights of contractions from less than two thirds of their bytes, and do nothing else: code
+/// generation reads such weights as they are stored.
+fn stored_weights(graph: &Graph) -> BTreeSet<NodeId> {
+    let weight = |n: &ir::Node| match n.op.name() {
+        "Conv" | "MatMul" | "Gemm" | "FusedConv" | "FusedMatMul" | "FusedGemm" => n.input(1),
+        _ => None,
+    };
+    let mut found = BTreeSet::new();
+    for (_, n) in graph.nodes() {
+        let Some(nodes) = weight(n).and_then(|w| graph.expression(w)) else { continue };
+        let ty = weight(n).map(|w| graph.ty(w));
+        let elements = ty.and_then(|t| t.concrete()).map_or(0, |s| s.iter().product());
+        let mut leaves: BTreeSet<ValueId> = BTreeSet::new();
+        for id in &nodes {
+            leaves.extend(graph.get(*id).into_iter().flat_map(|n| n.inputs().iter().flatten()));
+        }
+        let stored: usize = leaves.iter().filter_map(|&v| graph.constant(v)).map(Tensor::stored_bytes).sum();
+        let float = ty.and_then(ir::ValueType::dtype) == Some(ir::DType::F32);
+        if float && elements >= LEAST_STORED && stored.saturating_mul(3) < elements.saturating_mul(8) {
+            found.extend(nodes);
+        }
+    }
+    // What anything else reads is computed once, here.
+    loop {
+        let read_elsewhere = |id: &NodeId| {
+            let outputs = graph.get(*id).map(|n| n.outputs().to_vec()).unwrap_or_default();
+            outputs.into_iter().flatten().any(|v| {
+                graph.uses(v).iter().any(|u| match u {
+                    Use::Input(user, i) => {
+                        let decodes = found.contains(user);
+                        let weighs = *i == 1 && graph.get(*user).and_then(weight) == Some(v);
+                        !decodes && !weighs
+                    }
+                    _ => true,
+                })
+            })
+        };
+        let elsewhere: Vec<NodeId> = found.iter().copied().filter(read_elsewhere).collect();
+        if elsewhere.is_empty() {
+            return found;
+        }
+        found.retain(|id| !elsewhere.contains(id));
+    }
 }
 
 /// Lets go of large initializers that nothing reads any more: chains that decode weights would pile up until the end.

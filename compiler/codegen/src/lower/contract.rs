@@ -33,6 +33,9 @@ pub fn lower(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
     if f.quantize.is_some() {
         return None;
     }
+    if let Some(l) = super::product::packed(cx, n, f) {
+        return Some(l);
+    }
     match n.op.name() {
         "Conv" | "FusedConv" if n.op.domain() == DOMAIN => conv(cx, n, f),
         "ConvTranspose" | "FusedConvTranspose" if n.op.domain() == DOMAIN => conv_transpose(cx, n, f),
@@ -235,7 +238,7 @@ fn matmul(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
         return None;
     }
     let mut reads = vec![a];
-    if sb.len() == 2 && cx.graph.constant(b).is_some() {
+    if sb.len() == 2 && cx.is_weight(b) {
         let m: usize = sa[..sa.len() - 1].iter().product();
         let packed = cx.pack(b, |w| PackedB::from_kn(cx.tier, w, k, nn).ok())?;
         reads.extend(f.residual);
@@ -289,7 +292,10 @@ thread_local! {
 }
 
 /// Runs `f` with `len` floats that are kept for the next call.
-fn with_scratch(len: Option<usize>, f: impl FnOnce(&mut [f32]) -> Result<(), String>) -> Result<(), String> {
+pub(super) fn with_scratch(
+    len: Option<usize>,
+    f: impl FnOnce(&mut [f32]) -> Result<(), String>,
+) -> Result<(), String> {
     let len = len.ok_or("the scratch memory overflows")?;
     SCRATCH.with(|s| {
         let mut s = s.borrow_mut();
@@ -311,7 +317,9 @@ fn gemm(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
     if ta || k != kb || k == 0 || f.bias.is_some() {
         return None;
     }
-    cx.graph.constant(b)?;
+    if !cx.is_weight(b) {
+        return None;
+    }
     let bias = match n.input(2) {
         None => None,
         Some(c) => {
