@@ -82,6 +82,21 @@ fn learn(cx: &Context, scales: &[f32], k: usize) -> Vec<f32> {
             weights.push((d * f64::from(scales[r]).powi(2)) as f32);
         }
     }
-    let levels = kmeans::centres(&values, Some(&weights), k);
-    if levels.is_empty() { kmeans::centres(&values, None, k) } else { levels }
+    let mut levels = kmeans::centres(&values, Some(&weights), k);
+    if levels.is_empty() {
+        levels = kmeans::centres(&values, None, k);
+    }
+    if k <= 16 {
+        snap(&mut levels);
+    }
+    levels
+}
+
+/// Makes few entries whole multiples of 1/127 of the largest: nothing against the gaps between them, and the runtime
+/// multiplies such entries as bytes.
+fn snap(levels: &mut [f32]) {
+    let unit = levels.iter().fold(0f32, |m, x| m.max(x.abs())) / 127.0;
+    if unit > 0.0 {
+        levels.iter_mut().for_each(|x| *x = (*x / unit).round() * unit);
+    }
 }

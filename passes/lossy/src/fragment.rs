@@ -116,11 +116,12 @@ fn dequantized(b: &mut Build, view: &View, codes: &Array2<u8>, grid: &Grid) -> R
         grid.scales.iter().copied().collect()
     };
     let q = b.constant("q", q);
-    let s = b.constant("s", float(&scale_shape, scales, grid.half)?);
-    let mut w = b.op("DequantizeLinear", "dq", attrs, &[q, s])?;
+    // Scales are widened, not weights: a weight in half precision would be rounded once more.
+    let mut s = b.constant("s", float(&scale_shape, scales, grid.half)?);
     if grid.half {
-        w = b.cast(w, DType::F32, "f")?;
+        s = b.cast(s, DType::F32, "sf")?;
     }
+    let mut w = b.op("DequantizeLinear", "dq", attrs, &[q, s])?;
     if direct.is_none() {
         w = b.reshape(w, &view.shape, "r")?;
     }

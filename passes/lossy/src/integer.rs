@@ -113,10 +113,7 @@ fn rescale(cx: &Context, grid: &mut Grid, rounded: &mut Rounded) {
         .into_iter()
         .map(|s| stored_scale(s, grid.half))
         .collect();
-    let decode = |s: &[f32]| {
-        Array2::from_shape_fn(codes.raw_dim(), |(r, c)| stored_scale(codes[[r, c]] * s[r], grid.half))
-    };
-    let values = decode(&new);
+    let values = Array2::from_shape_fn(codes.raw_dim(), |(r, c)| codes[[r, c]] * new[r]);
     if stats.error(&(cx.matrix - &values)) < stats.error(&(cx.matrix - &rounded.values)) {
         rounded.values = values;
         grid.scales.column_mut(0).iter_mut().zip(&new).for_each(|(s, &n)| *s = n);

@@ -13,7 +13,7 @@ pub struct Grid {
     pub block: usize,
     /// rows × ceil(cols / block)
     pub scales: Array2<f32>,
-    /// Values decode through half precision (scales are stored as float16).
+    /// Scales are stored as float16.
     pub half: bool,
 }
 
@@ -28,9 +28,6 @@ impl Grid {
     pub fn offset(&self) -> i32 {
         1 << (self.bits - 1)
     }
-    fn decode(&self, q: f32, scale: f32) -> f32 {
-        if self.half { f16::from_f32(q * scale).to_f32() } else { q * scale }
-    }
 }
 
 impl Policy for Grid {
@@ -38,7 +35,7 @@ impl Policy for Grid {
         let s = self.scales[[row, col / self.block]];
         let q = if s > 0.0 { round_within(x / s, self.low(), self.high()) } else { 0.0 };
         // NaN casts to 0, which decodes to the lowest code; a NaN weight is refused before it gets here.
-        ((q + self.offset() as f32) as u8, self.decode(q, s))
+        ((q + self.offset() as f32) as u8, q * s)
     }
 }
 
