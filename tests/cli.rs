@@ -10,4 +10,6 @@ mod dynamic;
 mod hostile;
 mod inspect;
 mod optimize;
+mod pack;
+mod pareto;
 mod run;

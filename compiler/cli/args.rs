@@ -38,6 +38,74 @@ pub enum Command {
     Bench(BenchArgs),
     /// Compare two models' outputs and name the first layer that diverges.
     Diff(DiffArgs),
+    /// Say why a report's layers are stored as they are, and what else was possible.
+    Explain(ExplainArgs),
+    /// Compress as one point of a front says that --pareto wrote.
+    Pick(PickArgs),
+    /// Entropy-code a model file into a .cmpx container, which run, bench and the other commands read directly.
+    Pack(PackArgs),
+    /// Give back the model file inside a container, bit for bit.
+    Unpack(UnpackArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The .report.json of a run.
+    pub report: PathBuf,
+    /// Layers whose name matches.
+    #[arg(long, value_name = "REGEX", default_value = "")]
+    pub layer: String,
+}
+
+#[derive(Debug, Args)]
+pub struct PickArgs {
+    /// The .front.json of a run.
+    pub front: PathBuf,
+    /// Number of the point.
+    pub point: Option<usize>,
+    /// The smallest point that loses at most this.
+    #[arg(long, value_name = "X", conflicts_with_all = ["point", "target_size"])]
+    pub max_drop: Option<String>,
+    /// The best point of at most this many bytes.
+    #[arg(long, value_name = "S", conflicts_with = "point")]
+    pub target_size: Option<String>,
+    /// The samples that the front was measured on; without, those at the path that it names.
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Where to write [default: MODEL.compressed.onnx].
+    #[arg(short, long, value_name = "OUT")]
+    pub output: Option<PathBuf>,
+    /// Overwrite existing output files.
+    #[arg(long)]
+    pub force: bool,
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct PackArgs {
+    pub model: PathBuf,
+    /// Where to write [default: MODEL.cmpx].
+    #[arg(short, long, value_name = "OUT.cmpx")]
+    pub output: Option<PathBuf>,
+    /// Overwrite an existing output file.
+    #[arg(long)]
+    pub force: bool,
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct UnpackArgs {
+    pub container: PathBuf,
+    /// Where to write [default: CONTAINER.onnx].
+    #[arg(short, long, value_name = "OUT.onnx")]
+    pub output: Option<PathBuf>,
+    /// Overwrite an existing output file.
+    #[arg(long)]
+    pub force: bool,
+    #[arg(short, long)]
+    pub quiet: bool,
 }
 
 /// Kinds of artefacts.
@@ -75,12 +143,13 @@ pub struct BuildArgs {
     pub bounds: Bounds,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct CompressArgs {
     /// The trained model (ONNX).
     #[arg(required = true)]
     pub model: Option<PathBuf>,
-    /// Where to write [default: MODEL.compressed.onnx].
+    /// Where to write [default: MODEL.compressed.onnx]. A name that ends in .cmpx makes a container with entropy-coded
+    /// weights, and the search then counts coded bytes.
     #[arg(short, long, value_name = "OUT")]
     pub output: Option<PathBuf>,
     #[command(flatten)]
@@ -98,6 +167,11 @@ pub struct CompressArgs {
     /// How many times smaller: `--target-ratio 4` is `--target-size 25%`.
     #[arg(long, value_name = "N")]
     pub target_ratio: Option<f64>,
+    /// What must not fall: top1, top5 (both want `labels`), agreement, overlap, cosine, sqnr, or `cmd:./eval.sh`, a command that
+    /// gets a model's path and prints a number, the higher the better; its drop is relative to the original's number
+    /// [default: by the form of the outputs].
+    #[arg(long, value_name = "M")]
+    pub metric: Option<String>,
     #[arg(long, value_name = "LIST", value_delimiter = ',', help = methods_help())]
     pub methods: Option<Vec<String>>,
     /// Fix the method of layers whose name matches: `--layer '^head/=keep'`, `--layer 'fc1=channels 3/4'` (how many output
@@ -108,8 +182,17 @@ pub struct CompressArgs {
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
     /// Seed of every random choice.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub seed: u64,
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Repeat an earlier run: goal, seed and the choice for every layer from its .report.json.
+    #[arg(long, value_name = "REPORT.json")]
+    pub recipe: Option<PathBuf>,
+    /// Settings for what the command line leaves open [default: compress.toml of the current folder, where there is one].
+    #[arg(long, value_name = "FILE.toml")]
+    pub config: Option<PathBuf>,
+    /// Measure the whole trade between bytes and quality instead of one goal, and write it as .front.json and .front.html.
+    #[arg(long, requires = "data", conflicts_with_all = ["max_drop", "target_size", "target_ratio"])]
+    pub pareto: bool,
     /// Overwrite existing output files.
     #[arg(long)]
     pub force: bool,
@@ -130,7 +213,7 @@ pub struct CompressArgs {
 }
 
 /// What a run may take.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Bounds")]
 pub struct Bounds {
     /// Bound on memory, such as `2G` [default: 2.8 GB and 8 times the model].

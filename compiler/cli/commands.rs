@@ -4,8 +4,11 @@ pub mod bench;
 pub mod build;
 pub mod compress;
 pub mod diff;
+pub mod explain;
 pub mod inspect;
 pub mod optimize;
+pub mod pack;
+pub mod pareto;
 pub mod run;
 
 use crate::args::DataArgs;

@@ -57,6 +57,15 @@ pub fn check_target(target: &Path, input: Option<&Path>, force: bool) -> Result 
     Ok(())
 }
 
+/// All bytes of a regular file.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    let bad = |e: std::io::Error| Failure::bad(format!("cannot read {}: {e}", path.display()));
+    if !fs::metadata(path).map_err(bad)?.is_file() {
+        return Err(Failure::bad(format!("{} is not a regular file", path.display())));
+    }
+    fs::read(path).map_err(bad)
+}
+
 /// The folder of `p`.
 pub fn parent(p: &Path) -> &Path {
     match p.parent() {

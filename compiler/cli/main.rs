@@ -2,13 +2,16 @@
 
 mod args;
 mod commands;
+mod config;
 mod engine;
 mod exit;
 mod feeds;
 mod files;
+mod judge;
 mod layers;
 mod limits;
 mod model;
+mod packed;
 mod progress;
 mod report;
 mod shelf;
@@ -72,12 +75,16 @@ fn guarded(cli: Cli) -> Result {
 
 fn dispatch(cli: Cli) -> Result {
     match cli.command {
-        None => commands::compress::run(cli.compress),
+        None => commands::compress::run(config::complete(cli.compress)?),
         Some(Command::Run(a)) => commands::run::run(a),
         Some(Command::Optimize(a)) => commands::optimize::run(a),
         Some(Command::Inspect(a)) => commands::inspect::run(a),
         Some(Command::Build(a)) => commands::build::run(a),
         Some(Command::Bench(a)) => commands::bench::run(a),
         Some(Command::Diff(a)) => commands::diff::run(a),
+        Some(Command::Explain(a)) => commands::explain::run(a),
+        Some(Command::Pick(a)) => commands::pareto::pick(a),
+        Some(Command::Pack(a)) => commands::pack::pack(a),
+        Some(Command::Unpack(a)) => commands::pack::unpack(a),
     }
 }

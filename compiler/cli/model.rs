@@ -2,6 +2,7 @@
 
 use crate::exit::{Failure, Result};
 use crate::files::Pending;
+use crate::packed;
 use ir::Graph;
 use std::path::Path;
 
@@ -11,9 +12,13 @@ pub struct Opened {
     pub file_bytes: u64,
 }
 
-/// Reads a model; warnings go to stderr.
+/// Reads a model or a container of one; warnings go to stderr.
 pub fn open(path: &Path) -> Result<Opened> {
-    let m = onnx::open(path, &ops::Standard).map_err(|e| Failure::from(e).on(path.display()))?;
+    let m = match packed::read(path)? {
+        Some(file) => onnx::from_bytes(file, &ops::Standard),
+        None => onnx::open(path, &ops::Standard),
+    };
+    let m = m.map_err(|e| Failure::from(e).on(path.display()))?;
     m.warnings.iter().for_each(|w| eprintln!("compress: warning: {w}"));
     Ok(Opened { graph: m.graph, file_bytes: m.file_bytes })
 }
@@ -43,11 +48,16 @@ pub fn inspect(path: &Path) -> Result<Inspected> {
     })
 }
 
-/// Writes `graph` to a temporary file beside `target`, with metadata; above 2 GiB the weights go to `target`.data.
+/// Writes `graph` to a temporary file beside `target`, with metadata; above 2 GiB the weights go to `target`.data. A
+/// name that asks for a container gets one.
 pub fn write(graph: &Graph, target: &Path, properties: &[(&str, String)], force: bool) -> Result<Pending> {
     let mut g = graph.clone();
     for (k, v) in properties {
         g.meta.properties.insert(k.to_string(), v.clone());
+    }
+    if packed::wanted(target) {
+        let bytes = packed::pack(&onnx::to_bytes(&g, &ops::Standard)?)?;
+        return Pending::write(target, |w| std::io::Write::write_all(w, &bytes));
     }
     let on = |e: ir::Error| Failure::from(e).on(target.display());
     let name = target.file_name().ok_or_else(|| Failure::usage("the output has no file name"))?;
@@ -71,6 +81,9 @@ fn limit() -> u64 {
 
 /// The model in a file that is not in its place yet.
 pub fn reopen(pending: &Pending) -> ir::Result<Graph> {
+    if let Ok(Some(file)) = packed::read(pending.path()) {
+        return Ok(onnx::from_bytes(file, &ops::Standard)?.graph);
+    }
     let imported = match pending.first() {
         None => onnx::open(pending.path(), &ops::Standard),
         Some(data) => {

@@ -1,5 +1,6 @@
 //! How results are shown: on the terminal, as JSON, as one self-contained HTML page.
 
+pub mod front;
 pub mod html;
 pub mod json;
 pub mod table;

@@ -24,13 +24,18 @@ impl Options {
         Options { pool: Some(pool), ..self }
     }
 
-    /// Opens a model file. Weights stay in the file, mapped, until a program packs them.
+    /// Opens a model file, or a `.cmpx` container of one. Weights of a model file stay there, mapped, until a program
+    /// packs them.
     ///
     /// # Errors
     /// [`Model`](ir::Blame::Model) for a file that is no valid model, [`Unsupported`](ir::Blame::Unsupported) for one
     /// with unknown operators, which the message lists, [`Limit`](ir::Blame::Limit) for one that is too large.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Session> {
-        Ok(self.graph(&onnx::open(path.as_ref(), &ops::Standard)?.graph))
+        let path = path.as_ref();
+        match container::read(path).map_err(|e| ir::Error::data(format!("{}: {e}", path.display())))? {
+            Some(file) => self.from_bytes(file),
+            None => Ok(self.graph(&onnx::open(path, &ops::Standard)?.graph)),
+        }
     }
 
     /// Opens a model in memory. One with external data is refused.

@@ -6,7 +6,7 @@ use crate::progress::Progress;
 use crate::report::{self, Facts};
 use crate::shelf::Disk;
 use crate::states::{Links, Steps};
-use crate::{engine, files, limits, model};
+use crate::{engine, files, judge, limits, model, packed};
 use ir::{Evaluate, Feeds, Graph, Value};
 use search::{Goal, Options, Override, Status};
 use std::ffi::OsString;
@@ -22,16 +22,22 @@ pub fn run(args: CompressArgs) -> Result {
     let reports = Reports::beside(&output);
     let bound = limits::set(&path, &args.bounds)?;
     // What is wrong with the arguments is said before anything is read.
-    self::options(&args, 0)?;
+    self::options(&args, 0, &output)?;
     if !args.dry_run {
-        for target in [&output, &reports.html, &reports.json] {
+        let front = super::pareto::targets(&output.with_extension(""));
+        let targets = if args.pareto {
+            front
+        } else {
+            [output.clone(), reports.html.clone(), reports.json.clone()].to_vec()
+        };
+        for target in &targets {
             files::check_target(target, Some(&path), args.force)?;
         }
     }
     let started = Instant::now();
     runtime::return_freed_blocks();
     let opened = model::open(&path)?;
-    let mut options = self::options(&args, opened.file_bytes)?;
+    let mut options = self::options(&args, opened.file_bytes, &output)?;
     let (graph, trace) = exact::optimize(&opened.graph, exact::Options::PORTABLE)?;
     // Half-float weights are weights like others; what is kept of them is stored as half floats again, without loss.
     let graph = exact::widen(&graph)?.unwrap_or(graph);
@@ -49,13 +55,22 @@ pub fn run(args: CompressArgs) -> Result {
     let links = Links::parse(&args.state, &graph)?;
     let steps = Steps::open(&args.data, &graph, &links, evaluate.as_ref())?;
     let adapter = steps.as_ref().map(Adapter);
+    let size: search::Size = if packed::wanted(&output) { &packed::size } else { &model::size };
     let progress = Progress::new(args.quiet || args.json);
+    if args.pareto {
+        let samples = adapter.as_ref().ok_or_else(|| Failure::usage("--pareto needs --data"))?;
+        let points = search::front(&graph, samples, &options, evaluate.as_ref(), size, &progress)?;
+        progress.finish();
+        let data = args.data.path.clone().unwrap_or_default();
+        let front = report::front::Front { model: path, data, input_bytes: opened.file_bytes, points };
+        return super::pareto::write(&front, &output.with_extension(""), args.quiet);
+    }
     let mut outcome = search::compress(
         &graph,
         adapter.as_ref().map(|a| a as &dyn search::Samples),
         &options,
         evaluate.as_ref(),
-        &model::size,
+        size,
         &progress,
     )?;
     progress.finish();
@@ -78,7 +93,7 @@ pub fn run(args: CompressArgs) -> Result {
         rules: trace.fired.iter().map(|(k, v)| (k.to_string(), *v)).collect(),
         seconds: 0.0,
         goal: goal_text(&args),
-        seed: args.seed,
+        seed: args.seed.unwrap_or(0),
     };
     if matches!(decision.status, Status::NotReached | Status::NothingGained) {
         return Err(Failure::no_gain(report::terminal::refusal(&facts, decision)));
@@ -86,7 +101,7 @@ pub fn run(args: CompressArgs) -> Result {
     let recipe = recipe(&args, decision);
     let properties = [("compress.recipe", recipe), ("compress.input_blake3", facts.input_hash.clone())];
     if args.dry_run {
-        facts.output_bytes = model::size(&outcome.graph)?;
+        facts.output_bytes = size(&outcome.graph)?;
         facts.seconds = started.elapsed().as_secs_f64();
         return show(&args, &facts, decision);
     }
@@ -148,12 +163,24 @@ fn identity(args: &CompressArgs, hash: &str, bytes: u64) -> String {
     let data =
         args.data.path.as_ref().map(|p| (p, std::fs::metadata(p).ok().and_then(|m| m.modified().ok())));
     let version = env!("CARGO_PKG_VERSION");
-    let options = (args.data.options(), &args.methods, &args.layer, args.seed);
+    let container = args.output.as_deref().is_some_and(packed::wanted);
+    let options = (args.data.options(), &args.methods, &args.layer, args.seed, container);
     format!("{version} {hash} {bytes} {data:?} {options:?}")
 }
 
-fn options(args: &CompressArgs, file_bytes: u64) -> Result<Options> {
+fn options(args: &CompressArgs, file_bytes: u64, output: &Path) -> Result<Options> {
     let mut o = Options::new(goal(args, file_bytes)?);
+    if packed::wanted(output) {
+        o = o.priced(packed::tensor_bytes);
+    }
+    match args.metric.as_deref().map(judge::parse).transpose()? {
+        Some(judge::Wanted::Named(m)) => o.metric = Some(m),
+        Some(judge::Wanted::Command(c)) => o.judge = Some(judge::of(c, output.to_path_buf())),
+        None => {}
+    }
+    if args.metric.is_some() && args.data.path.is_none() {
+        return Err(Failure::usage("--metric needs --data, which also calibrates"));
+    }
     let usage = |e: ir::Error| Failure::usage(e.to_string());
     if let Some(list) = &args.methods {
         o.methods = search::select(&list.join(",")).map_err(usage)?;
@@ -190,7 +217,7 @@ fn goal(args: &CompressArgs, file_bytes: u64) -> Result<Goal> {
 }
 
 /// `1%`, `0.5pt` and `0.01` as a fraction.
-fn parse_drop(s: &str) -> Option<f64> {
+pub fn parse_drop(s: &str) -> Option<f64> {
     let s = s.trim();
     let (number, scale) = match (s.strip_suffix('%'), s.strip_suffix("pt")) {
         (Some(n), _) | (_, Some(n)) => (n, 0.01),
@@ -214,7 +241,7 @@ fn recipe(args: &CompressArgs, d: &search::Decision) -> String {
         "compress {}; {}; seed {}; {}",
         env!("CARGO_PKG_VERSION"),
         goal_text(args),
-        args.seed,
+        args.seed.unwrap_or(0),
         layers.join(", ")
     )
 }

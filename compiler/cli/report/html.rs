@@ -15,7 +15,7 @@ const AFTER: &str = "#1f6fb2";
 /// Bars shown in a chart; the table has all layers.
 const BARS: usize = 40;
 
-fn escape(s: &str) -> String {
+pub fn escape(s: &str) -> String {
     s.chars()
         .map(|c| match c {
             '&' => "&amp;".into(),

@@ -1,9 +1,13 @@
 //! The report as JSON with stable keys.
 
 use super::Facts;
-use search::Decision;
+use crate::exit::{Failure, Result};
+use crate::files;
+use search::{Decision, LayerDecision};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use std::io::Write;
+use std::path::Path;
 
 /// Version of the keys.
 const SCHEMA: u32 = 1;
@@ -27,6 +31,26 @@ pub fn value(f: &Facts, d: &Decision) -> Value {
         "notes": d.notes,
         "repro": {"seed": f.seed, "seconds": f.seconds},
     })
+}
+
+/// What other commands read of a report.
+#[derive(Debug, Deserialize)]
+pub struct Report {
+    pub goal: String,
+    pub layers: Vec<LayerDecision>,
+    pub repro: Repro,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Repro {
+    pub seed: u64,
+}
+
+/// Reads a report that an earlier run wrote.
+pub fn read(path: &Path) -> Result<Report> {
+    let bytes = files::read(path)?;
+    serde_json::from_slice(&bytes)
+        .map_err(|e| Failure::bad(format!("{}: not a .report.json that compress wrote: {e}", path.display())))
 }
 
 pub fn write(w: &mut impl Write, f: &Facts, d: &Decision) -> std::io::Result<()> {

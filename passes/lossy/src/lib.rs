@@ -4,6 +4,7 @@
 pub mod candidate;
 pub mod channels;
 mod codebook;
+mod coded;
 #[cfg(test)]
 mod contract;
 pub mod factor;

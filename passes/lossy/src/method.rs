@@ -47,6 +47,10 @@ pub trait Method: Sync {
     }
     /// Whether the method can offer anything here.
     fn applies(&self, layer: &Layer, stats: bool) -> Result<(), Refusal>;
+    /// Whether it can pay in a plain ONNX file; the others are for entropy-coded containers.
+    fn plain(&self) -> bool {
+        true
+    }
     /// All parameter choices worth pricing.
     fn candidates(&self, cx: &Context) -> Result<Vec<Candidate>>;
 }

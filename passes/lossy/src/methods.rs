@@ -2,6 +2,7 @@
 
 use crate::channels::Channels;
 use crate::codebook::Codebook;
+use crate::coded::Coded;
 use crate::float16::Float16;
 use crate::int8::Int8;
 use crate::integer::{INT2, INT3, INT4, INT5, INT6, INT7, INT8_WEIGHT};
@@ -23,6 +24,7 @@ pub static METHODS: &[&dyn Method] = &[
     &INT3,
     &INT2,
     &Codebook,
+    &Coded,
     &LowRank,
     &Tucker,
     &Prune,

@@ -128,7 +128,7 @@ fn layer(original: &Graph, row: &Row, column: usize, total: f64) -> LayerDecisio
     let l = &row.layer;
     let whole = subgraph(original, &l.path).and_then(|g| g.constant(l.value)).unwrap_or(&l.tensor);
     let chosen = row.candidate(column).map(|o| &o.head);
-    let bytes = chosen.map_or(l.bytes(), |c| c.bytes);
+    let bytes = chosen.map_or(row.bytes, |c| c.bytes);
     let own = chosen.map_or(0.0, |c| c.error);
     let error = own * row.gain;
     let cheaper = row.candidates.iter().map(|o| &o.head).filter(|c| c.bytes < bytes).max_by_key(|c| c.bytes);

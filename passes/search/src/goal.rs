@@ -1,8 +1,10 @@
 //! What the user asks for.
 
+use crate::metric::Metric;
 use crate::shelf::{Memory, Shelf};
-use ir::{Error, Feeds, Result};
-use lossy::{Layer, METHODS, Method, methods};
+use ir::{Error, Feeds, Graph, Result, Tensor};
+use lossy::candidate::tensor_bytes;
+use lossy::{Candidate, Layer, METHODS, Method, methods};
 use regex::Regex;
 
 /// What ends the search.
@@ -110,18 +112,58 @@ pub struct Options {
     pub shelf: Box<dyn Shelf>,
     /// Bytes of memory that the search may take; no bound where absent.
     pub memory: Option<u64>,
+    /// Bytes of a tensor in the output, when that is not a plain ONNX file.
+    pub price: Option<Price>,
+    /// What is measured; without it, the outputs' form decides.
+    pub metric: Option<Metric>,
+    /// Gives a model a number, the higher the better; it takes the place of the metric.
+    pub judge: Option<Box<Judge>>,
 }
+
+/// Gives a model a number.
+pub type Judge = dyn Fn(&Graph) -> Result<f64> + Send + Sync;
+
+/// Tells the bytes of a tensor in the output.
+pub type Price = fn(&Tensor) -> u64;
 
 impl Options {
     pub fn new(goal: Goal) -> Options {
         Options {
             goal,
-            methods: METHODS.to_vec(),
+            methods: METHODS.iter().copied().filter(|m| m.plain()).collect(),
             overrides: Vec::new(),
             threads: 0,
             shelf: Box::new(Memory::default()),
             memory: None,
+            price: None,
+            metric: None,
+            judge: None,
         }
+    }
+
+    /// Counts bytes as `price` tells, and takes the methods that pay only there along.
+    pub fn priced(mut self, price: Price) -> Options {
+        self.methods = METHODS.to_vec();
+        self.price = Some(price);
+        self
+    }
+
+    /// What storing `t` adds to the output, its header included.
+    pub(crate) fn tensor_bytes(&self, t: &Tensor) -> u64 {
+        match self.price {
+            None => tensor_bytes(t),
+            Some(price) => price(t) + tensor_bytes(t).saturating_sub(t.stored_bytes() as u64),
+        }
+    }
+
+    /// Bytes of a candidate in the output.
+    pub(crate) fn bytes(&self, c: &Candidate) -> u64 {
+        if self.price.is_none() {
+            return c.bytes;
+        }
+        let constants = || c.fragment.initializers().map(|(_, t)| t);
+        let plain: u64 = constants().map(tensor_bytes).sum();
+        (c.bytes + constants().map(|t| self.tensor_bytes(t)).sum::<u64>()).saturating_sub(plain)
     }
 }
 

@@ -11,6 +11,7 @@ mod bisect;
 mod calibrate;
 mod confidence;
 mod decision;
+mod front;
 mod goal;
 pub mod knapsack;
 mod margins;
@@ -21,8 +22,9 @@ mod slim;
 mod table;
 
 pub use decision::{Channels, Decision, LayerDecision, RunnerUp, Status, Trial};
-pub use goal::{Goal, Options, Override, Progress, Samples, Silent, Split, names, select};
-pub use metric::{Measured, Metric};
+pub use front::{Point, front};
+pub use goal::{Goal, Judge, Options, Override, Progress, Samples, Silent, Split, names, select};
+pub use metric::{Measured, Metric, NAMED};
 pub use shelf::{Memory, Shelf};
 
 use bisect::Bisection;
@@ -72,12 +74,16 @@ pub fn compress(
     size: Size,
     progress: &dyn Progress,
 ) -> Result<Outcome> {
-    let work = || search(graph, samples, options, evaluate, size, progress);
+    on_threads(options.threads, || search(graph, samples, options, evaluate, size, progress))
+}
+
+/// Runs `work` on workers of its own.
+fn on_threads<T: Send>(threads: usize, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     rayon::ThreadPoolBuilder::new()
-        .num_threads(options.threads)
+        .num_threads(threads)
         .stack_size(STACK)
         .build()
-        .map_err(|e| Error::limit(format!("cannot start {} threads: {e}", options.threads)))?
+        .map_err(|e| Error::limit(format!("cannot start {threads} threads: {e}")))?
         .install(work)
 }
 
@@ -120,6 +126,17 @@ struct Search<'a> {
     seen: BTreeMap<Vec<usize>, Measured>,
     /// The first distortion budget tried.
     start: f64,
+    /// What the judge says of the original, when there is one.
+    base: f64,
+}
+
+/// What the judge says of `graph`: relative to the original's `base`, which it trusts as it is.
+fn judged(judge: &goal::Judge, base: f64, graph: &Graph) -> Result<Measured> {
+    let value = judge(graph)?;
+    let drop = (base - value) / base.abs().max(f64::MIN_POSITIVE);
+    let drop = if drop.is_finite() { drop } else { 1.0 };
+    let (lost, gained) = (drop.max(0.0), (-drop).max(0.0));
+    Ok(Measured { value, base, drop, bound: drop, finest: 0.0, lost, gained, samples: 1, distortion: 0.0 })
 }
 
 impl<'a> Search<'a> {
@@ -135,13 +152,15 @@ impl<'a> Search<'a> {
         let layers = lossy::layers(graph);
         let stats = calibrate::calibrate(graph, &layers, samples, &split.calibration, evaluate, progress)?;
         let mut rows = table::build(graph, layers, stats, &options.methods, options, progress)?;
-        let selection = reference(original, samples, &mut split.selection, evaluate, progress)?;
+        let metric = options.judge.as_ref().map(|_| Metric::Judged).or(options.metric);
+        let selection = reference(original, samples, &mut split.selection, metric, evaluate, progress)?;
         let margins = margins(original, samples, &selection, evaluate, progress)?;
         let mut probes: Vec<usize> = split.selection.iter().copied().take(PROBES).collect();
-        let probe = reference(graph, samples, &mut probes, evaluate, progress)?;
+        let probe = reference(graph, samples, &mut probes, None, evaluate, progress)?;
         let shelf = options.shelf.as_ref();
         sensitivity::measure_gains(graph, &mut rows, shelf, &probe, samples, &probes, evaluate, progress)?;
         let items = rows.iter().map(Row::items).collect();
+        let base = options.judge.as_ref().map_or(Ok(0.0), |j| j(original))?;
         let (trials, seen) = (Vec::new(), BTreeMap::new());
         Ok(Search {
             original,
@@ -158,6 +177,7 @@ impl<'a> Search<'a> {
             trials,
             seen,
             start: 1e-2,
+            base,
         })
     }
 
@@ -186,7 +206,7 @@ impl<'a> Search<'a> {
             b.record(budget, passed);
         }
         let mut held = self.split.held_back.clone();
-        let reference = reference(self.original, self.samples, &mut held, self.evaluate, self.progress)?;
+        let reference = self.reference(&mut held)?;
         self.split.held_back = held;
         let mut budget = b.passed.unwrap_or(1e-9);
         let mut closest: Option<(Solution, Measured, bool)> = None;
@@ -216,10 +236,10 @@ impl<'a> Search<'a> {
     /// Least error within the file size, checked on held-back samples for the report.
     fn within_bytes(&mut self, bytes: u64, size: Size) -> Result<Outcome> {
         self.progress.stage("search", 3);
-        let fixed = size(self.graph)?.saturating_sub(self.rows.iter().map(|r| r.layer.bytes()).sum());
+        let fixed = size(self.graph)?.saturating_sub(self.rows.iter().map(|r| r.bytes).sum());
         let mut room = bytes.saturating_sub(fixed);
         let mut held = self.split.held_back.clone();
-        let reference = reference(self.original, self.samples, &mut held, self.evaluate, self.progress)?;
+        let reference = self.reference(&mut held)?;
         self.split.held_back = held;
         for _ in 0..4 {
             let Some(s) = least_error(&self.items, room) else { return self.unreachable() };
@@ -234,6 +254,12 @@ impl<'a> Search<'a> {
             room = room.saturating_sub(found - bytes);
         }
         self.unreachable()
+    }
+
+    /// The original's outputs on other samples than those that select.
+    fn reference(&self, which: &mut Vec<usize>) -> Result<Reference> {
+        let metric = Some(self.selection.metric);
+        reference(self.original, self.samples, which, metric, self.evaluate, self.progress)
     }
 
     fn chosen<'s>(&'s self, s: &Solution) -> Vec<(&'s Layer, &'s Offer)> {
@@ -251,6 +277,13 @@ impl<'a> Search<'a> {
     }
 
     fn measure_on(&self, s: &Solution, reference: &Reference, which: &[usize]) -> Result<Measured> {
+        if let Some(judge) = &self.options.judge {
+            return judged(
+                judge.as_ref(),
+                self.base,
+                &apply::compressed(self.graph, &self.chosen(s), self.options.shelf.as_ref())?,
+            );
+        }
         let g = apply::dense(self.graph, &self.chosen(s), self.options.shelf.as_ref())?;
         let outputs = sensitivity::outputs(&g, self.samples, which, self.evaluate, self.progress);
         self.evaluate.forget();
@@ -358,7 +391,7 @@ fn blind(
             (least_bytes(&within, f64::MAX), 0.0)
         }
         Goal::TargetBytes(bytes) => {
-            let fixed = size(graph)?.saturating_sub(rows.iter().map(|r| r.layer.bytes()).sum());
+            let fixed = size(graph)?.saturating_sub(rows.iter().map(|r| r.bytes).sum());
             let s = least_error(&items, bytes.saturating_sub(fixed));
             let gap = s.as_ref().map_or(0.0, |s| s.gap(s.error));
             (s, gap)
@@ -415,7 +448,7 @@ fn margins(
     evaluate: &dyn Evaluate,
     progress: &dyn Progress,
 ) -> Result<Option<Margins>> {
-    if !reference.metric.counts() {
+    if !reference.metric.has_margins() {
         return Ok(None);
     }
     let all: Vec<usize> = (0..samples.len()).collect();
@@ -436,6 +469,7 @@ fn reference(
     graph: &Graph,
     samples: &dyn Samples,
     which: &mut Vec<usize>,
+    metric: Option<Metric>,
     evaluate: &dyn Evaluate,
     progress: &dyn Progress,
 ) -> Result<Reference> {
@@ -454,5 +488,5 @@ fn reference(
     }
     which.truncate(outputs.len());
     let names: Vec<String> = graph.outputs().iter().map(|o| o.name.clone()).collect();
-    Ok(Reference::new(outputs, &names, labels))
+    Ok(Reference::new(outputs, &names, labels, metric))
 }

@@ -17,7 +17,23 @@ pub enum Metric {
     Overlap,
     /// Mean cosine similarity with the original's output.
     Cosine,
+    /// Share of samples whose label is among the five best classes; without labels, whose best class of the original is.
+    Top5,
+    /// One minus the power of the error over that of the original's output: 0.99 is a signal-to-noise ratio of 20 dB.
+    Sqnr,
+    /// A number that a judge outside gives each model, relative to that of the original.
+    Judged,
 }
+
+/// Metrics that a user may ask for by name.
+pub const NAMED: &[(&str, Metric)] = &[
+    ("top1", Metric::Top1),
+    ("top5", Metric::Top5),
+    ("agreement", Metric::Agreement),
+    ("overlap", Metric::Overlap),
+    ("cosine", Metric::Cosine),
+    ("sqnr", Metric::Sqnr),
+];
 
 impl Metric {
     pub fn name(self) -> &'static str {
@@ -26,11 +42,19 @@ impl Metric {
             Metric::Agreement => "agreement with the original",
             Metric::Overlap => "mask overlap with the original",
             Metric::Cosine => "cosine similarity with the original",
+            Metric::Top5 => "top-5 accuracy",
+            Metric::Sqnr => "share of the signal kept",
+            Metric::Judged => "score of the judge",
         }
     }
 
     /// True when samples are right or wrong, which says little of few samples.
     pub fn counts(self) -> bool {
+        matches!(self, Metric::Top1 | Metric::Top5 | Metric::Agreement)
+    }
+
+    /// True when the distance of the best class to the next tells how likely a change is.
+    pub fn has_margins(self) -> bool {
         matches!(self, Metric::Top1 | Metric::Agreement)
     }
 }
@@ -99,8 +123,14 @@ impl Measured {
 const THRESHOLDS: [f32; 2] = [0.3, 0.5];
 
 impl Reference {
-    /// Chooses the metric from the outputs' form; `name` of each output helps to tell scores from embeddings.
-    pub fn new(outputs: Vec<Vec<Value>>, names: &[String], labels: Vec<Option<i64>>) -> Reference {
+    /// Chooses the metric from the outputs' form unless one is `wanted`; the name of each output helps to tell scores from
+    /// embeddings.
+    pub fn new(
+        outputs: Vec<Vec<Value>>,
+        names: &[String],
+        labels: Vec<Option<i64>>,
+        wanted: Option<Metric>,
+    ) -> Reference {
         let all: Vec<Vec<Option<Vec<f32>>>> =
             outputs.iter().map(|o| o.iter().map(floats).collect()).collect();
         let shapes: Vec<Vec<usize>> = outputs
@@ -131,6 +161,7 @@ impl Reference {
             Form::Mask => Metric::Overlap,
             Form::Plain => Metric::Cosine,
         };
+        let metric = wanted.unwrap_or(metric);
         let probabilities =
             matches!(metric, Metric::Top1 | Metric::Agreement) && sums_to_one(&samples, classes);
         let power = (0..count).map(|i| mean_power(&all, i)).collect();
@@ -170,6 +201,13 @@ impl Reference {
             }
             // One sample has no spread to judge by.
             None if drops.len() < 2 => (counted, counted, 0.0),
+            None if self.metric.counts() => {
+                let whole = |x: f64| (x - 1e-9).ceil().max(0.0) as usize;
+                let lost = drops.iter().filter(|d| **d > 0.0).sum();
+                let gained = -drops.iter().filter(|d| **d < 0.0).sum::<f64>();
+                let bound = confidence::net_losses(whole(lost), whole(gained), drops.len());
+                (counted, bound, confidence::unseen(drops.len()))
+            }
             None => (counted, confidence::mean(&drops), 0.0),
         };
         Measured {
@@ -244,8 +282,26 @@ impl Reference {
                 (v, 1.0)
             }
             Metric::Cosine => (cosine(a, b), 1.0),
+            Metric::Top5 => {
+                let wanted = label.and_then(|l| usize::try_from(l).ok()).unwrap_or_else(|| best(a));
+                let among = |x: &[f32]| f64::from(u8::from(rank(x, wanted).is_some_and(|r| r < 5)));
+                (among(b), among(a))
+            }
+            Metric::Sqnr => {
+                let power: f64 = a.iter().map(|&x| f64::from(x).powi(2)).sum();
+                let noise: f64 = a.iter().zip(b).map(|(x, y)| f64::from(x - y).powi(2)).sum();
+                (if noise == 0.0 { 1.0 } else { (1.0 - noise / power.max(f64::MIN_POSITIVE)).max(0.0) }, 1.0)
+            }
+            // Judged models are not compared by outputs.
+            Metric::Judged => (0.0, 0.0),
         }
     }
+}
+
+/// How many classes are better than `class`, or as good and before it.
+fn rank(x: &[f32], class: usize) -> Option<usize> {
+    let own = *x.get(class)?;
+    Some(x.iter().enumerate().filter(|&(i, &v)| v > own || (v == own && i < class)).count())
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -329,7 +385,24 @@ mod tests {
     }
 
     fn reference(rows: &[&[f32]], shape: &[usize], name: &str, labels: &[i64]) -> Reference {
-        Reference::new(outputs(rows, shape), &[name.into()], labels.iter().map(|&l| Some(l)).collect())
+        Reference::new(outputs(rows, shape), &[name.into()], labels.iter().map(|&l| Some(l)).collect(), None)
+    }
+
+    #[test]
+    fn a_metric_may_be_asked_for() {
+        let rows: &[&[f32]] = &[&[6.0, 5.0, 4.0, 3.0, 2.0, 1.0], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]];
+        let at = |metric, found: &[&[f32]], labels: &[i64]| {
+            let labels = labels.iter().map(|&l| Some(l)).collect();
+            let r = Reference::new(outputs(rows, &[1, 6]), &["y".into()], labels, Some(metric));
+            r.measure(&outputs(found, &[1, 6]), None)
+        };
+        let turned: &[&[f32]] = &[&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]];
+        let m = at(Metric::Top5, turned, &[0, 5]);
+        assert_eq!((m.base, m.value, m.lost), (1.0, 0.5, 1.0));
+        // Two samples promise nothing, whatever they show.
+        assert!(at(Metric::Top5, rows, &[0, 5]).bound > 0.7);
+        let noisy: &[&[f32]] = &[&[6.0, 5.0, 4.0, 3.0, 2.0, 0.0], rows[1]];
+        assert!((at(Metric::Sqnr, noisy, &[]).drop - 0.5 / 91.0).abs() < 1e-6);
     }
 
     #[test]

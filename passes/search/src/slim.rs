@@ -10,7 +10,7 @@ use crate::knapsack::{Item, least_bytes, least_error};
 use crate::metric::{Measured, Reference};
 use crate::sensitivity::outputs;
 use crate::table::{self, Row};
-use crate::{Decision, MARGIN, Outcome, Search, Size, Status, calibrate, confirmed, reference};
+use crate::{Decision, MARGIN, Outcome, Search, Size, Status, calibrate, confirmed, judged};
 use ir::{Error, Evaluate, Graph, Result, ValueId};
 use lossy::channels::{self, Cut, Group, RATIOS, cuts, kept, remove::side};
 use lossy::{Layer, Method, Scope, Stats, gram::Gram};
@@ -161,7 +161,7 @@ impl<'a> Search<'a> {
             _ if price > 0.0 => return self.paying(&priced, base, price),
             Goal::MaxDrop(drop) => return self.bisected(&priced, base, drop),
             Goal::TargetBytes(bytes) if base.status == Status::NotReached => {
-                let fixed = size(self.graph)?.saturating_sub(self.rows.iter().map(|r| r.layer.bytes()).sum());
+                let fixed = size(self.graph)?.saturating_sub(self.rows.iter().map(|r| r.bytes).sum());
                 let items = self.items_of(&priced, base);
                 let whole: u64 = items.iter().filter_map(|r| r.first()).map(|i| i.bytes).sum();
                 let over = (fixed + base.bytes_after).saturating_sub(bytes);
@@ -304,7 +304,7 @@ impl<'a> Search<'a> {
         let mut b = Bisection::new(1e-2, 1e-9, ceiling.max(1e-9));
         let (mut best, mut known) = (None, BTreeMap::<Vec<usize>, bool>::new());
         let mut which = self.split.held_back.clone();
-        let held = reference(self.original, self.samples, &mut which, self.evaluate, self.progress)?;
+        let held = self.reference(&mut which)?;
         self.progress.stage("fewer channels", TRIALS);
         for _ in 0..TRIALS {
             let Some(budget) = b.next() else { break };
@@ -330,6 +330,9 @@ impl<'a> Search<'a> {
     }
 
     fn passes(&self, slim: &Graph, drop: f64, held: &Reference) -> Result<bool> {
+        if let Some(judge) = &self.options.judge {
+            return Ok(judged(judge.as_ref(), self.base, slim)?.expected_within(drop * MARGIN));
+        }
         let on = |which: &[usize], reference: &Reference| -> Result<Measured> {
             let found = outputs(slim, self.samples, which, self.evaluate, self.progress)?;
             Ok(reference.measure(&found, self.margins.as_ref()))
@@ -403,6 +406,7 @@ impl<'a> Search<'a> {
             margins: self.margins,
             trials: Vec::new(),
             seen: BTreeMap::new(),
+            base: self.base,
             start: base.predicted.max(1e-9),
         })
     }

@@ -16,6 +16,8 @@ const LARGE: u64 = 48;
 /// One layer with everything it may become. Column 0 of the knapsack is "keep"; candidate i is column i + 1.
 pub struct Row {
     pub layer: Layer,
+    /// Bytes of the layer in the output when it stays as it is.
+    pub bytes: u64,
     pub candidates: Vec<Offer>,
     /// Method and reason, for methods that offer nothing here.
     pub refusals: Vec<(String, String)>,
@@ -33,7 +35,7 @@ impl Row {
     /// The row's columns for the knapsack: keep, then candidates.
     pub fn items(&self) -> Vec<Item> {
         let keep = if self.forced { f64::INFINITY } else { 0.0 };
-        std::iter::once(Item { bytes: self.layer.bytes(), error: keep })
+        std::iter::once(Item { bytes: self.bytes, error: keep })
             .chain(
                 self.candidates.iter().map(|o| Item { bytes: o.head.bytes, error: o.head.error * self.gain }),
             )
@@ -160,6 +162,7 @@ fn row(
     let matrix = layer.view.matrix(&layer.tensor)?;
     layer.tensor.release();
     let mut row = Row {
+        bytes: options.tensor_bytes(&layer.tensor),
         candidates: Vec::new(),
         refusals: Vec::new(),
         gain: 1.0,
@@ -188,8 +191,9 @@ fn row(
             Err(r) => refusals.push((m.name().to_string(), r.0)),
             Ok(()) => {
                 let smaller =
-                    |c: &Candidate| c.error.is_finite() && (wanted.is_some() || c.bytes < row.layer.bytes());
-                let offers = m.candidates(&cx)?.into_iter().filter(smaller);
+                    |c: &Candidate| c.error.is_finite() && (wanted.is_some() || c.bytes < row.bytes);
+                let priced = |c: Candidate| Candidate { bytes: options.bytes(&c), ..c };
+                let offers = m.candidates(&cx)?.into_iter().map(priced).filter(smaller);
                 found.extend(offers.map(|c| Offer::put(c, options.shelf.as_ref())));
             }
         }
