@@ -64,6 +64,12 @@ impl Memory {
     }
 
     /// Its bytes.
+    pub fn as_slice(&self) -> &[u8] {
+        // SAFETY: the block is `len` initialised bytes that live as long as `self`.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+
+    /// Its bytes.
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
         // SAFETY: the owner keeps `len` initialised bytes at `start` alive, and hands them to nobody else.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }

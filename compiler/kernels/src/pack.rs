@@ -32,8 +32,7 @@ impl Aligned {
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {
-        // SAFETY: lines are plain memory without padding.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.bytes()) }
+        self.0.as_slice()
     }
 }
 

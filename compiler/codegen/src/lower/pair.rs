@@ -173,7 +173,7 @@ mod tests {
         let feeds = Feeds::from([("x".to_string(), Value::Tensor(x.clone()))]);
         let want = ir::Reference.run(&g, &feeds, &[]).unwrap().outputs.remove(0);
         let program = crate::compile(&g).unwrap();
-        let kinds: Vec<&str> = program.steps().iter().map(|s| s.kind).filter(|k| *k != "transpose").collect();
+        let kinds: Vec<&str> = program.steps().iter().map(|s| s.kind).filter(|k| *k != "movement").collect();
         assert_eq!(kinds, ["low-rank product"]);
         let run = |pool: &dyn Pool| program.run(&[Value::Tensor(x.clone())], pool).unwrap().remove(0);
         let (got, many) = (run(&Serial), run(&Many));
