@@ -23,6 +23,9 @@ pub enum Metric {
     Sqnr,
     /// A number that a judge outside gives each model, relative to that of the original.
     Judged,
+    /// Share of the variance of the original's output between samples that is kept (R²): for outputs of few numbers, which
+    /// have no direction to compare.
+    Explained,
 }
 
 /// Metrics that a user may ask for by name.
@@ -45,6 +48,7 @@ impl Metric {
             Metric::Top5 => "top-5 accuracy",
             Metric::Sqnr => "share of the signal kept",
             Metric::Judged => "score of the judge",
+            Metric::Explained => "share of the original's variance kept",
         }
     }
 
@@ -71,6 +75,8 @@ pub struct Reference {
     labels: Vec<Option<i64>>,
     /// Mean squared value of every output, per output position.
     power: Vec<f64>,
+    /// Mean squared deviation of the judged output from its mean over samples.
+    variance: f64,
     all: Vec<Vec<Option<Vec<f32>>>>,
 }
 
@@ -119,6 +125,9 @@ impl Measured {
     }
 }
 
+/// Outputs of fewer numbers are not compared by direction: one positive number is always parallel to another.
+const DIRECTION: usize = 8;
+
 /// Thresholds of masks.
 const THRESHOLDS: [f32; 2] = [0.3, 0.5];
 
@@ -159,13 +168,16 @@ impl Reference {
             Form::Classes if labelled && one => Metric::Top1,
             Form::Classes => Metric::Agreement,
             Form::Mask => Metric::Overlap,
+            Form::Plain if samples.iter().all(|s| s.len() < DIRECTION) => Metric::Explained,
             Form::Plain => Metric::Cosine,
         };
         let metric = wanted.unwrap_or(metric);
         let probabilities =
             matches!(metric, Metric::Top1 | Metric::Agreement) && sums_to_one(&samples, classes);
-        let power = (0..count).map(|i| mean_power(&all, i)).collect();
-        Reference { metric, output, probabilities, samples, classes, labels, power, all }
+        let power: Vec<f64> = (0..count).map(|i| mean_power(&all, i)).collect();
+        let variance = Some(variance(&samples)).filter(|&v| v > 0.0);
+        let variance = variance.unwrap_or_else(|| power.get(output).copied().unwrap_or(0.0));
+        Reference { metric, output, probabilities, samples, classes, labels, power, variance, all }
     }
 
     /// Compares the outputs of the same samples, in the same order. `margins` tell how changes of class are to be
@@ -294,6 +306,11 @@ impl Reference {
             }
             // Judged models are not compared by outputs.
             Metric::Judged => (0.0, 0.0),
+            Metric::Explained => {
+                let e: f64 = a.iter().zip(b).map(|(x, y)| f64::from(x - y).powi(2)).sum();
+                let lost = e / (self.variance * a.len().max(1) as f64);
+                (if e == 0.0 { 1.0 } else { (1.0 - lost).max(0.0) }, 1.0)
+            }
         }
     }
 }
@@ -355,6 +372,20 @@ fn mean_power(all: &[Vec<Option<Vec<f32>>>], i: usize) -> f64 {
     sum / n.max(1) as f64
 }
 
+/// Mean squared deviation from the mean over samples, position by position; over all values where lengths differ.
+fn variance(samples: &[Vec<f32>]) -> f64 {
+    let width = samples.first().map_or(1, Vec::len).max(1);
+    let width = if samples.iter().all(|s| s.len() == width) { width } else { 1 };
+    let rows = || samples.iter().flat_map(|s| s.chunks_exact(width));
+    let n = rows().count().max(1) as f64;
+    let mut sum = 0.0;
+    for i in 0..width {
+        let mean = rows().map(|r| f64::from(r[i])).sum::<f64>() / n;
+        sum += rows().map(|r| (f64::from(r[i]) - mean).powi(2)).sum::<f64>();
+    }
+    sum / (n * width as f64)
+}
+
 /// Position of the largest entry; the first of equals.
 fn best(x: &[f32]) -> usize {
     (0..x.len()).fold(0, |b, i| if x[i] > x[b] { i } else { b })
@@ -410,7 +441,9 @@ mod tests {
         assert_eq!(reference(&[&[1.0, 5.0, 2.0]], &[1, 3], "logits", &[]).metric, Metric::Agreement);
         assert_eq!(reference(&[&[1.0, 5.0, 2.0]], &[1, 3], "y", &[1]).metric, Metric::Top1);
         assert_eq!(reference(&[&[0.2, 0.7, 0.1]], &[1, 3], "y", &[]).metric, Metric::Agreement);
-        assert_eq!(reference(&[&[0.6, 0.8]], &[1, 2], "embedding", &[]).metric, Metric::Cosine);
+        let direction: &[f32] = &[0.6, 0.8, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
+        assert_eq!(reference(&[direction], &[1, 8], "embedding", &[]).metric, Metric::Cosine);
+        assert_eq!(reference(&[&[0.6]], &[1, 1], "y", &[]).metric, Metric::Explained);
         let mask = [0.5f32; 256];
         assert_eq!(reference(&[&mask], &[1, 1, 16, 16], "y", &[]).metric, Metric::Overlap);
     }
@@ -440,11 +473,29 @@ mod tests {
 
     #[test]
     fn continuous_drops_are_bounded_by_their_spread() {
-        let rows: &[&[f32]] = &[&[0.6, 0.8], &[0.8, 0.6], &[1.0, 0.0]];
-        let r = reference(rows, &[1, 2], "embedding", &[]);
-        let m = r.measure(&outputs(&[&[0.59, 0.81], &[0.8, 0.6], &[1.0, 0.1]], &[1, 2]), None);
+        let row = |x: f32, y: f32| vec![x, y, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
+        let rows = [row(0.6, 0.8), row(0.8, 0.6), row(1.0, 0.0)];
+        let found = [row(0.59, 0.81), row(0.8, 0.6), row(1.0, 0.1)];
+        let (rows, found) = (rows.each_ref().map(|r| &r[..]), found.each_ref().map(|r| &r[..]));
+        let r = reference(&rows, &[1, 8], "embedding", &[]);
+        let m = r.measure(&outputs(&found, &[1, 8]), None);
         assert!(m.bound > 2.0 * m.drop && m.drop > 0.0, "{m:?}");
         assert!(!m.expected_within(m.drop) && m.expected_within(m.bound));
+    }
+
+    #[test]
+    fn single_numbers_are_compared_with_their_spread() {
+        let rows: &[&[f32]] = &[&[0.1], &[0.9], &[0.1], &[0.9]];
+        let r = reference(rows, &[1, 1], "y", &[]);
+        // Parallel, and wrong.
+        let constant: &[&[f32]] = &[&[0.5], &[0.5], &[0.5], &[0.5]];
+        assert!((r.measure(&outputs(constant, &[1, 1]), None).value - 0.0).abs() < 1e-6);
+        let near: &[&[f32]] = &[&[0.1], &[0.86], &[0.1], &[0.9]];
+        let m = r.measure(&outputs(near, &[1, 1]), None);
+        assert!((m.drop - 0.01 / 4.0).abs() < 1e-6, "{m:?}");
+        // One sample has no spread: its size takes the place.
+        let one = reference(&[&[0.5]], &[1, 1], "y", &[]);
+        assert!((one.measure(&outputs(&[&[0.4]], &[1, 1]), None).value - 0.96).abs() < 1e-6);
     }
 
     #[test]
