@@ -292,6 +292,13 @@ fn general() -> Vec<(&'static [&'static str], Instance)> {
             let y = b.plain("Conv", &[y, w]);
             b.out(y);
         }),
+        (&["fold-wide-pad-into-conv"], |b| {
+            let (x, p, w) =
+                (b.input(&[1, 2, 4, 4]), b.ints(&[0, 0, 9, 0, 0, 0, 2, 1]), b.weight(&[3, 2, 3, 3]));
+            let y = b.plain("Pad", &[x, p]);
+            let y = b.plain("Conv", &[y, w]);
+            b.out(y);
+        }),
         (&["fold-transpose-into-gemm"], |b| {
             let (k, n) = (b.dim(), b.dim());
             let (x, w) = (b.input(&[3, k]), b.input(&[n, k]));

@@ -22,7 +22,14 @@ pub static RULES: &[Rule] = &[
     Rule::build("fold-mul-before-matmul", "(MatMul ?a (Mul ?m ?x ?c) ?w)", scale_rows),
     Rule::build("fold-add-into-gemm", "(Add ?m (Gemm ?a ?x ?w ?b) ?c)", add_into_gemm),
     Rule::build("matmul-add-to-gemm", "(Add ?m (MatMul ?a ?x ?w) ?c)", matmul_to_gemm),
-    Rule::build("fold-pad-into-conv", "(Conv ?a (Pad ?p ?x ?pads ?v ?axes) ?w ?b)", pad_into_conv),
+    Rule::build("fold-pad-into-conv", "(Conv ?a (Pad ?p ?x ?pads ?v ?axes) ?w ?b)", |cx| {
+        pad_into_conv(cx, NARROW)
+    }),
+    // Others compute wide margins slower inside a convolution than around it (three times, for windows of 64 rows).
+    Rule::build("fold-wide-pad-into-conv", "(Conv ?a (Pad ?p ?x ?pads ?v ?axes) ?w ?b)", |cx| {
+        pad_into_conv(cx, i64::MAX)
+    })
+    .runtime(),
     Rule::build("fold-transpose-into-gemm", "(Gemm ?a ?x (Transpose ?t ?w) ?b)", transpose_into_gemm),
 ];
 
@@ -207,7 +214,10 @@ fn matmul_to_gemm(cx: &mut Cx) -> Option<Id> {
     cx.op("Gemm", Attrs::new(), &[x, w, t])
 }
 
-fn pad_into_conv(cx: &mut Cx) -> Option<Id> {
+/// The widest padding that belongs into a convolution in every runtime.
+const NARROW: i64 = 8;
+
+fn pad_into_conv(cx: &mut Cx, widest: i64) -> Option<Id> {
     let (pad, mut attrs, x) = (cx.attrs("?p")?, cx.attrs("?a")?, cx.id("?x")?);
     let (v, axes) = (cx.id("?v")?, cx.id("?axes")?);
     let zero = cx.absent(v) || cx.scalar(v)? == 0.0;
@@ -218,7 +228,7 @@ fn pad_into_conv(cx: &mut Cx) -> Option<Id> {
         return None;
     }
     let (pads, rank) = (cx.ints(cx.id("?pads")?)?, cx.rank(x)?);
-    if pads.len() != 2 * rank || rank < 3 || pads.iter().any(|&p| p < 0) {
+    if pads.len() != 2 * rank || rank < 3 || pads.iter().any(|&p| !(0..=widest).contains(&p)) {
         return None;
     }
     if [0, 1, rank, rank + 1].iter().any(|&i| pads[i] != 0) {
