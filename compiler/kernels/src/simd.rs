@@ -323,3 +323,6 @@ macro_rules! tiered {
     };
 }
 pub(crate) use tiered;
+
+#[cfg(test)]
+mod tests;

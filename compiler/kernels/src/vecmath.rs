@@ -102,7 +102,7 @@ functions! {
     Gelu, None, |s, x| gelu(s, x);
     /// The tanh form of gelu; the error is at most `2.5e-7·|x|`.
     GeluTanh, None, |s, x| gelu_tanh(s, x);
-    /// `x · sigmoid(1.702 x)`.
+    /// `x · sigmoid(alpha·x)`; the error is at most `2.5e-7·|x|`.
     QuickGelu { alpha }, None, |s, x| s.mul(x, sigmoid(s, s.mul(s.splat(alpha), x)));
     /// `ln(1 + e^x)`.
     Softplus, Some(3.0), |s, x| softplus(s, x);
