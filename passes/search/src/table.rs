@@ -65,6 +65,7 @@ impl Row {
         let read = |c| Offer::read(c, options.shelf.as_ref());
         Some(Row {
             layer: layer.clone(),
+            bytes: options.tensor_bytes(&layer.tensor),
             candidates: v["candidates"].as_array()?.iter().map(read).collect::<Option<_>>()?,
             refusals: serde_json::from_value(v["refusals"].clone()).ok()?,
             gain: 1.0,

@@ -62,7 +62,7 @@ pub fn finish(g: &Group) -> Option<Finish> {
         act: *act,
         residual: *residual,
         residual_last: *residual_last,
-        quantize: *quantize,
+        quantize: quantize.clone(),
         output: *output,
     })
 }
