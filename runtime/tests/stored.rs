@@ -45,7 +45,7 @@ fn kinds_and_error(g: &Graph, x: Tensor) -> (Vec<String>, f32) {
 
 #[test]
 fn rewriting_leaves_stored_weights_to_the_kernels() {
-    for m in [1, 5] {
+    for m in [1, 4] {
         let mut g = Graph::new("t");
         let x = g.add_input("x", ValueType::known(DType::F32, &[m, K]));
         let w = weight(&mut g, 1);

@@ -6,7 +6,6 @@
 //! exact. [`Precision::Bytes`] takes one digit: activations rounded to 8 bits, for files that ask for it.
 
 mod coding;
-pub mod cost;
 mod digits;
 mod entries;
 mod source;
@@ -64,8 +63,8 @@ pub struct Codes<'a> {
 /// The longest block whose sums stay exact, and after which activations get a new scale.
 const LONGEST: usize = 256;
 
-/// Rows above which floats are faster: `--example packed` prints both.
-const MOST_ROWS: usize = 64;
+/// Most rows for which reading weights takes longer than multiplying them.
+const MOST_ROWS: usize = 4;
 
 /// Scales as the kernel reads them: panel by panel, block by block.
 enum Scales {
@@ -113,13 +112,9 @@ fn panels(tier: Tier, n: usize) -> impl Iterator<Item = (usize, usize)> {
 }
 
 impl PackedCodes {
-    /// Packs in the form that is read fastest; `None` where no kernel of the tier reads any.
+    /// Packs all weights; `None` where no kernel of the tier reads this form.
     pub fn new(tier: Tier, c: &Codes) -> Result<Option<PackedCodes>, Error> {
-        let Some(dense) = PackedCodes::dense(tier, c)? else { return Ok(None) };
-        let zeros = c.codes.iter().filter(|&&x| Some(i32::from(x)) == dense.zero_code()).count();
-        let share = zeros as f64 / c.codes.len().max(1) as f64;
-        let sparse = share >= cost::break_even(dense.bits);
-        Ok(if sparse { PackedCodes::sparse(tier, c)?.or(Some(dense)) } else { Some(dense) })
+        PackedCodes::dense(tier, c)
     }
 
     /// The code of a weight that is zero, where there is one for all.

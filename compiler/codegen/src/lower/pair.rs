@@ -35,7 +35,8 @@ pub fn find(cx: &Cx, groups: &[Group]) -> BTreeMap<usize, usize> {
         };
         let fits = || {
             let (a, b) = (product(cx, first)?, product(cx, &groups[*second])?);
-            let narrow = a.n <= WIDEST && a.n < a.k && a.n < b.n;
+            // Factors of one weight have nothing between them.
+            let narrow = a.n <= WIDEST && a.n < a.k && a.n < b.n && a.bias.is_none();
             let chained = b.x == f.output && b.k == a.n && b.m == a.m && a.m > 0;
             (narrow && chained && !found.contains_key(&i)).then_some(())
         };

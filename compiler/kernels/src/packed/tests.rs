@@ -148,17 +148,6 @@ proptest! {
 }
 
 #[test]
-fn mostly_zeros_are_kept_as_a_bitmap() {
-    let mut case = Case::new(256, 64, 8, 256, 0, 1);
-    case.codes.iter_mut().enumerate().for_each(|(i, c)| *c = if i % 20 == 0 { *c } else { 8 });
-    let packed = PackedCodes::new(Tier::Portable, &case.codes(256, 64, 256, false)).unwrap().unwrap();
-    assert!(packed.kept.is_some() && packed.bytes() < 256 * 64 / 4);
-    let full = Case::new(256, 64, 8, 256, 0, 1);
-    let packed = PackedCodes::new(Tier::Portable, &full.codes(256, 64, 256, false)).unwrap().unwrap();
-    assert!(packed.kept.is_none());
-}
-
-#[test]
 fn many_rows_read_panels_in_parts() {
     for bits in [4, 8] {
         let case = Case::new(1000, 70, bits, 1000, 0, 5);
