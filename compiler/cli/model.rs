@@ -36,7 +36,11 @@ pub struct Inspected {
 
 /// Surveys a model.
 pub fn inspect(path: &Path) -> Result<Inspected> {
-    let m = onnx::survey(path, &ops::Standard).map_err(|e| Failure::from(e).on(path.display()))?;
+    let m = match packed::read(path)? {
+        Some(file) => onnx::from_bytes(file, &ops::Standard),
+        None => onnx::survey(path, &ops::Standard),
+    };
+    let m = m.map_err(|e| Failure::from(e).on(path.display()))?;
     let complete = m.unsupported.is_empty();
     let interpreted = if complete { crate::engine::interpreted(&m.graph) } else { Vec::new() };
     Ok(Inspected {

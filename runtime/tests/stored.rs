@@ -56,7 +56,7 @@ fn rewriting_leaves_stored_weights_to_the_kernels() {
         g.add_output("y", y);
         ir::infer(&mut g).unwrap();
         let (kinds, error) = kinds_and_error(&g, floats(&[m, K], 8));
-        assert_eq!(kinds, ["packed product"]);
+        assert!(kinds.len() == 1 && kinds[0].starts_with("packed product"), "{kinds:?}");
         assert!(error < 2e-6, "{error}");
     }
 }

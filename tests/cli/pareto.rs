@@ -30,7 +30,7 @@ fn a_report_repeats_its_run_to_the_byte_and_explains_it() {
     let d = Dir::new("recipe");
     let data = samples(&d, 128);
     let (a, b) = (d.path("a.onnx"), d.path("b.onnx"));
-    let all = ["--data", arg(&data), "--max-drop", "2%", "--methods", "-channels", "--quiet"];
+    let all = ["--data", arg(&data), "--max-drop", "2%", "--methods=-channels", "--quiet"];
     compress(&[&[arg(model()), "-o", arg(&a)], &all[..]].concat()).ok();
     let report = d.path("a.report.json");
     compress(&[arg(model()), "-o", arg(&b), "--data", arg(&data), "--recipe", arg(&report), "--quiet"]).ok();

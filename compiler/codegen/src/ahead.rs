@@ -61,6 +61,7 @@ pub struct Artefact {
 /// # Errors
 /// `Unsupported` when some nodes have no call that an artefact can make; all are named.
 pub fn build(graph: &Graph, name: &str, kernels: &[u8]) -> Result<Artefact> {
+    crate::countable(graph)?;
     let mut graph = layout::to_channels_last(graph)?;
     stored::settle_all(&mut graph)?;
     let groups = group::form(&graph, &BTreeSet::new())?;

@@ -29,6 +29,7 @@ pub fn compile(graph: &Graph) -> Result<Program> {
 
 /// As [`compile`] for a chosen kernel tier.
 pub fn compile_on(graph: &Graph, tier: Tier) -> Result<Program> {
+    countable(graph)?;
     let mut graph = layout::to_channels_last(graph)?;
     let steps = loop {
         let decoders = stored::decoders(&graph)?;
@@ -41,4 +42,16 @@ pub fn compile_on(graph: &Graph, tier: Tier) -> Result<Program> {
     };
     let plan = plan::plan(&graph, &steps)?;
     program::assemble(graph, steps, plan)
+}
+
+/// Whether all sizes fit a number, so that what follows may multiply them.
+fn countable(graph: &Graph) -> Result<()> {
+    for (_, n) in graph.nodes() {
+        for v in n.outputs().iter().flatten() {
+            if let Some(shape) = graph.ty(*v).concrete() {
+                ir::budget::elements(&shape).map_err(|e| e.at(&n.name, n.op.name()))?;
+            }
+        }
+    }
+    Ok(())
 }

@@ -35,7 +35,10 @@ pub struct Plan {
 pub fn static_bytes(graph: &Graph, v: ValueId) -> Option<usize> {
     let t = graph.ty(v);
     let (dtype, shape) = (t.dtype()?, t.concrete()?);
-    if dtype.bits() < 8 { None } else { Some(shape.iter().product::<usize>() * (dtype.bits() / 8)) }
+    let elements = shape.iter().fold(1usize, |n, &d| n.saturating_mul(d));
+    // Sums of a few such sizes still fit.
+    let bytes = elements.saturating_mul(dtype.bits() / 8).min(usize::MAX / 16);
+    (dtype.bits() >= 8).then_some(bytes)
 }
 
 /// The value whose memory `v` shares.

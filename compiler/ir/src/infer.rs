@@ -88,6 +88,10 @@ fn step(graph: &mut Graph, id: NodeId, facts: &mut Facts) -> Result<()> {
             Err(_) if t != ValueType::Unknown => t,
             Err(e) => return Err(e.tensor(graph.value_name(o))),
         };
+        // Sizes that no number holds are refused here, so that whoever meets them later may multiply.
+        if let Some(shape) = merged.concrete() {
+            budget::elements(&shape).map_err(|e| e.tensor(graph.value_name(o)))?;
+        }
         graph.set_type(o, merged);
         if let Some(Value::Tensor(t)) = folded.as_ref().and_then(|f| f.get(i)) {
             facts.consts.insert(o, t.clone());

@@ -169,13 +169,15 @@ fn operators_refuse_or_do_what_inference_says() {
     let mut wrong = Vec::new();
     for op in compress_ops::FAMILIES.iter().flat_map(|f| f.iter()) {
         let start = std::time::Instant::now();
-        let found = (0..CASES).find_map(|seed| Some((seed, complaint(*op, seed)?)));
+        // An operator that is written out as others runs many of them in a case.
+        let cases = if op.domain().is_empty() { CASES } else { CASES / 10 };
+        let found = (0..cases).find_map(|seed| Some((seed, complaint(*op, seed)?)));
         if let Some((seed, text)) = found {
             wrong.push(format!("{} (case {seed}): {text}", op.name()));
         }
         let seconds = start.elapsed().as_secs();
         if seconds > 20 {
-            wrong.push(format!("{}: {CASES} small cases took {seconds} s", op.name()));
+            wrong.push(format!("{}: {cases} small cases took {seconds} s", op.name()));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -3,7 +3,8 @@
 use super::{PackedCodes, depth};
 use crate::simd::{LANES, Simd, tiered};
 
-/// From here on sums before their scales might leave float32: such rows are multiplied as floats.
+/// From here on sums before their scales might leave float32: such rows are multiplied as floats, which overflow where
+/// activations times codes do.
 const HUGE: f32 = 1e28;
 /// Digits of activations in float precision.
 pub(super) const FLOAT: usize = 3;
