@@ -99,7 +99,7 @@ fn kind(step: &str) -> String {
 fn kinds(text: &str) -> Vec<String> {
     let g = ir::text::parse(text, &ops::Standard).unwrap();
     let s = Session::from_graph(&g, 1).unwrap();
-    s.profile(&input(&g)).unwrap().steps.into_iter().map(|s| s.kind).collect()
+    s.profile(&input(&g)).unwrap().steps.into_iter().map(|s| kind(&s.kind)).collect()
 }
 
 #[test]
