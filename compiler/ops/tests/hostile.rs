@@ -8,7 +8,7 @@ use ir::{
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Cases per operator.
-const CASES: u64 = 2000;
+const CASES: u64 = 240;
 
 /// Decisions of one random case (SplitMix64).
 struct Choices(u64);
