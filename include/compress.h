@@ -151,6 +151,15 @@ compress_status compress_open(const char *path,
                               compress_session **session);
 
 /**
+ * As compress_open, with compiled programs and packed weights kept in the folder `cache` (UTF-8, ends with 0), so that a
+ * model that was opened before starts without being read or compiled. Others must not be able to write to the folder.
+ */
+compress_status compress_open_cached(const char *path,
+                                     size_t threads,
+                                     const char *cache,
+                                     compress_session **session);
+
+/**
  * As compress_open for a model of `bytes` bytes in memory, which is copied.
  */
 compress_status compress_open_memory(const uint8_t *model,

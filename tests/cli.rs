@@ -3,6 +3,7 @@
 mod ahead;
 mod bench;
 mod big;
+mod cache;
 mod compress;
 mod data;
 mod diff;

@@ -119,6 +119,19 @@ pub enum Emit {
     Cdylib,
 }
 
+/// CPUs that an artefact is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Cpu {
+    /// This machine's.
+    Native,
+    /// AVX-512 F, BW, DQ, VL and VNNI.
+    Avx512,
+    /// AVX2, FMA and F16C.
+    Avx2,
+    /// Any of this architecture.
+    Portable,
+}
+
 #[derive(Debug, Args)]
 pub struct BuildArgs {
     pub model: PathBuf,
@@ -134,6 +147,13 @@ pub struct BuildArgs {
     /// Shape of an input, such as `input=1x3x224x224`; open dims are 1 otherwise. Repeatable.
     #[arg(long, value_name = "NAME=DIMS")]
     pub shape: Vec<String>,
+    /// Value of an integer input that decides shapes or branches, such as `sr=16000` or `size=1,3`; it is compiled in, and a
+    /// run with another is refused. Repeatable.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub value: Vec<String>,
+    /// The CPU weights are packed for; the artefact refuses to run on lesser ones.
+    #[arg(long, value_enum, default_value = "native")]
+    pub cpu: Cpu,
     /// Overwrite existing output files.
     #[arg(long)]
     pub force: bool,
@@ -348,6 +368,9 @@ pub struct RunArgs {
     /// Use the reference evaluator instead of generated code: slow, and the definition of right.
     #[arg(long)]
     pub reference: bool,
+    /// Keep compiled programs and packed weights in this folder, and start from them [default: COMPRESS_CACHE, if set].
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
     #[command(flatten)]
     pub bounds: Bounds,
 }
@@ -395,6 +418,9 @@ pub struct BenchArgs {
     /// Time per fused group, with its share and its fraction of this machine's measured roof.
     #[arg(long)]
     pub profile: bool,
+    /// Keep compiled programs and packed weights in this folder, and start from them [default: COMPRESS_CACHE, if set].
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]

@@ -24,6 +24,25 @@ pub fn parse_shapes(options: &[String]) -> Result<BTreeMap<String, Vec<usize>>> 
         .collect()
 }
 
+/// `--value NAME=1,2,3` options by input name.
+pub fn parse_values(options: &[String]) -> Result<BTreeMap<String, Vec<i64>>> {
+    let bad =
+        |s: &str| Failure::usage(format!("--value '{s}' is not NAME=VALUE such as sr=16000 or size=1,3"));
+    let number = |x: &str| match x.trim() {
+        "true" => Ok(1),
+        "false" => Ok(0),
+        x => x.parse::<i64>(),
+    };
+    options
+        .iter()
+        .map(|s| {
+            let (name, values) = s.rsplit_once('=').ok_or_else(|| bad(s))?;
+            let values: std::result::Result<Vec<i64>, _> = values.split(',').map(number).collect();
+            Ok((name.to_string(), values.map_err(|_| bad(s))?))
+        })
+        .collect()
+}
+
 /// Values for every input: floats standard normal, integers 0 or 1, open dims 1 unless `shapes` says otherwise.
 pub fn random(graph: &Graph, shapes: &BTreeMap<String, Vec<usize>>, seed: u64) -> Result<Feeds> {
     if let Some(name) =

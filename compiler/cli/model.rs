@@ -4,7 +4,8 @@ use crate::exit::{Failure, Result};
 use crate::files::Pending;
 use crate::packed;
 use ir::Graph;
-use std::path::Path;
+use runtime::Session;
+use std::path::{Path, PathBuf};
 
 /// A model read completely.
 pub struct Opened {
@@ -21,6 +22,19 @@ pub fn open(path: &Path) -> Result<Opened> {
     let m = m.map_err(|e| Failure::from(e).on(path.display()))?;
     m.warnings.iter().for_each(|w| eprintln!("compress: warning: {w}"));
     Ok(Opened { graph: m.graph, file_bytes: m.file_bytes })
+}
+
+/// A session of a model file, from a cache where one is named by the option or the environment.
+pub fn session(path: &Path, threads: usize, cache: Option<&Path>) -> Result<Session> {
+    let Some(folder) = cache.map(Path::to_path_buf).or_else(environment) else {
+        return Ok(Session::from_graph(&open(path)?.graph, threads)?);
+    };
+    let opened = Session::options().threads(threads).cache(folder).open(path);
+    opened.map_err(|e| Failure::from(e).on(path.display()))
+}
+
+fn environment() -> Option<PathBuf> {
+    std::env::var_os("COMPRESS_CACHE").filter(|d| !d.is_empty()).map(PathBuf::from)
 }
 
 /// What can be said of a model even when parts of it are not supported.

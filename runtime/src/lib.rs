@@ -53,6 +53,7 @@
 //! the engine to searches as [`ir::Evaluate`].
 
 mod ahead;
+mod cache;
 mod evaluate;
 mod inputs;
 mod lend;
@@ -64,8 +65,9 @@ mod prepare;
 mod profile;
 mod roof;
 mod session;
+mod source;
 
-pub use ahead::compile_ahead;
+pub use ahead::{Ahead, Tier, compile_ahead};
 pub use codegen::Artefact;
 pub use evaluate::Jit;
 pub use inputs::Input;

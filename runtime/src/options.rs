@@ -1,8 +1,10 @@
 //! How a session is made.
 
+use crate::cache::Cache;
+use crate::source::{self, Source};
 use crate::{Session, ThreadPool};
 use ir::{Graph, Result};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Settings of a session to be opened; see [`Session::options`].
@@ -10,6 +12,7 @@ use std::sync::Arc;
 pub struct Options {
     threads: Option<usize>,
     pool: Option<Arc<ThreadPool>>,
+    cache: Option<PathBuf>,
 }
 
 impl Options {
@@ -24,6 +27,17 @@ impl Options {
         Options { pool: Some(pool), ..self }
     }
 
+    /// Keeps compiled programs with their packed weights in this folder, and takes them from there: a model file that was
+    /// opened before, for inputs of the same shapes, is then neither read nor compiled again but mapped. A program is
+    /// found by the content of the model's files, whatever their names, the CPU and the build of this crate. Answers are
+    /// the same with and without. Files that are damaged are replaced, and the folder is kept below 8 GiB.
+    ///
+    /// The folder holds machine code: it must be one that others cannot write. Models with steps that run by the
+    /// reference semantics are compiled each time, as [`Options::from_bytes`] and [`Options::graph`] do.
+    pub fn cache(self, folder: impl Into<PathBuf>) -> Options {
+        Options { cache: Some(folder.into()), ..self }
+    }
+
     /// Opens a model file, or a `.cmpx` container of one. Weights of a model file stay there, mapped, until a program
     /// packs them.
     ///
@@ -31,11 +45,12 @@ impl Options {
     /// [`Model`](ir::Blame::Model) for a file that is no valid model, [`Unsupported`](ir::Blame::Unsupported) for one
     /// with unknown operators, which the message lists, [`Limit`](ir::Blame::Limit) for one that is too large.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Session> {
-        let path = path.as_ref();
-        match container::read(path).map_err(|e| ir::Error::data(format!("{}: {e}", path.display())))? {
-            Some(file) => self.from_bytes(file),
-            None => Ok(self.graph(&onnx::open(path, &ops::Standard)?.graph)),
-        }
+        let Some(folder) = &self.cache else {
+            return Ok(self.graph(&source::read(path.as_ref())?.graph));
+        };
+        let (cache, pool) = (Cache::new(folder), self.workers());
+        let source = Source::file(path.as_ref(), cache, &pool)?;
+        Ok(Session::new(source, pool))
     }
 
     /// Opens a model in memory. One with external data is refused.
@@ -48,10 +63,13 @@ impl Options {
 
     /// A session of a graph.
     pub fn graph(self, graph: &Graph) -> Session {
-        let pool = self.pool.unwrap_or_else(|| {
+        Session::with_pool(graph, self.workers())
+    }
+
+    fn workers(&self) -> Arc<ThreadPool> {
+        self.pool.clone().unwrap_or_else(|| {
             let system = || std::thread::available_parallelism().map_or(1, usize::from);
             Arc::new(ThreadPool::new(self.threads.unwrap_or_else(system)))
-        });
-        Session::with_pool(graph, pool)
+        })
     }
 }

@@ -5,12 +5,13 @@ use crate::lend::Loan;
 use crate::options::Options;
 use crate::outputs::Outputs;
 use crate::pool::ThreadPool;
-use crate::prepare::{Key, deciding_inputs, key, specialise};
+use crate::prepare::{Key, key, specialise};
 use crate::profile::{Profile, profile};
+use crate::source::Source;
 use codegen::Program;
-use ir::{Blame, DType, Dim, Error, Evaluate, Feeds, Graph, Result, Value, ValueId};
+use ir::{Blame, DType, Dim, Error, Evaluate, Feeds, Graph, Result, Value, ValueType};
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 
 /// Programs kept, by shapes; the oldest goes first.
 const PROGRAMS: usize = 16;
@@ -42,12 +43,9 @@ pub struct Port<'a> {
 ///
 /// A session may be used by many threads at once; each run has its own memory. The crate's page has an example.
 pub struct Session {
-    graph: Graph,
-    /// The graph with what shapes do not decide computed, once there are several programs to be made of it.
-    folded: OnceLock<Graph>,
+    pub(crate) source: Source,
     /// Programs kept.
     most: usize,
-    deciding: Vec<usize>,
     /// Names of the outputs.
     names: Arc<[String]>,
     pool: Arc<ThreadPool>,
@@ -81,33 +79,40 @@ impl Session {
 
     /// A session that shares its workers with others.
     pub fn with_pool(graph: &Graph, pool: Arc<ThreadPool>) -> Session {
-        // A model that cannot be widened runs as it is.
-        let graph = exact::widen(graph).ok().flatten().unwrap_or_else(|| graph.clone());
-        let deciding = deciding_inputs(&graph);
-        let names = graph.outputs().iter().map(|o| o.name.clone()).collect();
-        let weights: usize = graph.initializers().map(|(_, t)| t.stored_bytes()).sum();
-        let most = (PACKED / weights.max(1)).clamp(2, PROGRAMS);
-        Session { graph, folded: OnceLock::new(), most, deciding, names, pool, programs: Mutex::default() }
+        Session::new(Source::memory(graph), pool)
     }
 
-    /// The model.
-    pub fn graph(&self) -> &Graph {
-        &self.graph
+    pub(crate) fn new(source: Source, pool: Arc<ThreadPool>) -> Session {
+        let names = source.card.outputs.iter().map(|o| o.0.clone()).collect();
+        let most = (PACKED / source.weights.max(1)).clamp(2, PROGRAMS);
+        Session { source, most, names, pool, programs: Mutex::default() }
+    }
+
+    /// The model. One that came from a cache is read now.
+    ///
+    /// # Errors
+    /// As [`Options::open`], when the file is not there any more or is another.
+    pub fn graph(&self) -> Result<&Graph> {
+        self.source.graph()
+    }
+
+    /// A graph of the model's inputs alone.
+    pub fn declared(&self) -> Graph {
+        let mut g = Graph::new("inputs");
+        for (name, ty) in &self.source.card.inputs {
+            g.add_input(name, ty.clone());
+        }
+        g
     }
 
     /// The inputs the model takes.
     pub fn inputs(&self) -> impl ExactSizeIterator<Item = Port<'_>> {
-        self.graph.inputs().iter().map(|&v| self.port(self.graph.value_name(v), v))
+        self.source.card.inputs.iter().map(port)
     }
 
     /// The outputs the model gives.
     pub fn outputs(&self) -> impl ExactSizeIterator<Item = Port<'_>> {
-        self.graph.outputs().iter().map(|o| self.port(&o.name, o.value))
-    }
-
-    fn port<'a>(&'a self, name: &'a str, v: ValueId) -> Port<'a> {
-        let ty = self.graph.ty(v);
-        Port { name, dtype: ty.dtype(), shape: ty.shape() }
+        self.source.card.outputs.iter().map(port)
     }
 
     /// Runs the model on inputs by name. The first run with new shapes compiles; see [`Session::warm_up`].
@@ -134,8 +139,8 @@ impl Session {
     fn feeds<'a>(&self, inputs: &'a [(&str, Input)], loan: &mut Loan<'a>) -> Result<Feeds> {
         let mut feeds = Feeds::new();
         for (name, x) in inputs {
-            if !self.graph.inputs().iter().any(|&v| self.graph.value_name(v) == *name) {
-                let takes = self.graph.input_summary();
+            if !self.source.card.inputs.iter().any(|i| i.0 == *name) {
+                let takes = self.declared().input_summary();
                 return Err(Error::data(format!("there is no input '{name}'; the model takes {takes}")));
             }
             feeds.insert(name.to_string(), x.value(loan)?);
@@ -151,7 +156,7 @@ impl Session {
         let values = self.order(inputs)?;
         match self.engine(&values)? {
             Engine::Compiled(p) => p.run(&values, self.pool.as_ref()),
-            Engine::Reference => Ok(ir::Reference.run(&self.graph, inputs, &[])?.outputs),
+            Engine::Reference => Ok(ir::Reference.run(self.graph()?, inputs, &[])?.outputs),
         }
     }
 
@@ -180,18 +185,14 @@ impl Session {
     }
 
     fn order(&self, inputs: &Feeds) -> Result<Vec<Value>> {
-        self.graph
-            .inputs()
-            .iter()
-            .map(|&v| {
-                let name = self.graph.value_name(v);
+        let inputs_of = self.source.card.inputs.iter();
+        inputs_of
+            .map(|(name, ty)| {
                 let x = inputs.get(name).ok_or_else(|| {
-                    Error::data(format!(
-                        "input '{name}' is missing; the model takes {}",
-                        self.graph.input_summary()
-                    ))
+                    let takes = self.declared().input_summary();
+                    Error::data(format!("input '{name}' is missing; the model takes {takes}"))
                 })?;
-                let fits = self.graph.ty(v).merge(&x.value_type());
+                let fits = ty.merge(&x.value_type());
                 fits.map_err(|e| Error { blame: Blame::Data, ..e.tensor(name) })?;
                 Ok(x.clone())
             })
@@ -200,17 +201,12 @@ impl Session {
 
     fn engine(&self, values: &[Value]) -> Result<Engine> {
         let mut programs = self.programs.lock().unwrap_or_else(|e| e.into_inner());
-        let deciding: &[usize] = if programs.compiled > THRASHING { &[] } else { &self.deciding };
+        let deciding: &[usize] = if programs.compiled > THRASHING { &[] } else { &self.source.card.deciding };
         let Some(key) = key(values, deciding) else { return Ok(Engine::Reference) };
         if let Some((_, e)) = programs.kept.iter().find(|(k, _)| *k == key) {
             return Ok(e.clone());
         }
-        let graph = if programs.compiled == 0 {
-            &self.graph
-        } else {
-            self.folded.get_or_init(|| exact::folded(&self.graph).unwrap_or_else(|_| self.graph.clone()))
-        };
-        let engine = match specialise(graph, &key).and_then(|g| codegen::compile(&g)) {
+        let engine = match self.compiled(&key, programs.compiled > 0) {
             Ok(p) => Engine::Compiled(Arc::new(p)),
             // What a kernel or the planner cannot do, the definition of the operators still can.
             Err(e) if matches!(e.blame, Blame::Internal | Blame::Unsupported | Blame::Model) => {
@@ -225,4 +221,18 @@ impl Session {
         programs.kept.push((key, engine.clone()));
         Ok(engine)
     }
+
+    /// The program for a key, from the cache where there is one; `more` when it is not the session's first.
+    fn compiled(&self, key: &Key, more: bool) -> Result<Program> {
+        if let Some(p) = self.source.program(key, &self.pool) {
+            return Ok(p);
+        }
+        let program = specialise(self.source.base(more)?, key).and_then(|g| codegen::compile(&g))?;
+        self.source.keep(key, &program);
+        Ok(program)
+    }
+}
+
+fn port((name, ty): &(String, ValueType)) -> Port<'_> {
+    Port { name, dtype: ty.dtype(), shape: ty.shape() }
 }

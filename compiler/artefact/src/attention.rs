@@ -1,14 +1,14 @@
 //! Attention from its description.
 
 use crate::call::{Mask, Scores};
-use crate::ready::Io;
+use crate::io::Io;
+use kernels::Error;
 use kernels::attention::{Attention, Heads, ScoreMask, attention};
-use kernels::{Error, Serial};
 
 impl Scores {
     /// Runs on queries, keys, values and, perhaps, a mask.
     pub fn run(&self, io: &Io) -> Result<(), Error> {
-        let y: &mut [f32] = io.output();
+        let y: &mut [f32] = io.output(0);
         // A product over no keys is zero.
         if self.keys == 0 {
             y.fill(0.0);
@@ -40,7 +40,7 @@ impl Scores {
             value_dim: self.value_dim,
             unseen: self.unseen,
         };
-        attention(&Serial, &a, y, self.y)
+        attention(io.pool, &a, y, self.y)
     }
 }
 

@@ -1,21 +1,19 @@
-//! Kernel calls as data.
+//! table: kernel calls as data, their weights packed.
 
-use crate::{fields, variants};
-use kernels::ConvTransposeShape;
 use kernels::attention::HeadStrides;
+use kernels::chain::Chain;
 use kernels::norm::Norm;
-use kernels::reduce::Reduction;
+use kernels::reduce::{Extreme, Reduction};
 use kernels::resize::Image;
+use kernels::rnn::{Gate, PackedRecurrence};
+use kernels::softmax::Softmax;
+use kernels::stored::{Reader, Stored, Writer};
 use kernels::transpose::Axis;
 use kernels::vecmath::Function;
-use kernels::{Activation, ConvShape, Pooling, Window};
-
-/// Bytes of the artefact's constants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Blob {
-    pub offset: usize,
-    pub bytes: usize,
-}
+use kernels::{
+    Activation, ConvShape, ConvTransposeShape, GemmShape, PackedB, PackedCodes, PackedConv, PackedConvI8,
+    PackedConvTranspose, PackedI8, Pooling, Tier, Window, fields, variants,
+};
 
 /// What is added to the sums of a contraction beside its bias.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,25 +26,16 @@ pub struct Residual {
 /// What follows the sums of a contraction.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finish {
-    pub bias: Option<Blob>,
+    pub bias: Option<Vec<f32>>,
     pub residual: Option<Residual>,
     pub act: Activation,
 }
 
-/// A product with constant weights, `[k, n]` or, transposed, `[n, k]`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Contraction {
-    pub m: usize,
-    pub k: usize,
-    pub n: usize,
-    pub transposed: bool,
-    pub alpha: f32,
-}
-
-/// A strided copy from one of the inputs.
+/// A strided copy from one of the inputs to one of the outputs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Move {
     pub input: usize,
+    pub output: usize,
     pub from: usize,
     pub to: usize,
     pub axes: Vec<Axis>,
@@ -91,34 +80,183 @@ pub struct Scores {
     pub value_dim: usize,
 }
 
-/// One kernel call. The first input is operand 0 unless a field says otherwise.
+/// A number known now or read from an input of the step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Scalar<T> {
+    Known(T),
+    Read(usize),
+}
+
+/// Zero points of weights: none, one, or one a column; or one read from an input.
 #[derive(Debug, Clone, PartialEq)]
+pub enum Zero {
+    Known(Vec<i32>),
+    Read(usize),
+}
+
+/// What the results of an integer contraction are.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Kept {
+    Sums,
+    Values,
+    /// By one scale, or one for each column.
+    Bytes {
+        scale: Vec<f32>,
+        zero: i32,
+        signed: bool,
+    },
+}
+
+/// How 8-bit numbers and their results are read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scaling {
+    /// Of activations and weights.
+    pub signed: [bool; 2],
+    pub x_scale: Scalar<f32>,
+    pub x_zero: Scalar<u8>,
+    /// Of the weights when they are one number.
+    pub w_factor: Scalar<f32>,
+    pub w_zero: Zero,
+    pub output: Kept,
+}
+
+/// An integer product of two activations.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BytePairs {
+    pub shape: GemmShape,
+    /// Which input is the right operand.
+    pub right: usize,
+    /// One right operand serves the whole batch.
+    pub shared: bool,
+}
+
+/// Storage types of quantized numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stores {
+    U8,
+    I8,
+    U16,
+    I16,
+}
+
+/// One direction of a recurrence.
+pub struct Pass {
+    pub reverse: bool,
+    /// Activations f, g and h.
+    pub gates: [Gate; 3],
+    pub projection: PackedB,
+    /// Of the projection.
+    pub bias: Vec<f32>,
+    pub recurrence: PackedRecurrence,
+    pub peephole: Option<Vec<f32>>,
+    /// Of the gate h after its product, for a GRU that resets there.
+    pub hidden_bias: Option<Vec<f32>>,
+}
+
+/// A recurrent layer. First and last states and all outputs are operands, by number.
+pub struct Recurrence {
+    pub steps: usize,
+    pub batch: usize,
+    pub size: usize,
+    pub hidden: usize,
+    pub batch_first: bool,
+    /// Infinity for none.
+    pub clip: f32,
+    pub input_forget: bool,
+    pub passes: Vec<Pass>,
+    /// Input with the length of each sequence, int32.
+    pub lengths: Option<usize>,
+    /// Inputs with the first state, and the first cell.
+    pub first: [Option<usize>; 2],
+    /// Outputs with all states, the last state and the last cell.
+    pub last: [Option<usize>; 3],
+}
+
+/// A constant matrix as a kernel reads it.
+pub enum Matrix {
+    Dense(PackedB),
+    Coded(PackedCodes),
+}
+
+/// Two products in a row whose middle is narrow.
+pub struct Pair {
+    pub m: usize,
+    /// Of the first product and the second.
+    pub weights: [Matrix; 2],
+    pub alpha: [f32; 2],
+    /// Of the second.
+    pub finish: Finish,
+}
+
+/// One kernel call. The first input is operand 0 unless a field says otherwise.
 pub enum Call {
     Copy,
     Conv {
         shape: ConvShape,
-        weights: Blob,
+        weights: PackedConv,
         finish: Finish,
     },
     Product {
-        of: Contraction,
-        weights: Blob,
+        m: usize,
+        alpha: f32,
+        weights: PackedB,
+        finish: Finish,
+    },
+    /// As `Product`, with weights of few bits.
+    CodedProduct {
+        m: usize,
+        alpha: f32,
+        weights: PackedCodes,
+        finish: Finish,
+    },
+    Pair(Box<Pair>),
+    /// A product of two activations.
+    Products {
+        tier: Tier,
+        shape: GemmShape,
+        /// Elements between the operands of two products, left and right.
+        steps: [usize; 2],
+        finish: Finish,
+    },
+    ConvTranspose {
+        shape: ConvTransposeShape,
+        weights: PackedConvTranspose,
+        finish: Finish,
+    },
+    ByteConv {
+        shape: ConvShape,
+        weights: Box<PackedConvI8>,
+        scaling: Scaling,
+        finish: Finish,
+    },
+    ByteProduct {
+        m: usize,
+        weights: PackedI8,
+        scaling: Scaling,
+        finish: Finish,
+    },
+    ByteProducts {
+        tier: Tier,
+        of: BytePairs,
+        scaling: Scaling,
         finish: Finish,
     },
     Pool {
+        tier: Tier,
         kind: Pooling,
         window: Window,
         batch: usize,
         channels: usize,
     },
     GlobalPool {
+        tier: Tier,
         kind: Pooling,
         batch: usize,
         positions: usize,
         channels: usize,
     },
     Softmax {
-        log: bool,
+        kind: Softmax,
         outer: usize,
         size: usize,
         inner: usize,
@@ -132,17 +270,30 @@ pub enum Call {
         size: usize,
         inner: usize,
     },
+    /// The position of an extreme, int64.
+    Arg {
+        which: Extreme,
+        select_last: bool,
+        outer: usize,
+        size: usize,
+        inner: usize,
+    },
     Normalize {
         norm: Norm,
         size: usize,
-        gamma: Option<Blob>,
-        beta: Option<Blob>,
+        gamma: Option<Vec<f32>>,
+        beta: Option<Vec<f32>>,
     },
-    ConvTranspose {
-        shape: ConvTransposeShape,
-        weights: Blob,
-        finish: Finish,
+    NormalizeGroups {
+        batch: usize,
+        channels: usize,
+        inner: usize,
+        groups: usize,
+        gamma: Vec<f32>,
+        beta: Vec<f32>,
+        epsilon: f32,
     },
+    /// Rows of a table, which needs no alignment where `width` is 1.
     Gather {
         width: usize,
         wide: bool,
@@ -150,11 +301,17 @@ pub enum Call {
         rows: usize,
         run: usize,
     },
-    /// Strided copies into the output, which is filled first if there is a value of `width` bytes for it.
+    /// Strided copies; output 0 is filled first if there is a value of `width` bytes for it.
     Moves {
         width: usize,
         fill: Option<Vec<u8>>,
+        outputs: usize,
         list: Vec<Move>,
+    },
+    Permute {
+        width: usize,
+        shape: Vec<usize>,
+        perm: Vec<usize>,
     },
     Nearest {
         image: Image,
@@ -167,101 +324,139 @@ pub enum Call {
         columns: Line,
     },
     Attention(Scores),
-    /// Generated loop `code` over rows; see `RowLoop` in code generation.
+    /// To quantized numbers: scales are input 1, zero points, if there are any, input 2.
+    Quantize {
+        to: Stores,
+        zero: bool,
+        inner: usize,
+    },
+    Dequantize {
+        from: Stores,
+        zero: bool,
+        inner: usize,
+    },
+    /// Outputs: bytes, their scale and their zero point.
+    QuantizeDynamic,
+    Recur(Box<Recurrence>),
+    /// Generated loop `code` over rows of float32; see `Walk` in code generation.
     Rows {
         code: usize,
         outer: Vec<(usize, Vec<i64>)>,
         rows: usize,
         strides: Vec<i64>,
+        /// Whether each input moves along a row.
+        moving: Vec<bool>,
         n: usize,
     },
-    /// Generated loop `code` over `units`.
+    /// Element-wise steps over bytes and float32, walked as `Rows`, strides those of float32.
+    Chain {
+        tier: Tier,
+        chain: Chain,
+        outer: Vec<(usize, Vec<i64>)>,
+        rows: usize,
+        strides: Vec<i64>,
+        moving: Vec<bool>,
+        n: usize,
+    },
+    /// Generated loop `code` over `units`, of any element types.
     Typed {
         code: usize,
         units: usize,
-    },
-    Permute {
-        width: usize,
-        shape: Vec<usize>,
-        perm: Vec<usize>,
+        elements: usize,
     },
 }
 
-/// Where an operand lies, and its bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Operand {
-    /// At this offset of the workspace.
-    Workspace {
-        at: usize,
-        bytes: usize,
-    },
-    Input {
-        at: usize,
-        bytes: usize,
-    },
-    Output {
-        at: usize,
-        bytes: usize,
-    },
-    Constant {
-        at: usize,
-        bytes: usize,
-    },
+impl Call {
+    /// Whether constant operand `i` may lie at any address.
+    pub fn takes_unaligned(&self, i: usize) -> bool {
+        matches!(self, Call::Gather { width: 1, .. }) && i == 0
+    }
+
+    /// The number of the generated loop it runs.
+    pub fn code(&self) -> Option<usize> {
+        match self {
+            Call::Rows { code, .. } | Call::Typed { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
 }
 
-/// A call and its operands, inputs first.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Step {
-    pub call: Call,
-    pub inputs: usize,
-    pub operands: Vec<Operand>,
-}
-
-/// All steps of a model, in order.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Plan {
-    pub inputs: usize,
-    /// Alignment in bytes of every input and output.
-    pub ports: Vec<usize>,
-    pub steps: Vec<Step>,
+impl<T: Stored> Stored for Scalar<T> {
+    fn put<'a>(&'a self, out: &mut Writer<'a>) {
+        match self {
+            Scalar::Known(x) => {
+                out.stream.push(0);
+                x.put(out);
+            }
+            Scalar::Read(i) => {
+                out.stream.push(1);
+                i.put(out);
+            }
+        }
+    }
+    fn take(from: &mut Reader) -> Option<Self> {
+        match u8::take(from)? {
+            0 => T::take(from).map(Scalar::Known),
+            1 => usize::take(from).map(Scalar::Read),
+            _ => None,
+        }
+    }
 }
 
 fields! {
-    Move { input, from, to, axes }
+    Move { input, output, from, to, axes }
     Line { low, high, weight }
     Mask { strides, truth, fill }
     Scores {
         q, k, v, y, mask, causal, scale, softcap, unseen, batch, heads, kv_heads, queries, keys, dim, value_dim,
     }
-    Blob { offset, bytes }
     Residual { input, after_activation }
     Finish { bias, residual, act }
-    Contraction { m, k, n, transposed, alpha }
-    Step { call, inputs, operands }
-    Plan { inputs, ports, steps }
+    Scaling { signed, x_scale, x_zero, w_factor, w_zero, output }
+    BytePairs { shape, right, shared }
+    Pass { reverse, gates, projection, bias, recurrence, peephole, hidden_bias }
+    Pair { m, weights, alpha, finish }
+    Recurrence { steps, batch, size, hidden, batch_first, clip, input_forget, passes, lengths, first, last }
 }
+
+variants! { Zero { 0 = Known(all), 1 = Read(at) } }
+
+variants! { Matrix { 0 = Dense(weights), 1 = Coded(weights) } }
+
+variants! { Kept { 0 = Sums, 1 = Values, 2 = Bytes { scale, zero, signed } } }
+
+variants! { Stores { 0 = U8, 1 = I8, 2 = U16, 3 = I16 } }
 
 variants! { Call {
     0 = Copy,
     1 = Conv { shape, weights, finish },
-    2 = Product { of, weights, finish },
-    3 = Pool { kind, window, batch, channels },
-    4 = GlobalPool { kind, batch, positions, channels },
-    5 = Softmax { log, outer, size, inner },
-    6 = Map { function },
-    7 = Rows { code, outer, rows, strides, n },
-    8 = Typed { code, units },
-    9 = Permute { width, shape, perm },
-    10 = Reduce { op, outer, size, inner },
-    11 = Normalize { norm, size, gamma, beta },
-    12 = ConvTranspose { shape, weights, finish },
-    13 = Gather { width, wide, outer, rows, run },
-    14 = Moves { width, fill, list },
-    15 = Nearest { image, rows, columns },
-    16 = Linear { image, rows, columns },
-    17 = Attention(scores),
-} }
-
-variants! { Operand {
-    0 = Workspace { at, bytes }, 1 = Input { at, bytes }, 2 = Output { at, bytes }, 3 = Constant { at, bytes },
+    2 = Product { m, alpha, weights, finish },
+    3 = Products { tier, shape, steps, finish },
+    4 = ConvTranspose { shape, weights, finish },
+    5 = ByteConv { shape, weights, scaling, finish },
+    6 = ByteProduct { m, weights, scaling, finish },
+    7 = ByteProducts { tier, of, scaling, finish },
+    8 = Pool { tier, kind, window, batch, channels },
+    9 = GlobalPool { tier, kind, batch, positions, channels },
+    10 = Softmax { kind, outer, size, inner },
+    11 = Map { function },
+    12 = Reduce { op, outer, size, inner },
+    13 = Arg { which, select_last, outer, size, inner },
+    14 = Normalize { norm, size, gamma, beta },
+    15 = NormalizeGroups { batch, channels, inner, groups, gamma, beta, epsilon },
+    16 = Gather { width, wide, outer, rows, run },
+    17 = Moves { width, fill, outputs, list },
+    18 = Permute { width, shape, perm },
+    19 = Nearest { image, rows, columns },
+    20 = Linear { image, rows, columns },
+    21 = Attention(scores),
+    22 = Quantize { to, zero, inner },
+    23 = Dequantize { from, zero, inner },
+    24 = QuantizeDynamic,
+    25 = Recur(recurrence),
+    26 = Rows { code, outer, rows, strides, moving, n },
+    27 = Typed { code, units, elements },
+    28 = CodedProduct { m, alpha, weights, finish },
+    29 = Pair(pair),
+    30 = Chain { tier, chain, outer, rows, strides, moving, n },
 } }

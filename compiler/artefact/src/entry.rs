@@ -1,17 +1,20 @@
 //! The one function that generated code of an artefact calls.
 
-use crate::Plan;
-use crate::codec::Field;
-use crate::ready::{Image, Memory, Model};
+use crate::loops::Code;
+use crate::model::{Memory, Model};
+use crate::plan::Plan;
+use kernels::Serial;
+use kernels::stored::{Bulk, Reader, Stored};
 use std::sync::atomic::{AtomicPtr, Ordering::*};
 
 /// Statuses of a run, as the header has them.
 const OK: i32 = 0;
 const BAD_POINTER: i32 = 1;
-const BAD_PLAN: i32 = 2;
-const FAILED: i32 = 3;
+const BAD_CPU: i32 = 2;
+const BAD_VALUE: i32 = 3;
+const NOT_FIXED: i32 = 4;
 
-/// Runs a model. `pointers` are the inputs, then the outputs; `state` holds the packed model once it is made.
+/// Runs a model. `pointers` are the inputs, then the outputs; `state` holds the plan once it is read.
 ///
 /// # Safety
 /// Called by generated code only, with its own image; the pointers are of the sizes the header says.
@@ -20,6 +23,7 @@ pub unsafe extern "C" fn compress_artefact_run(
     plan: *const u8,
     plan_bytes: usize,
     constants: *const u8,
+    constants_bytes: usize,
     code: *const *const u8,
     state: *const AtomicPtr<Model>,
     pointers: *const *mut u8,
@@ -29,10 +33,13 @@ pub unsafe extern "C" fn compress_artefact_run(
     let state = unsafe { &*state };
     let mut model = state.load(Acquire);
     if model.is_null() {
-        // SAFETY: the generated code passes its own plan.
-        let mut bytes = unsafe { std::slice::from_raw_parts(plan, plan_bytes) };
-        let made = Plan::take(&mut bytes).and_then(|p| Model::new(p, Image { constants, code }).ok());
-        let Some(made) = made else { return BAD_PLAN };
+        // SAFETY: the generated code passes its own plan and constants, which are there for good.
+        let (stream, bulk) = unsafe {
+            (std::slice::from_raw_parts(plan, plan_bytes), Bulk::new(constants, constants_bytes, None))
+        };
+        // What is written for wider instructions than this CPU has is not read.
+        let read = Plan::take(&mut Reader { stream, bulk: bulk.clone() });
+        let Some(made) = read.and_then(|p| Model::new(p, bulk)) else { return BAD_CPU };
         let made = Box::into_raw(Box::new(made));
         // Another thread may have been faster; its model is as good.
         model = match state.compare_exchange(std::ptr::null_mut(), made, AcqRel, Acquire) {
@@ -46,16 +53,31 @@ pub unsafe extern "C" fn compress_artefact_run(
     }
     // SAFETY: once there it stays.
     let model = unsafe { &*model };
-    let (inputs, ports) = model.ports();
+    let plan = model.plan();
     // SAFETY: the generated code passes as many pointers as the plan has inputs and outputs.
-    let pointers = unsafe { std::slice::from_raw_parts(pointers, ports.len()) };
-    let aligned = |p: &*mut u8, to: usize| !p.is_null() && (*p as usize).is_multiple_of(to);
-    if !pointers.iter().zip(ports).all(|(p, &to)| aligned(p, to)) || !aligned(&workspace, 64) {
+    let pointers = unsafe { std::slice::from_raw_parts(pointers, plan.inputs.len() + plan.outputs.len()) };
+    let aligned = |p: *mut u8, to: usize| !p.is_null() && (p as usize).is_multiple_of(to);
+    let ports = plan.inputs.iter().chain(&plan.outputs);
+    if !pointers.iter().zip(ports).all(|(p, port)| aligned(*p, port.align)) || !aligned(workspace, 64) {
         return BAD_POINTER;
     }
-    let memory = Memory { workspace, inputs: &pointers[..inputs], outputs: &pointers[inputs..] };
-    // SAFETY: the caller's contract, as the header states it.
-    if unsafe { model.run(&memory) }.is_ok() { OK } else { FAILED }
+    let (inputs, outputs) = pointers.split_at(plan.inputs.len());
+    for (i, value) in &plan.fixed {
+        // SAFETY: the input has as many bytes as its port, which the plan was checked for.
+        if unsafe { std::slice::from_raw_parts(inputs[*i].cast_const(), value.len()) } != &value[..] {
+            return NOT_FIXED;
+        }
+    }
+    let memory = Memory { workspace, inputs, outputs };
+    // SAFETY: the table has an address for each loop.
+    let code = unsafe { Code::new(std::slice::from_raw_parts(code, plan.loops)) };
+    for i in 0..plan.steps.len() {
+        // SAFETY: the caller's contract, as the header states it.
+        if unsafe { model.step(i, &memory, code, &Serial) }.is_err() {
+            return BAD_VALUE;
+        }
+    }
+    OK
 }
 
 /// The unwinder's functions, which the standard library names but a program that aborts on panic never needs: a walk

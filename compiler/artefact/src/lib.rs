@@ -1,15 +1,28 @@
-//! What a model compiled ahead of time carries besides its weights and generated loops.
+//! Kernel calls as data, and what makes them.
 //!
-//! A [`Plan`] is the schedule as bytes: kernel calls with their parameters and operands. Code generation writes it, and
-//! the one entry point in `entry.rs` reads and executes it inside the artefact, on the widest instructions of the CPU it
-//! finds itself on. This crate knows kernels only: it is compiled once more, as a static library that is embedded in the
-//! compiler and copied into every artefact.
+//! A [`Call`] is a kernel with its parameters and packed weights; lowering gives one for every step that has a kernel. A
+//! session makes the calls from memory, a [`Plan`] holds them with the places of their operands: in a file that a later
+//! session maps, or inside an artefact, whose one entry point in `entry.rs` reads and executes it. This crate knows
+//! kernels only: it is compiled once more, as a static library that is embedded in the compiler and copied into every
+//! artefact.
 
 mod attention;
 mod call;
-mod codec;
+mod chain;
 mod entry;
-mod ready;
+mod integer;
+mod io;
+pub mod loops;
+mod model;
+mod pair;
+mod plan;
+mod recurrent;
+mod run;
 
-pub use call::{Blob, Call, Contraction, Finish, Line, Mask, Move, Operand, Plan, Residual, Scores, Step};
-pub use codec::Field;
+pub use call::{
+    BytePairs, Call, Finish, Kept, Line, Mask, Matrix, Move, Pair, Pass, Recurrence, Residual, Scalar,
+    Scaling, Scores, Stores, Zero,
+};
+pub use io::{Io, Plain};
+pub use model::{Memory, Model};
+pub use plan::{Operand, Plan, Port, Step};

@@ -16,12 +16,12 @@ pub fn run(args: BenchArgs) -> Result {
     limits::set(&args.model, &args.bounds)?;
     let shapes = feeds::parse_shapes(&args.shape)?;
     let start = Instant::now();
-    let opened = model::open(&args.model)?;
-    let session = runtime::Session::from_graph(&opened.graph, args.threads.max(1))?;
+    let session = model::session(&args.model, args.threads.max(1), args.cache.as_deref())?;
     let load = start.elapsed();
+    let declared = session.declared();
     let inputs = match &args.inputs {
-        Some(p) => super::run::read_inputs(&opened.graph, p)?,
-        None => feeds::random(&opened.graph, &shapes, 0)?,
+        Some(p) => super::run::read_inputs(&declared, p)?,
+        None => feeds::random(&declared, &shapes, 0)?,
     };
     let start = Instant::now();
     session.evaluate(&inputs)?;

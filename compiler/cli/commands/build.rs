@@ -1,8 +1,9 @@
 //! `compress build`: a model as an object or a library for C.
 
-use crate::args::{BuildArgs, Emit};
+use crate::args::{BuildArgs, Cpu, Emit};
 use crate::exit::{Failure, Result};
 use crate::{feeds, files, limits, model};
+use runtime::Tier;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -27,13 +28,19 @@ pub fn run(args: BuildArgs) -> Result {
     for target in [Some(&output), header.as_ref()].into_iter().flatten() {
         files::check_target(target, Some(&args.model), args.force)?;
     }
-    let shapes = feeds::parse_shapes(&args.shape)?;
     let opened = model::open(&args.model)?;
     let name = identifier(&output);
-    let made = runtime::compile_ahead(&opened.graph, &shapes, &name, KERNELS)?;
+    let ahead = runtime::Ahead {
+        shapes: feeds::parse_shapes(&args.shape)?,
+        values: feeds::parse_values(&args.value)?,
+        name: &name,
+        kernels: KERNELS,
+        tier: tier(args.cpu)?,
+    };
+    let made = runtime::compile_ahead(&opened.graph, ahead)?;
     let pending = match args.emit {
         Emit::Obj => files::Pending::write(&output, |w| w.write_all(&made.object))?,
-        Emit::Lib => files::Pending::write(&output, |w| w.write_all(&archive(&made.object, &made.symbol)))?,
+        Emit::Lib => files::Pending::write(&output, |w| w.write_all(&archive(&made.object, &made.symbols)))?,
         Emit::Cdylib => shared(&output, &made.object)?,
     };
     if let Some(h) = &header {
@@ -45,7 +52,7 @@ pub fn run(args: BuildArgs) -> Result {
         println!(
             "{}: {bytes} bytes, {}(), {} bytes of workspace",
             output.display(),
-            made.symbol,
+            made.symbols[0],
             made.workspace
         );
     }
@@ -60,14 +67,30 @@ fn identifier(path: &Path) -> String {
     if name.starts_with(|c: char| c.is_ascii_alphabetic()) { name } else { format!("model_{name}") }
 }
 
-/// A static library of one object that defines one symbol, in the format of System V.
-fn archive(object: &[u8], symbol: &str) -> Vec<u8> {
-    let mut index = Vec::from(1u32.to_be_bytes());
-    let names = symbol.len() + 1;
-    let at = 8 + 60 + (8 + names).next_multiple_of(2);
-    index.extend((at as u32).to_be_bytes());
-    index.extend(symbol.as_bytes());
-    index.resize((8 + names).next_multiple_of(2), 0);
+/// The kernels of a CPU; packing for wider instructions than this one's would pack for this one's.
+fn tier(cpu: Cpu) -> Result<Tier> {
+    let tier = match cpu {
+        Cpu::Native => Tier::best(),
+        Cpu::Avx512 => Tier::Avx512,
+        Cpu::Avx2 => Tier::Avx2,
+        Cpu::Portable => Tier::Portable,
+    };
+    if tier > Tier::best() {
+        return Err(Failure::bad(
+            "--cpu asks for instructions that this machine lacks; build on one that has them",
+        ));
+    }
+    Ok(tier)
+}
+
+/// A static library of one object, in the format of System V.
+fn archive(object: &[u8], symbols: &[String]) -> Vec<u8> {
+    let names: String = symbols.iter().flat_map(|s| [s.as_str(), "\0"]).collect();
+    let size = (4 + 4 * symbols.len() + names.len()).next_multiple_of(2);
+    let mut index = Vec::from((symbols.len() as u32).to_be_bytes());
+    symbols.iter().for_each(|_| index.extend(((8 + 60 + size) as u32).to_be_bytes()));
+    index.extend(names.as_bytes());
+    index.resize(size, 0);
     let mut out = Vec::from(*b"!<arch>\n");
     for (name, data) in [("/", &index[..]), ("model.o/", object)] {
         out.extend(format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, 644, data.len()).bytes());

@@ -2,20 +2,36 @@
 
 use crate::args::RunArgs;
 use crate::exit::{Failure, Result};
-use crate::{engine, files, limits, model};
-use ir::{DType, Feeds, Graph, Tensor, Value};
+use crate::{files, limits, model};
+use ir::{DType, Evaluate, Feeds, Graph, Tensor, Value};
 
 pub fn run(args: RunArgs) -> Result {
     limits::set(&args.model, &args.bounds)?;
     files::check_target(&args.outputs, Some(&args.inputs), true)?;
-    let opened = model::open(&args.model)?;
-    let feeds = read_inputs(&opened.graph, &args.inputs)?;
-    let outcome = engine::engine(args.threads, args.reference).run(&opened.graph, &feeds, &[])?;
+    let (names, outputs) = if args.reference { reference(&args)? } else { generated(&args)? };
     let mut arrays = Vec::new();
-    for (o, v) in opened.graph.outputs().iter().zip(&outcome.outputs) {
-        arrays.push((o.name.clone(), data::to_array(as_tensor(&o.name, v)?)?));
+    for (name, v) in names.into_iter().zip(&outputs) {
+        let array = data::to_array(as_tensor(&name, v)?)?;
+        arrays.push((name, array));
     }
     files::Pending::write(&args.outputs, |w| data::npz::write(w, &arrays))?.commit()
+}
+
+/// Names and values of all outputs.
+type Results = (Vec<String>, Vec<Value>);
+
+fn reference(args: &RunArgs) -> Result<Results> {
+    let graph = model::open(&args.model)?.graph;
+    let feeds = read_inputs(&graph, &args.inputs)?;
+    let outcome = ir::Reference.run(&graph, &feeds, &[])?;
+    Ok((graph.outputs().iter().map(|o| o.name.clone()).collect(), outcome.outputs))
+}
+
+fn generated(args: &RunArgs) -> Result<Results> {
+    let session = model::session(&args.model, args.threads.max(1), args.cache.as_deref())?;
+    let feeds = read_inputs(&session.declared(), &args.inputs)?;
+    let outputs = session.evaluate(&feeds)?;
+    Ok((session.outputs().map(|o| o.name.to_string()).collect(), outputs))
 }
 
 /// Arrays of an npz file as the model's inputs, bit patterns decoded by the model's element types.

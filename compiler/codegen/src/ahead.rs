@@ -4,44 +4,31 @@ mod header;
 mod merge;
 
 use crate::clif::{Assembler, Image};
-use crate::lower::{Step, Work, lower_ahead};
+use crate::lower::{Step, Work};
+use crate::lowered;
 use crate::plan::{Place, Plan as Memory, plan, static_bytes};
-use crate::{group, layout, stored};
-use artefact::{Blob, Call, Field, Operand, Plan};
+use artefact::{Call, Operand, Plan, Port};
 use ir::{Error, Graph, Result, Tensor, ValueId};
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use kernels::Tier;
+use kernels::stored::{ALIGN, Stored, Writer};
+use std::collections::BTreeMap;
 
-/// Constants start at multiples of this.
-const ALIGN: usize = 64;
-
-/// Bytes that generated code and kernels read.
+/// Constants that operands point to, each once.
 #[derive(Default)]
-pub struct Constants {
-    bytes: Vec<u8>,
-    tensors: BTreeMap<ValueId, Blob>,
+struct Constants {
+    tensors: Vec<Tensor>,
+    at: BTreeMap<ValueId, usize>,
+    bytes: usize,
 }
 
 impl Constants {
-    fn add(&mut self, bytes: &[u8]) -> Blob {
-        self.bytes.resize(self.bytes.len().next_multiple_of(ALIGN), 0);
-        let blob = Blob { offset: self.bytes.len(), bytes: bytes.len() };
-        self.bytes.extend(bytes);
-        blob
-    }
-
-    /// Weights of a kernel.
-    pub fn floats(&mut self, x: &[f32]) -> Blob {
-        self.add(bytemuck::cast_slice(x))
-    }
-
-    fn tensor(&mut self, v: ValueId, t: &Tensor) -> Blob {
-        if let Some(b) = self.tensors.get(&v) {
-            return *b;
-        }
-        let b = self.add(t.bytes());
-        self.tensors.insert(v, b);
-        b
+    fn place(&mut self, v: ValueId, t: Tensor) -> usize {
+        *self.at.entry(v).or_insert_with(|| {
+            let at = self.bytes.next_multiple_of(ALIGN);
+            self.bytes = at + t.bytes().len();
+            self.tensors.push(t);
+            at
+        })
     }
 }
 
@@ -51,40 +38,44 @@ pub struct Artefact {
     pub header: String,
     /// Bytes of working memory that a run is given.
     pub workspace: usize,
-    /// The one exported symbol.
-    pub symbol: String,
+    /// The exported symbols; the first runs the model.
+    pub symbols: [String; 2],
 }
 
-/// Compiles a graph whose inputs have known shapes. `name` is a C identifier; `kernels` is the object of the crate
-/// `artefact` for this machine.
+/// What an artefact is made for.
+pub struct Target<'a> {
+    /// A C identifier.
+    pub name: &'a str,
+    /// The object of the crate `artefact` for this machine.
+    pub kernels: &'a [u8],
+    /// The narrowest CPU it runs on.
+    pub tier: Tier,
+    /// Inputs whose values were compiled in, as bytes.
+    pub fixed: Vec<(usize, Vec<u8>)>,
+}
+
+/// Compiles a graph whose inputs have known shapes.
 ///
 /// # Errors
 /// `Unsupported` when some nodes have no call that an artefact can make; all are named.
-pub fn build(graph: &Graph, name: &str, kernels: &[u8]) -> Result<Artefact> {
-    crate::countable(graph)?;
-    let mut graph = layout::to_channels_last(graph)?;
-    stored::settle_all(&mut graph)?;
-    let groups = group::form(&graph, &BTreeSet::new())?;
-    let constants = RefCell::new(Constants::default());
-    let steps = lower_ahead(&graph, groups, &constants)?;
+pub fn build(graph: &Graph, target: Target) -> Result<Artefact> {
+    let (graph, mut steps) = lowered(graph, target.tier)?;
     let memory = plan(&graph, &steps)?;
     refuse(&graph, &steps)?;
-    let mut constants = constants.into_inner();
-    let mut code = Assembler::object(name)?;
-    let rows = steps.iter().filter(|s| matches!(s.work, Work::Rows(_))).count();
-    let mut made = Vec::new();
-    for s in &steps {
-        let call = match (&s.work, &s.call) {
-            (Work::View, _) => continue,
-            (Work::Rows(r), _) => r.call(code.add_loop(&r.body)?),
-            (Work::Typed(t), _) => t.call(rows + code.add_typed(t.body())?),
-            (Work::Kernel(_), Some(c)) => c.clone(),
-            (Work::Kernel(_), None) => return Err(Error::internal("a step without a call")),
+    let mut code = Assembler::object(target.name)?;
+    let (mut constants, mut made) = (Constants::default(), Vec::new());
+    for i in 0..steps.len() {
+        let call = match std::mem::replace(&mut steps[i].work, Work::View) {
+            Work::View => continue,
+            Work::Rows(r) => r.call(code.add_loop(&r.body)?),
+            Work::Typed(t) => t.call(code.add_typed(t.body())?),
+            Work::Call(c) => *c,
+            Work::Kernel(_) => return Err(Error::internal("a step without a call")),
         };
-        let all = s.reads.iter().chain(&s.writes);
+        let (inputs, all) = (steps[i].reads.len(), steps[i].reads.iter().chain(&steps[i].writes));
         let operands =
             all.map(|&v| operand(&graph, &steps, &memory, &mut constants, v)).collect::<Result<_>>()?;
-        made.push(artefact::Step { call, inputs: s.reads.len(), operands });
+        made.push(artefact::Step { call, inputs, operands });
     }
     for &(k, v) in &memory.copies {
         let from = operand(&graph, &steps, &memory, &mut constants, v)?;
@@ -92,21 +83,34 @@ pub fn build(graph: &Graph, name: &str, kernels: &[u8]) -> Result<Artefact> {
         let operands = vec![from, Operand::Output { at: k, bytes }];
         made.push(artefact::Step { call: Call::Copy, inputs: 1, operands });
     }
-    let values = graph.inputs().iter().copied().chain(graph.outputs().iter().map(|o| o.value));
-    let ports: Vec<usize> =
-        values.map(|v| graph.dtype(v).map_or(1, |d| (d.bits() / 8).clamp(1, 8))).collect();
-    let image = |plan: Plan| {
-        let mut bytes = Vec::new();
-        plan.put(&mut bytes);
-        bytes
+    let port = |v: ValueId| Port {
+        bytes: static_bytes(&graph, v).unwrap_or(0),
+        align: graph.dtype(v).map_or(1, |d| (d.bits() / 8).clamp(1, 8)),
     };
-    let count = ports.len();
-    let plan = image(Plan { inputs: graph.inputs().len(), ports, steps: made });
-    let product = code.finish_object(name, Image { constants: constants.bytes, plan, ports: count })?;
-    let object = merge::with_kernels(product.object, kernels)?;
     let workspace = memory.arena_bytes.max(1);
-    let header = header::header(&graph, name, workspace)?;
-    Ok(Artefact { object, header, workspace, symbol: format!("{name}_run") })
+    let plan = Plan {
+        inputs: graph.inputs().iter().map(|&v| port(v)).collect(),
+        outputs: graph.outputs().iter().map(|o| port(o.value)).collect(),
+        workspace,
+        loops: code.loops(),
+        fixed: target.fixed,
+        steps: made,
+    };
+    let ports = plan.inputs.len() + plan.outputs.len();
+    let mut written = Writer::default();
+    // Constants first: their places are known already.
+    for t in &constants.tensors {
+        written.place(t.bytes());
+    }
+    plan.put(&mut written);
+    let mut bytes: Vec<u8> = ir::budget::filled(written.bulk_len(), 0)?;
+    written.bulk.iter().for_each(|(at, piece)| bytes[*at..*at + piece.len()].copy_from_slice(piece));
+    let image = Image { constants: bytes, plan: written.stream, ports, workspace };
+    let header = header::header(&graph, target.name, &plan, target.tier)?;
+    let product = code.finish_object(target.name, image)?;
+    let object = merge::with_kernels(product.object, target.kernels)?;
+    let symbols = ["run", "workspace_bytes"].map(|s| format!("{}_{s}", target.name));
+    Ok(Artefact { object, header, workspace, symbols })
 }
 
 /// An error that names what an artefact cannot do.
@@ -114,8 +118,7 @@ fn refuse(graph: &Graph, steps: &[Step]) -> Result<()> {
     let moving = |v: &ValueId| static_bytes(graph, *v).is_none();
     let mut bad: Vec<String> = Vec::new();
     for s in steps.iter().filter(|s| !matches!(s.work, Work::View)) {
-        let callable = s.call.is_some() || !matches!(s.work, Work::Kernel(_));
-        if !callable || s.writes.len() != 1 || s.reads.iter().chain(&s.writes).any(moving) {
+        if matches!(s.work, Work::Kernel(_)) || s.reads.iter().chain(&s.writes).any(moving) {
             bad.push(format!("'{}' ({})", s.name, s.op));
         }
     }
@@ -144,7 +147,7 @@ fn operand(
         Some(&Place::Output(at)) => Operand::Output { at, bytes },
         Some(Place::Constant) => {
             let t = crate::program::constant(graph, steps, v)?;
-            Operand::Constant { at: constants.tensor(v, &t).offset, bytes }
+            Operand::Constant { at: constants.place(v, t), bytes }
         }
         _ => return Err(Error::internal(format!("value '{}' has no place", graph.value_name(v)))),
     })

@@ -5,10 +5,12 @@
 //! jump, call, return. Vectors are f32x4: the x64 back end takes no wider ones.
 
 mod object;
+mod text;
 mod typed;
 
 pub use object::Image;
-pub use typed::{Loop, Operand, TypedLoop};
+use text::Text;
+pub use typed::{Loop, Operand};
 
 use cranelift::codegen::ir::{MemFlagsData as MemFlags, StackSlotData, StackSlotKind};
 use cranelift::jit::{JITBuilder, JITModule};
@@ -16,10 +18,6 @@ use cranelift::module::{FuncId, Linkage, Module, default_libcall_names};
 use cranelift::prelude::*;
 use ir::{Binary, Error, Expr, Result, Unary};
 use rustc_hash::FxHashMap;
-
-/// A generated loop over `rows` rows of `n` elements. Operand `k` starts at `ptrs[k]`; from row to row it advances by
-/// `strides[k]` bytes. The last operand is the result.
-pub type RowLoop = unsafe extern "C" fn(ptrs: *const *mut u8, strides: *const i64, rows: i64, n: i64);
 
 /// The generated schedule: runs all steps on a run's context, 0 or the number of the failed step plus one.
 pub type Schedule = unsafe extern "C" fn(cx: *const u8) -> i32;
@@ -70,6 +68,32 @@ fn broken(e: impl std::fmt::Display) -> Error {
 /// Machine code of one program; freed on drop.
 pub struct Code {
     module: Option<JITModule>,
+    /// Keeps loops that were stored.
+    _mapped: Option<Text>,
+    /// The loops' code, if all of it can be moved.
+    texts: Option<Vec<Vec<u8>>>,
+    /// Addresses of the loops.
+    table: Vec<*const u8>,
+}
+
+impl Code {
+    /// Code of the loops, which runs at any address of a cache line.
+    pub fn texts(&self) -> Option<&Vec<Vec<u8>>> {
+        self.texts.as_ref()
+    }
+
+    /// Loops that another process generated for this CPU.
+    pub fn mapped(texts: Vec<Vec<u8>>) -> Option<Code> {
+        let mapped = Text::new(&texts)?;
+        let table = mapped.table.clone();
+        Some(Code { module: None, _mapped: Some(mapped), texts: Some(texts), table })
+    }
+
+    /// What calls of generated loops look up.
+    pub fn table(&self) -> artefact::loops::Code<'_> {
+        // SAFETY: the loops of this program, generated for its calls, alive as long as this.
+        unsafe { artefact::loops::Code::new(&self.table) }
+    }
 }
 
 // SAFETY: after `finish` the module is never changed, only its code is executed and finally freed.
@@ -89,8 +113,6 @@ impl Drop for Code {
 /// Executable functions and their owner.
 pub struct Finished {
     pub code: Code,
-    pub loops: Vec<RowLoop>,
-    pub typed: Vec<TypedLoop>,
     pub schedule: Schedule,
 }
 
@@ -98,15 +120,28 @@ pub struct Finished {
 pub struct Assembler<M: Module = JITModule> {
     module: M,
     host: FuncId,
+    /// Loops of both kinds in the order they were added.
     loops: Vec<FuncId>,
-    typed: Vec<FuncId>,
+    /// Code of each loop, unless it refers to something outside.
+    texts: Vec<Option<Vec<u8>>>,
     /// What loops do, and their numbers: layers repeat each other.
     known: FxHashMap<String, usize>,
     builder: FunctionBuilderContext,
 }
 
 impl<M: Module> Assembler<M> {
-    /// Generates a loop; the index finds it again in the finished code.
+    /// How many loops there are.
+    pub fn loops(&self) -> usize {
+        self.loops.len()
+    }
+
+    /// Keeps the code of the loop that was just compiled.
+    fn keep(&mut self, cx: &cranelift::codegen::Context) {
+        let own = cx.compiled_code().filter(|c| c.buffer.relocs().is_empty() && c.buffer.alignment <= 64);
+        self.texts.push(own.map(|c| c.code_buffer().to_vec()));
+    }
+
+    /// Generates a loop over rows of float32; see [`artefact::loops::RowLoop`]. The number is what calls name it by.
     pub fn add_loop(&mut self, body: &LoopBody) -> Result<usize> {
         let what = format!("{body:?}");
         if let Some(&i) = self.known.get(&what) {
@@ -120,29 +155,31 @@ impl<M: Module> Assembler<M> {
         let b = FunctionBuilder::new(&mut cx.func, &mut self.builder);
         emit_rows(b, body, self.module.target_config());
         self.module.define_function(id, &mut cx).map_err(|e| broken(format!("{e:?}")))?;
+        self.keep(&cx);
         self.module.clear_context(&mut cx);
         self.loops.push(id);
         Ok(self.loops.len() - 1)
     }
 
-    /// Generates a loop over any element types; the index finds it again in the finished code.
+    /// Generates a loop over any element types; see [`artefact::loops::TypedLoop`]. Numbered as those over rows.
     pub fn add_typed(&mut self, l: &Loop) -> Result<usize> {
         let what = format!("{l:?}");
         if let Some(&i) = self.known.get(&what) {
             return Ok(i);
         }
-        self.known.insert(what, self.typed.len());
+        self.known.insert(what, self.loops.len());
         let mut cx = self.module.make_context();
         cx.func.signature.params = vec![AbiParam::new(types::I64); 3];
-        let name = format!("typed{}", self.typed.len());
+        let name = format!("loop{}", self.loops.len());
         let id = self.module.declare_function(&name, Linkage::Local, &cx.func.signature).map_err(broken)?;
         let mut b = FunctionBuilder::new(&mut cx.func, &mut self.builder);
         typed::emit_typed(&mut b, l);
         b.finalize(self.module.target_config());
         self.module.define_function(id, &mut cx).map_err(|e| broken(format!("{e:?}")))?;
+        self.keep(&cx);
         self.module.clear_context(&mut cx);
-        self.typed.push(id);
-        Ok(self.typed.len() - 1)
+        self.loops.push(id);
+        Ok(self.loops.len() - 1)
     }
 }
 
@@ -175,7 +212,7 @@ impl Assembler {
             module,
             host,
             loops: Vec::new(),
-            typed: Vec::new(),
+            texts: Vec::new(),
             known: FxHashMap::default(),
             builder: FunctionBuilderContext::new(),
         })
@@ -215,26 +252,12 @@ impl Assembler {
         b.finalize(self.module.target_config());
         self.module.define_function(id, &mut cx).map_err(|e| broken(format!("{e:?}")))?;
         self.module.finalize_definitions().map_err(broken)?;
-        let loops = self
-            .loops
-            .iter()
-            .map(|&f| {
-                // SAFETY: the function was generated with exactly this signature.
-                unsafe { std::mem::transmute::<*const u8, RowLoop>(self.module.get_finalized_function(f)) }
-            })
-            .collect();
-        let typed = self
-            .typed
-            .iter()
-            .map(|&f| {
-                // SAFETY: as above.
-                unsafe { std::mem::transmute::<*const u8, TypedLoop>(self.module.get_finalized_function(f)) }
-            })
-            .collect();
-        // SAFETY: as above.
+        let table = self.loops.iter().map(|&f| self.module.get_finalized_function(f)).collect();
+        // SAFETY: the function was generated with exactly this signature.
         let schedule =
             unsafe { std::mem::transmute::<*const u8, Schedule>(self.module.get_finalized_function(id)) };
-        Ok(Finished { code: Code { module: Some(self.module) }, loops, typed, schedule })
+        let texts = self.texts.into_iter().collect();
+        Ok(Finished { code: Code { module: Some(self.module), _mapped: None, texts, table }, schedule })
     }
 }
 

@@ -15,8 +15,7 @@ mod plan;
 mod program;
 mod stored;
 
-pub use ahead::{Artefact, build};
-pub use kernel::Io;
+pub use ahead::{Artefact, Target, build};
 pub use program::{Program, Run, StepInfo};
 
 use ir::{Graph, Result};
@@ -29,19 +28,24 @@ pub fn compile(graph: &Graph) -> Result<Program> {
 
 /// As [`compile`] for a chosen kernel tier.
 pub fn compile_on(graph: &Graph, tier: Tier) -> Result<Program> {
+    let (graph, steps) = lowered(graph, tier)?;
+    let plan = plan::plan(&graph, &steps)?;
+    program::assemble(graph, steps, plan)
+}
+
+/// The steps of a graph, and the graph they refer to.
+fn lowered(graph: &Graph, tier: Tier) -> Result<(Graph, Vec<lower::Step>)> {
     countable(graph)?;
     let mut graph = layout::to_channels_last(graph)?;
-    let steps = loop {
+    loop {
         let decoders = stored::decoders(&graph)?;
         let steps = lower::lower(&graph, group::form(&graph, &decoders)?, tier)?;
         let missing = stored::missing(&graph, &decoders, &steps);
         if missing.is_empty() {
-            break steps;
+            return Ok((graph, steps));
         }
         stored::settle(&mut graph, &missing)?;
-    };
-    let plan = plan::plan(&graph, &steps)?;
-    program::assemble(graph, steps, plan)
+    }
 }
 
 /// Whether all sizes fit a number, so that what follows may multiply them.

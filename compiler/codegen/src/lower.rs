@@ -16,11 +16,10 @@ mod reduce;
 pub mod typed;
 mod window;
 
-use crate::ahead::Constants;
 use crate::group::Group;
 use crate::kernel::Kernel;
 use crate::stored;
-use artefact::{Blob, Call};
+use artefact::Call;
 use elementwise::RowKernel;
 use ir::{DType, Error, Graph, Node, NodeId, Result, Shape, ValueId};
 use kernels::{PackedCodes, Tier};
@@ -32,6 +31,9 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 pub enum Work {
     /// Nothing: its output is its input's memory under another shape.
     View,
+    /// A kernel call: what artefacts and stored programs hold.
+    Call(Box<Call>),
+    /// Anything else, which only a session can run.
     Kernel(Box<dyn Kernel>),
     /// A generated loop, linked when the code is there.
     Rows(RowKernel),
@@ -53,8 +55,6 @@ pub struct Step {
     pub flops: f64,
     /// Bytes of constants that the kernel holds instead of reading them as operands, as they are stored.
     pub held_bytes: f64,
-    /// See [`Lowered::call`].
-    pub call: Option<Call>,
 }
 
 /// What a lowering gives: the kernel, its operands and its cost.
@@ -64,16 +64,12 @@ pub struct Lowered {
     pub reads: Vec<ValueId>,
     pub writes: Vec<ValueId>,
     pub flops: f64,
-    /// The kernel call as data, where an artefact can make it.
-    pub call: Option<Call>,
 }
 
 /// What lowerings read.
 pub struct Cx<'a> {
     pub graph: &'a Graph,
     pub tier: Tier,
-    /// Constants of the artefact, when one is made.
-    pub constants: Option<&'a RefCell<Constants>>,
     /// Room for weights that lie unaligned in their file, kept from one to the next.
     aligned: RefCell<Vec<f32>>,
 }
@@ -122,7 +118,7 @@ impl Cx<'_> {
     }
     /// The weight of a `k × n` product as its file stores it, stored as `[n, k]` or `[k, n]`, where a kernel reads that.
     pub fn coded(&self, v: ValueId, k: usize, n: usize, n_first: bool) -> Option<PackedCodes> {
-        if self.graph.constant(v).is_some() || self.constants.is_some() {
+        if self.graph.constant(v).is_some() {
             return None;
         }
         let packed = stored::codes::Coded::of(self.graph, v)?.pack(self.tier, k, n, n_first)?;
@@ -136,24 +132,9 @@ impl Cx<'_> {
 }
 
 impl Lowered {
-    pub fn kernel(
-        kind: &'static str,
-        reads: Vec<ValueId>,
-        write: ValueId,
-        flops: f64,
-        f: impl Fn(&crate::Io) -> Result<(), String> + Send + Sync + 'static,
-    ) -> Lowered {
-        Lowered { kind, work: Work::Kernel(Box::new(f)), reads, writes: vec![write], flops, call: None }
-    }
-
-    /// With the call for an artefact, when one is made; `make` may add floats to its constants.
-    pub fn ahead(
-        self,
-        cx: &Cx,
-        make: impl FnOnce(&mut dyn FnMut(&[f32]) -> Blob) -> Option<Call>,
-    ) -> Lowered {
-        let call = cx.constants.and_then(|c| make(&mut |x| c.borrow_mut().floats(x)));
-        Lowered { call, ..self }
+    /// A kernel call with one result.
+    pub fn call(kind: &'static str, reads: Vec<ValueId>, write: ValueId, flops: f64, call: Call) -> Lowered {
+        Lowered { kind, work: Work::Call(Box::new(call)), reads, writes: vec![write], flops }
     }
 }
 
@@ -186,11 +167,11 @@ pub fn lower(graph: &Graph, groups: Vec<Group>, tier: Tier) -> Result<Vec<Step>>
     } else {
         std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS) - 1
     };
-    let pairs = Pairs::of(&Cx { graph, tier, constants: None, aligned: RefCell::default() }, &groups);
+    let pairs = Pairs::of(&Cx { graph, tier, aligned: RefCell::default() }, &groups);
     let next = AtomicUsize::new(0);
     // Each thread takes the next group that nobody has.
     let work = || {
-        let cx = Cx { graph, tier, constants: None, aligned: RefCell::default() };
+        let cx = Cx { graph, tier, aligned: RefCell::default() };
         let mut done = Vec::new();
         loop {
             let i = next.fetch_add(1, Relaxed);
@@ -213,18 +194,6 @@ pub fn lower(graph: &Graph, groups: Vec<Group>, tier: Tier) -> Result<Vec<Step>>
     let mut steps = Vec::new();
     for (_, s) in all {
         steps.extend(s?);
-    }
-    Ok(steps)
-}
-
-/// As [`lower`], with calls for an artefact.
-pub fn lower_ahead(graph: &Graph, groups: Vec<Group>, constants: &RefCell<Constants>) -> Result<Vec<Step>> {
-    let (tier, aligned) = (Tier::best(), RefCell::default());
-    let cx = Cx { graph, tier, constants: Some(constants), aligned };
-    let mut steps = Vec::new();
-    let pairs = Pairs::of(&cx, &groups);
-    for i in 0..groups.len() {
-        steps.extend(pairs.steps(&cx, &groups, i)?);
     }
     Ok(steps)
 }
@@ -299,21 +268,13 @@ fn named(cx: &Cx, node: &Node, l: Lowered) -> Step {
         alias: None,
         flops: l.flops,
         held_bytes,
-        call: l.call,
     }
 }
 
 fn single(cx: &Cx, id: NodeId) -> Result<Step> {
     let node = cx.graph.node(id)?;
     if let Some((out, from)) = movement::view(cx, node) {
-        let l = Lowered {
-            kind: "view",
-            work: Work::View,
-            reads: vec![from],
-            writes: vec![out],
-            flops: 0.0,
-            call: None,
-        };
+        let l = Lowered { kind: "view", work: Work::View, reads: vec![from], writes: vec![out], flops: 0.0 };
         return Ok(Step { alias: Some((out, from)), ..named(cx, node, l) });
     }
     let alone = match node.output(0) {

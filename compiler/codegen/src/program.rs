@@ -1,12 +1,15 @@
 //! A compiled graph: steps, their operands resolved to places, constants, and the generated schedule.
 
+mod stored;
+
 use crate::clif::{Assembler, Code, Finished, Schedule};
 use crate::kernel::{Io, Kernel};
-use crate::lower::{Step, Work, elementwise::RowKernel, typed::TypedKernel};
+use crate::lower::{Step, Work};
 use crate::plan::{Place, Plan, static_bytes};
+use artefact::Call;
 use ir::{Bytes, DType, Error, Graph, Result, Shape, Tensor, Value, ValueId};
 use kernels::{Memory, Pool};
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 
@@ -21,15 +24,34 @@ enum Operand {
     Boxed(usize),
 }
 
+/// What a step runs.
+enum Action {
+    Call(Box<Call>),
+    Kernel(Box<dyn Kernel>),
+}
+
 struct Prepared {
     name: String,
     op: String,
     kind: &'static str,
-    kernel: Box<dyn Kernel>,
+    action: Action,
     operands: Vec<Operand>,
     inputs: usize,
     flops: f64,
     held_bytes: f64,
+}
+
+impl Prepared {
+    /// Operands whose bytes count.
+    fn read_whole(&self) -> &[Operand] {
+        match &self.action {
+            // Of a table only some rows are read, as many bytes as are written.
+            Action::Call(c) if matches!(**c, Call::Gather { .. }) => {
+                self.operands.get(1..).unwrap_or_default()
+            }
+            _ => &self.operands,
+        }
+    }
 }
 
 /// What a step is, for profiles.
@@ -52,11 +74,16 @@ enum OutputSlot {
 
 /// A graph compiled for concrete input shapes.
 pub struct Program {
+    /// Bytes of each input.
+    inputs: Vec<usize>,
     steps: Vec<Prepared>,
-    schedule: Schedule,
-    _code: Code,
-    /// Keeps initializers alive whose memory steps point to.
-    _constants: Vec<Tensor>,
+    /// Generated for programs that were compiled here; others are a list.
+    schedule: Option<Schedule>,
+    code: Code,
+    /// Initializers whose memory steps point to.
+    constants: Vec<Tensor>,
+    /// The same for programs that were stored.
+    _bulk: Option<kernels::stored::Bulk>,
     arena_bytes: usize,
     boxes: usize,
     boxed_inputs: Vec<(usize, usize)>,
@@ -81,9 +108,7 @@ pub fn assemble(graph: Graph, steps: Vec<Step>, plan: Plan) -> Result<Program> {
     let mut code = Assembler::new(host_step)?;
     let mut constants: Vec<Tensor> = Vec::new();
     let mut prepared = Vec::new();
-    let mut rows: Vec<(usize, usize, RowKernel)> = Vec::new();
-    let mut others: Vec<(usize, usize, TypedKernel)> = Vec::new();
-    let mut resolve = |v: ValueId| -> Result<Operand> {
+    let mut resolve = |v: ValueId, anywhere: bool| -> Result<Operand> {
         let bytes = static_bytes(&graph, v).unwrap_or(0);
         Ok(match plan.places.get(&v) {
             Some(Place::Arena(o)) => Operand::Arena(*o, bytes),
@@ -92,7 +117,7 @@ pub fn assemble(graph: Graph, steps: Vec<Step>, plan: Plan) -> Result<Program> {
             Some(Place::Boxed(i)) => Operand::Boxed(*i),
             Some(Place::Constant) => {
                 let t = constant(&graph, &steps, v)?;
-                let t = aligned(&t)?;
+                let t = if anywhere { t } else { aligned(&t)? };
                 let address = t.bytes().as_ptr() as usize;
                 constants.push(t);
                 Operand::Constant(address, bytes)
@@ -102,12 +127,15 @@ pub fn assemble(graph: Graph, steps: Vec<Step>, plan: Plan) -> Result<Program> {
     };
     let mut resolved = Vec::new();
     for s in &steps {
-        let inputs: Vec<Operand> = s.reads.iter().map(|&v| resolve(v)).collect::<Result<_>>()?;
-        let outputs: Vec<Operand> = s.writes.iter().map(|&v| resolve(v)).collect::<Result<_>>()?;
+        let anywhere = |i: usize| matches!(&s.work, Work::Call(c) if c.takes_unaligned(i));
+        let inputs: Vec<Operand> =
+            s.reads.iter().enumerate().map(|(i, &v)| resolve(v, anywhere(i))).collect::<Result<_>>()?;
+        let outputs: Vec<Operand> = s.writes.iter().map(|&v| resolve(v, false)).collect::<Result<_>>()?;
         resolved.push((inputs.len(), [inputs, outputs].concat()));
     }
     let copies: Vec<(usize, Operand)> =
-        plan.copies.iter().map(|&(k, v)| Ok((k, resolve(v)?))).collect::<Result<_>>()?;
+        plan.copies.iter().map(|&(k, v)| Ok((k, resolve(v, false)?))).collect::<Result<_>>()?;
+    let inputs = graph.inputs().iter().map(|&v| static_bytes(&graph, v).unwrap_or(0)).collect();
     let outputs = graph
         .outputs()
         .iter()
@@ -123,23 +151,18 @@ pub fn assemble(graph: Graph, steps: Vec<Step>, plan: Plan) -> Result<Program> {
         })
         .collect::<Result<Vec<_>>>()?;
     for (s, (inputs, operands)) in steps.into_iter().zip(resolved) {
-        let kernel: Box<dyn Kernel> = match s.work {
+        let action = match s.work {
             Work::View => continue,
-            Work::Kernel(k) => k,
-            Work::Typed(t) => {
-                others.push((prepared.len(), code.add_typed(t.body())?, t));
-                Box::new(|_: &Io| Err("not linked".to_string()))
-            }
-            Work::Rows(r) => {
-                rows.push((prepared.len(), code.add_loop(&r.body)?, r));
-                Box::new(|_: &Io| Err("not linked".to_string()))
-            }
+            Work::Kernel(k) => Action::Kernel(k),
+            Work::Call(c) => Action::Call(c),
+            Work::Typed(t) => Action::Call(Box::new(t.call(code.add_typed(t.body())?))),
+            Work::Rows(r) => Action::Call(Box::new(r.call(code.add_loop(&r.body)?))),
         };
         prepared.push(Prepared {
             name: s.name,
             op: s.op,
             kind: s.kind,
-            kernel,
+            action,
             operands,
             inputs,
             flops: s.flops,
@@ -155,28 +178,21 @@ pub fn assemble(graph: Graph, steps: Vec<Step>, plan: Plan) -> Result<Program> {
             name: graph.outputs()[k].name.clone(),
             op: "Identity".into(),
             kind: "copy",
-            kernel: Box::new(|io: &Io| {
-                io.output::<u8>(0).copy_from_slice(io.input::<u8>(0));
-                Ok(())
-            }),
+            action: Action::Call(Box::new(Call::Copy)),
             operands: vec![from, Operand::Output(k, bytes)],
             inputs: 1,
             flops: 0.0,
             held_bytes: 0.0,
         });
     }
-    let Finished { code, loops, typed, schedule } = code.finish(prepared.len())?;
-    for (at, index, kernel) in rows {
-        prepared[at].kernel = Box::new(kernel.link(loops[index]));
-    }
-    for (at, index, kernel) in others {
-        prepared[at].kernel = Box::new(kernel.link(typed[index]));
-    }
+    let Finished { code, schedule } = code.finish(prepared.len())?;
     Ok(Program {
+        inputs,
         steps: prepared,
-        schedule,
-        _code: code,
-        _constants: constants,
+        schedule: Some(schedule),
+        code,
+        constants,
+        _bulk: None,
         arena_bytes: plan.arena_bytes,
         boxes: plan.boxes,
         boxed_inputs: plan.boxed_inputs,
@@ -277,14 +293,13 @@ impl Context<'_> {
                 Operand::Boxed(i) => (i as *mut u8, 0),
             });
         }
-        let io = Io {
-            pool: self.pool,
-            operands: &operands,
-            inputs: s.inputs,
-            boxes: self.boxes,
-            taken: &Cell::new(0),
-        };
-        s.kernel.run(&io)
+        // SAFETY: operands come from the program: each points to memory of the size and alignment it was compiled for,
+        // which lives as long as the run; the memory plan, checked for overlap, keeps outputs apart.
+        let memory = unsafe { artefact::Io::new(self.pool, &operands, s.inputs) };
+        match &s.action {
+            Action::Call(c) => c.run(&memory, self.program.code.table()).map_err(|e| e.to_string()),
+            Action::Kernel(k) => k.run(&Io { memory, boxes: self.boxes }),
+        }
     }
 }
 
@@ -331,9 +346,13 @@ impl Program {
             failure: RefCell::new(String::new()),
             times: timed.then(|| RefCell::new(Vec::with_capacity(self.steps.len()))),
         };
-        // SAFETY: the schedule was generated for this program and calls back `host_step` with this context only. Every
-        // operand it resolves lies in the arena, in an input or output buffer of the size compiled for, or in a constant.
-        let status = unsafe { (self.schedule)(std::ptr::from_ref(&cx).cast()) };
+        let status = match self.schedule {
+            // SAFETY: the schedule was generated for this program and calls back `host_step` with this context only.
+            // Every operand it resolves lies in the arena, in an input or output buffer of the size compiled for, or in
+            // a constant.
+            Some(run) => unsafe { run(std::ptr::from_ref(&cx).cast()) },
+            None => self.list(&cx),
+        };
         let (failure, times) = (cx.failure.into_inner(), cx.times.map(RefCell::into_inner));
         if status != 0 {
             let step = usize::try_from(status - 1).ok().and_then(|i| self.steps.get(i));
@@ -359,6 +378,12 @@ impl Program {
         Ok(Run { outputs, nanoseconds: times.unwrap_or_default() })
     }
 
+    /// What the generated schedule does.
+    fn list(&self, cx: &Context) -> i32 {
+        let cx = std::ptr::from_ref(cx).cast();
+        (0..self.steps.len() as i32).find(|&i| host_step(cx, i) != 0).map_or(0, |i| i + 1)
+    }
+
     /// The steps in order.
     pub fn steps(&self) -> Vec<StepInfo> {
         let moving = |o: &Operand| match *o {
@@ -374,7 +399,7 @@ impl Program {
                 kind: s.kind,
                 flops: s.flops,
                 bytes: s.operands.iter().map(moving).sum(),
-                constant_bytes: s.held_bytes + s.operands.iter().map(constant).sum::<f64>(),
+                constant_bytes: s.held_bytes + s.read_whole().iter().map(constant).sum::<f64>(),
             })
             .collect()
     }

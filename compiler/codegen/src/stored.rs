@@ -108,14 +108,5 @@ pub fn settle(graph: &mut Graph, values: &BTreeSet<ValueId>) -> Result<()> {
     Ok(())
 }
 
-/// Makes initializers of all weights: where nothing takes them as they are stored.
-pub fn settle_all(graph: &mut Graph) -> Result<()> {
-    let ids: Vec<NodeId> = graph.nodes().map(|(id, _)| id).collect();
-    let weights =
-        ids.into_iter().filter_map(|id| weight_of(graph, id)).filter(|&w| graph.expression(w).is_some());
-    let weights = weights.collect();
-    settle(graph, &weights)
-}
-
 #[cfg(test)]
 mod tests;

@@ -42,6 +42,8 @@ pub(crate) struct PackedColumns {
     packed: PackedB,
 }
 
+crate::fields! { PackedColumns { columns, packed } }
+
 impl PackedColumns {
     /// Packs weights of shape `[cout, cin, D, H, W]`.
     pub(crate) fn new(

@@ -13,6 +13,7 @@ use crate::error::{Error, product, same_length};
 use crate::indirect::{self, Job};
 use crate::pack::PackedB;
 use crate::parallel::Pool;
+use crate::stored::{Reader, Stored, Writer};
 use crate::window_rows::{FEW_CHANNELS, WindowRows};
 use crate::winograd_f32::{self, PackedWinograd};
 
@@ -113,6 +114,31 @@ impl PackedConv {
 fn taps(mut kernel: [usize; 3]) -> [usize; 3] {
     kernel.sort_by_key(|&n| n > 1);
     kernel
+}
+
+crate::variants! { Form { 0 = Dense(groups), 1 = Depthwise(weights), 2 = Winograd(weights), 3 = Columns(weights) } }
+
+impl Stored for PackedConv {
+    fn put<'a>(&'a self, out: &mut Writer<'a>) {
+        [self.kernel.as_slice(), &[self.groups, self.cin, self.cout]].concat().iter().for_each(|x| {
+            out.stream.extend((*x as u64).to_le_bytes());
+        });
+        self.form.put(out);
+    }
+    fn take(from: &mut Reader) -> Option<PackedConv> {
+        let (kernel, [groups, cin, cout]) = <([usize; 3], [usize; 3])>::take(from)?;
+        let form = Form::take(from)?;
+        let taps = kernel.iter().try_fold(1usize, |n, &k| n.checked_mul(k))?;
+        let fits = match &form {
+            Form::Dense(all) => {
+                let k = cin.checked_mul(taps)?;
+                all.len() == groups && all.iter().all(|b| (b.k(), b.n()) == (k, cout))
+            }
+            Form::Depthwise(d) => cin == 1 && d.fits(groups.checked_mul(cout)?, cout, taps),
+            Form::Winograd(_) | Form::Columns(_) => groups == 1,
+        };
+        fits.then_some(PackedConv { kernel, groups, cin, cout, form })
+    }
 }
 
 /// `y = act(conv(x) + bias + residual)`. `x` is `[batch, D, H, W, cin]` with pixels `x_stride` apart, `y` likewise

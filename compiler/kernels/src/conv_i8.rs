@@ -30,6 +30,10 @@ enum Weighted {
     Depthwise(PackedDepthwiseI8),
 }
 
+crate::variants! { Weighted { 0 = Dense(weights), 1 = Depthwise(weights) } }
+
+crate::fields! { PackedConvI8 { kernel, dilation, groups, cin, cout, run, form } }
+
 impl PackedConvI8 {
     /// Packs weights of shape `[cout, cin / groups, D, H, W]` for convolutions of this shape, whatever their batch and
     /// input sizes.

@@ -61,6 +61,11 @@ struct Class {
     elements: Vec<usize>,
 }
 
+crate::fields! {
+    Class { residue, elements }
+    PackedConvTranspose { kernel, stride, dilation, groups, cin, cout, axes, packed, wide }
+}
+
 fn classes(kernel: usize, stride: usize, dilation: usize) -> Vec<Class> {
     let mut classes: Vec<Class> = Vec::new();
     for k in 0..kernel {

@@ -34,7 +34,16 @@ pub(crate) struct PackedDepthwise {
     data: Aligned,
 }
 
+crate::fields! { PackedDepthwise { tier, channels, multiplier, step, data } }
+
 impl PackedDepthwise {
+    /// Whether it was packed for this many channels, channels of one input, and taps.
+    pub(crate) fn fits(&self, channels: usize, multiplier: usize, taps: usize) -> bool {
+        let step = channels.checked_next_multiple_of(LANES);
+        (self.channels, self.multiplier, Some(self.step)) == (channels, multiplier, step)
+            && self.step.checked_mul(taps).is_some_and(|len| self.data.holds(len))
+    }
+
     /// Packs weights of shape `[channels, 1, taps]`, of which `multiplier` neighbours share an input channel.
     pub(crate) fn new(
         tier: Tier,

@@ -60,6 +60,8 @@ fn interleaved<T: Copy + Default>(x: &[T]) -> Vec<T> {
     out
 }
 
+crate::fields! { PackedDepthwiseI8 { tier, channels, products, quads, cells, ones, sums, zero, scale } }
+
 /// The same for scales, of which there may be one; what stands between them divides nothing by zero.
 fn interleaved_scales(by: &[f32]) -> Vec<f32> {
     match by {

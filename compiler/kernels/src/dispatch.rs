@@ -54,6 +54,22 @@ pub(crate) fn has_vbmi2() -> bool {
     has
 }
 
+/// What this CPU has of the instructions that kernels and generated code make use of, as text.
+pub fn features() -> String {
+    #[allow(unused_mut)]
+    let mut has = vec![std::env::consts::ARCH];
+    #[cfg(target_arch = "x86_64")]
+    {
+        macro_rules! note {
+            ($($f:tt)*) => { $(if is_x86_feature_detected!($f) { has.push($f); })* };
+        }
+        note!("sse3" "ssse3" "sse4.1" "sse4.2" "popcnt" "avx" "avx2" "fma" "f16c" "bmi1" "bmi2" "lzcnt");
+        note!("avx512f" "avx512bw" "avx512dq" "avx512vl" "avx512vnni" "avx512bf16" "avx512vbmi" "avx512vbmi2" "avx512bitalg");
+        note!("avx512fp16" "avxvnni");
+    }
+    has.join(" ")
+}
+
 #[cfg(target_arch = "x86_64")]
 fn detect() -> Tier {
     macro_rules! has {

@@ -44,6 +44,7 @@ pub mod rnn;
 mod scratch;
 mod simd;
 pub mod softmax;
+pub mod stored;
 #[cfg(test)]
 mod testing;
 mod tile;

@@ -7,32 +7,80 @@ use crate::dispatch::Tier;
 use crate::error::{Error, product, same_length};
 use crate::memory::Memory;
 use crate::simd::LANES;
+use crate::stored::{Bulk, Reader, Stored, Writer};
 use crate::tile::Tiles;
 
-/// Floats, or cells of the same size, aligned to cache lines.
-#[derive(Clone, Default)]
-pub(crate) struct Aligned(Memory);
+/// Floats, or cells of the same size, aligned to cache lines: its own or somebody else's.
+#[derive(Clone)]
+pub(crate) enum Aligned {
+    Own(Memory),
+    Borrowed(Bulk),
+}
+
+impl Default for Aligned {
+    fn default() -> Aligned {
+        Aligned::Own(Memory::default())
+    }
+}
+
+/// Bytes of so many floats, up to a whole cache line.
+fn whole_lines(len: usize) -> usize {
+    len.next_multiple_of(LANES).saturating_mul(size_of::<f32>())
+}
 
 impl Aligned {
     /// At least `len` zeros.
     pub(crate) fn zeros(len: usize) -> Aligned {
-        Aligned(Memory::beside(len.next_multiple_of(LANES).saturating_mul(size_of::<f32>())))
+        Aligned::Own(Memory::beside(whole_lines(len)))
     }
 
     pub(crate) fn as_ptr(&self) -> *const f32 {
-        self.0.as_ptr().cast()
+        match self {
+            Aligned::Own(memory) => memory.as_ptr().cast(),
+            Aligned::Borrowed(b) => b.as_ptr().cast(),
+        }
     }
 
+    /// To be written; what is borrowed is copied first.
     pub(crate) fn as_mut_slice(&mut self) -> &mut [f32] {
-        bytemuck::cast_slice_mut(self.0.as_mut_slice())
+        if let Aligned::Borrowed(b) = self {
+            let mut memory = Memory::beside(b.bytes().len());
+            memory.as_mut_slice().copy_from_slice(b.bytes());
+            *self = Aligned::Own(memory);
+        }
+        match self {
+            Aligned::Own(memory) => bytemuck::cast_slice_mut(memory.as_mut_slice()),
+            Aligned::Borrowed(_) => &mut [],
+        }
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.0.bytes()
+        self.as_bytes().len()
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {
-        self.0.as_slice()
+        match self {
+            Aligned::Own(memory) => memory.as_slice(),
+            Aligned::Borrowed(b) => b.bytes(),
+        }
+    }
+
+    /// Holds what `zeros` of this length holds.
+    pub(crate) fn holds(&self, len: usize) -> bool {
+        self.bytes() == whole_lines(len)
+    }
+}
+
+impl Stored for Aligned {
+    fn put<'a>(&'a self, out: &mut Writer<'a>) {
+        let bytes = self.as_bytes();
+        let at = out.place(bytes) as u64;
+        out.stream.extend([at, bytes.len() as u64].map(u64::to_le_bytes).concat());
+    }
+    fn take(from: &mut Reader) -> Option<Aligned> {
+        let (at, len) = <(usize, usize)>::take(from)?;
+        let part = from.bulk.part(at, len)?;
+        (part.is_aligned() && len.is_multiple_of(size_of::<f32>() * LANES)).then_some(Aligned::Borrowed(part))
     }
 }
 
@@ -43,6 +91,8 @@ pub(crate) struct Panels {
     /// Panels of 4, 3, 2 and 1 vectors.
     counts: [usize; 4],
 }
+
+crate::fields! { Panels { cols, counts } }
 
 /// One panel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -237,6 +287,21 @@ impl PackedB {
 
     pub(crate) fn view(&self) -> PackedRef {
         PackedRef { data: self.data.as_ptr(), rows: self.rows, panels: self.panels }
+    }
+}
+
+impl Stored for PackedB {
+    fn put<'a>(&'a self, out: &mut Writer<'a>) {
+        self.tier.put(out);
+        self.rows.put(out);
+        self.panels.cols.put(out);
+        self.data.put(out);
+    }
+    fn take(from: &mut Reader) -> Option<PackedB> {
+        let (tier, rows, cols) = <(Tier, usize, usize)>::take(from)?;
+        let (panels, data) = (Panels::of(tier, cols), Aligned::take(from)?);
+        let len = cols.checked_next_multiple_of(LANES)?.checked_mul(rows)?;
+        data.holds(len).then_some(PackedB { tier, rows, panels, data })
     }
 }
 

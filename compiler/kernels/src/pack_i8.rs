@@ -38,6 +38,8 @@ pub struct PackedI8 {
     pub(crate) scale: Vec<f32>,
 }
 
+crate::fields! { PackedI8 { groups, taps, tap_bytes, cols, sums, zero, scale } }
+
 /// What the packed form is made of: columns `0..groups · cols`, each the sum of `taps · tap_bytes` products.
 #[derive(Clone, Copy)]
 pub(crate) struct Form {

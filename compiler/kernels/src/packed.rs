@@ -9,6 +9,7 @@ mod coding;
 mod digits;
 mod entries;
 mod source;
+mod stored;
 mod stream;
 
 use crate::dispatch::Tier;

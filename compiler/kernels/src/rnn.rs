@@ -11,6 +11,7 @@ pub use cell::Gate;
 
 use crate::dispatch::Tier;
 use crate::error::{Error, product, same_length};
+use crate::pack::Aligned;
 use crate::parallel::Pool;
 use crate::partition::{Parts, ranges};
 use crate::scratch;
@@ -51,12 +52,16 @@ impl Kind {
 }
 
 /// Recurrence weights in the order they are read: for each pass, block of 16 units, input unit and gate, 16 lanes.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct PackedRecurrence {
     kind: Kind,
     hidden: usize,
-    data: Vec<f32>,
+    data: Aligned,
 }
+
+crate::variants! { Kind { 0 = Lstm, 1 = Gru { linear_before_reset }, 2 = Rnn } }
+
+crate::fields! { PackedRecurrence { kind, hidden, data } }
 
 impl PackedRecurrence {
     /// Packs `R`, `[gates·hidden × hidden]`.
@@ -67,7 +72,8 @@ impl PackedRecurrence {
             r.len(),
         )?;
         let blocks = hidden.div_ceil(LANES);
-        let mut data = Vec::with_capacity(kind.gates() * blocks * LANES * hidden);
+        let mut data = Aligned::zeros(kind.gates() * blocks * LANES * hidden);
+        let mut to = data.as_mut_slice().iter_mut();
         for &(first, gates) in kind.passes() {
             for block in 0..blocks {
                 for k in 0..hidden {
@@ -76,7 +82,7 @@ impl PackedRecurrence {
                             let u = block * LANES + lane;
                             if u < hidden { r[(g * hidden + u) * hidden + k] } else { 0.0 }
                         };
-                        data.extend((0..LANES).map(unit));
+                        (0..LANES).zip(to.by_ref()).for_each(|(lane, to)| *to = unit(lane));
                     }
                 }
             }
@@ -184,7 +190,7 @@ pub fn recur_on(
     let (y_step, y_row) = y.as_ref().map_or((0, 0), |y| (y.step, y.row));
     let y = y.as_mut().map(|y| Parts::of(y.data));
     let (h, c) = (Parts::of(h), Parts::of(c));
-    let work = weights.data.len() * x.steps.max(1);
+    let work = weights.data.bytes() / size_of::<f32>() * x.steps.max(1);
     ranges(pool, x.batch, (1 << 20) / work.max(1) + 1, &|range| {
         let wide = weights.hidden.next_multiple_of(LANES);
         scratch::with((ROWS.0 * range.len() + ROWS.1) * wide, |buffer| {

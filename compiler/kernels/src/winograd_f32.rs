@@ -164,6 +164,10 @@ pub(crate) struct PackedWinograd {
     data: Aligned,
 }
 
+crate::variants! { Side { 0 = Four, 1 = Two, 2 = TwoOfFive, 3 = Line, 4 = LineOfFive } }
+
+crate::fields! { PackedWinograd { tier, side, cin, panels, data } }
+
 impl PackedWinograd {
     /// Transforms weights of shape `[cout, cin, window…]`; `None` where they are not finite, as differences of infinite
     /// numbers are not numbers.

@@ -31,6 +31,11 @@ impl Folder {
         self.open.borrow().values().map(|m| m.bytes().len() as u64).sum()
     }
 
+    /// The files read so far, links resolved.
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.open.borrow().keys().cloned().collect()
+    }
+
     /// The file at `location`, checked to lie inside the folder, links resolved.
     pub fn file(&self, location: &str) -> Result<Arc<Mapped>> {
         let root =

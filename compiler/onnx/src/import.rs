@@ -12,7 +12,7 @@ use crate::types::value_type;
 use crate::wire;
 use ir::{Attr, Attrs, Blame, Bytes, Error, Graph, Lookup, Result, Tensor, ValueId, ValueType};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Versions of the file format that are understood.
@@ -34,6 +34,8 @@ pub struct Imported {
     pub unsupported: Vec<String>,
     /// Bytes of the model's file and of the files of external data it uses.
     pub file_bytes: u64,
+    /// Other files that hold weights.
+    pub external: Vec<PathBuf>,
 }
 
 /// Reads a model file; unknown operators are an error that names all of them.
@@ -100,7 +102,8 @@ fn read(file: Arc<Mapped>, folder: Folder, lookup: &dyn Lookup) -> Result<Import
         ir::infer(&mut graph)?;
     }
     let file_bytes = own_bytes + source.folder.bytes();
-    Ok(Imported { graph, unsupported: report.lines(), warnings: report.warnings, file_bytes })
+    let external = source.folder.files();
+    Ok(Imported { graph, unsupported: report.lines(), warnings: report.warnings, file_bytes, external })
 }
 
 /// Inputs with a default value, which is what the graph computes with.

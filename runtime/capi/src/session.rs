@@ -90,6 +90,25 @@ pub unsafe extern "C" fn compress_open(
     })
 }
 
+/// As compress_open, with compiled programs and packed weights kept in the folder `cache` (UTF-8, ends with 0), so that a
+/// model that was opened before starts without being read or compiled. Others must not be able to write to the folder.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn compress_open_cached(
+    path: *const c_char,
+    threads: usize,
+    cache: *const c_char,
+    session: *mut *mut compress_session,
+) -> compress_status {
+    guard(|| {
+        // SAFETY: the caller's contract.
+        unsafe { give(session, std::ptr::null_mut()) }?;
+        // SAFETY: as above.
+        let (path, cache) = unsafe { (text(path, "the path")?, text(cache, "the cache")?) };
+        // SAFETY: as above; null was found.
+        unsafe { give(session, boxed(options(threads).cache(cache).open(path)?)) }
+    })
+}
+
 /// As compress_open for a model of `bytes` bytes in memory, which is copied.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn compress_open_memory(

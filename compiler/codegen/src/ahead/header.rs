@@ -1,6 +1,8 @@
 //! The C header of an artefact.
 
+use artefact::Plan;
 use ir::{DType, Error, Graph, Result, ValueId};
+use kernels::Tier;
 use std::fmt::Write;
 
 /// The C type of an element.
@@ -21,56 +23,18 @@ fn c_type(d: DType) -> Option<&'static str> {
     })
 }
 
-/// A name that C takes: other characters become underscores, and a keyword or a repetition gets its number.
+/// A name that C takes: other characters become underscores, and a keyword of C or C++, or a repetition, gets its number.
 fn identifier(name: &str, at: usize, taken: &mut Vec<String>) -> String {
     let mut s: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-    const WORDS: &[&str] = &[
-        "auto",
-        "break",
-        "case",
-        "char",
-        "const",
-        "continue",
-        "default",
-        "do",
-        "double",
-        "else",
-        "enum",
-        "extern",
-        "float",
-        "for",
-        "goto",
-        "if",
-        "inline",
-        "int",
-        "long",
-        "register",
-        "restrict",
-        "return",
-        "short",
-        "signed",
-        "sizeof",
-        "static",
-        "struct",
-        "switch",
-        "typedef",
-        "union",
-        "unsigned",
-        "void",
-        "volatile",
-        "while",
-        "workspace",
-        "class",
-        "new",
-        "delete",
-        "this",
-        "template",
-        "operator",
-        "private",
-        "public",
-        "protected",
-    ];
-    if !s.starts_with(|c: char| c.is_ascii_alphabetic()) || WORDS.contains(&s.as_str()) || taken.contains(&s)
+    const WORDS: &str = "alignas alignof and and_eq asm auto bitand bitor bool break case catch char class compl \
+                         const constexpr continue decltype default delete do double else enum explicit export \
+                         extern false float for friend goto if inline int long mutable namespace new noexcept not \
+                         not_eq nullptr operator or or_eq private protected public register restrict return short \
+                         signed sizeof static struct switch template this throw true try typedef typeid typename \
+                         union unsigned using virtual void volatile wchar_t while workspace xor xor_eq";
+    if !s.starts_with(|c: char| c.is_ascii_alphabetic())
+        || WORDS.split(' ').any(|w| w == s)
+        || taken.contains(&s)
     {
         s = format!("x{at}_{s}");
     }
@@ -78,56 +42,75 @@ fn identifier(name: &str, at: usize, taken: &mut Vec<String>) -> String {
     s
 }
 
+/// One argument of the run.
 struct Declared {
-    text: String,
+    own: String,
+    c: &'static str,
+    input: bool,
     comment: String,
     constants: String,
 }
 
-fn declare(
-    graph: &Graph,
-    v: ValueId,
-    upper: &str,
-    name: &str,
-    own: &str,
-    constant: bool,
-) -> Result<Declared> {
+fn declare(graph: &Graph, v: ValueId, upper: &str, name: &str, own: &str, input: bool) -> Result<Declared> {
     let unknown = || Error::unsupported(format!("ahead of time: '{name}' has no type or size in C"));
     let (dtype, shape) = (graph.dtype(v).ok_or_else(unknown)?, graph.ty(v).concrete().ok_or_else(unknown)?);
     let c = c_type(dtype).ok_or_else(unknown)?;
-    let elements: usize = shape.iter().product();
-    let dims = if shape.is_empty() {
-        "one number".to_string()
+    let dims: Vec<String> = shape.iter().map(usize::to_string).collect();
+    let (size, elements) = (dtype.bits() / 8, shape.iter().product::<usize>());
+    let macros = format!("{upper}_{}", own.to_uppercase());
+    let shown = if dims.is_empty() { "one number".to_string() } else { dims.join(" x ") };
+    // An array of no elements is no C: a scalar's shape stays out.
+    let shape = if dims.is_empty() {
+        String::new()
     } else {
-        shape.iter().map(usize::to_string).collect::<Vec<_>>().join(" x ")
+        format!("#define {macros}_SHAPE {{ {} }}\n", dims.join(", "))
     };
     Ok(Declared {
-        text: format!("{}{c} *{own}", if constant { "const " } else { "" }),
-        comment: format!(" *   {own}: {dtype}, {dims}\n"),
-        constants: format!("#define {upper}_{} {elements} /* elements of {own} */\n", own.to_uppercase()),
+        own: own.to_string(),
+        c,
+        input,
+        comment: format!(" *   {own}: {dtype}, {shown}\n"),
+        constants: format!(
+            "#define {macros} {elements} /* elements of {own} */\n#define {macros}_BYTES {}\n\
+             #define {macros}_RANK {}\n{shape}",
+            elements * size,
+            dims.len()
+        ),
     })
 }
 
-pub fn header(graph: &Graph, name: &str, workspace: usize) -> Result<String> {
+fn cpu(tier: Tier) -> &'static str {
+    match tier {
+        Tier::Portable => "any CPU of this architecture",
+        Tier::Avx2 => "CPUs with AVX2, FMA and F16C",
+        Tier::Avx512 => "CPUs with AVX-512 F, BW, DQ, VL and VNNI",
+    }
+}
+
+pub fn header(graph: &Graph, name: &str, plan: &Plan, tier: Tier) -> Result<String> {
     let upper = name.to_uppercase();
     let (mut taken, mut list) = (Vec::new(), Vec::new());
     let inputs = graph.inputs().iter().map(|&v| (v, graph.value_name(v), true));
     let outputs = graph.outputs().iter().map(|o| (o.value, o.name.as_str(), false));
-    for (i, (v, port, constant)) in inputs.chain(outputs).enumerate() {
+    for (i, (v, port, input)) in inputs.chain(outputs).enumerate() {
         let own = identifier(port, i, &mut taken);
-        list.push(declare(graph, v, &upper, port, &own, constant)?);
+        list.push(declare(graph, v, &upper, port, &own, input)?);
     }
     let (mut comment, mut constants, mut arguments) = (String::new(), String::new(), String::new());
-    for d in &list {
-        comment.push_str(&d.comment);
+    for (i, d) in list.iter().enumerate() {
+        comment.push_str(d.comment.trim_end());
+        if plan.fixed.iter().any(|f| f.0 == i) {
+            comment.push_str(", with the value it was compiled for");
+        }
+        comment.push('\n');
         constants.push_str(&d.constants);
-        arguments.push_str(&d.text);
-        arguments.push_str(", ");
+        let _ = write!(arguments, "{}{} *{}, ", if d.input { "const " } else { "" }, d.c, d.own);
     }
+    let (workspace, cpu) = (plan.workspace, cpu(tier));
     let mut h = String::new();
     let _ = write!(
         h,
-        "/* {name}: a model compiled ahead of time by compress. */
+        "/* {name}: a model compiled ahead of time by compress, for {cpu}. */
 #ifndef {upper}_MODEL_H
 #define {upper}_MODEL_H
 
@@ -135,15 +118,26 @@ pub fn header(graph: &Graph, name: &str, workspace: usize) -> Result<String> {
 
 {constants}#define {upper}_WORKSPACE {workspace} /* bytes of working memory */
 
+/* What a run returns. */
+enum {{
+    {upper}_OK = 0,
+    {upper}_BAD_POINTER = 1, /* a pointer is null or not aligned */
+    {upper}_BAD_CPU = 2, /* this CPU lacks instructions the weights are laid out for */
+    {upper}_BAD_VALUE = 3, /* values of the inputs are out of range */
+    {upper}_NOT_FIXED = 4 /* an input differs from the value the model was compiled for */
+}};
+
 #ifdef __cplusplus
 extern \"C\" {{
 #endif
 
+/* Bytes of working memory of one run. */
+uint64_t {name}_workspace_bytes(void);
+
 /* Runs the model; arrays are row-major and do not overlap.
 {comment} *   workspace: {upper}_WORKSPACE bytes at a multiple of 64; its contents mean nothing before and after.
- * Threads may run at the same time, each with a workspace of its own. The first run packs the weights for this CPU
- * and keeps them. Returns 0, or 1: a pointer is null or not aligned, 2: the weights could not be packed,
- * 3: values of the inputs are out of range. */
+ * Threads may run at the same time, each with a workspace of its own. Weights are packed already and are read where
+ * they lie; the first run reads the plan, and keeps it. */
 int32_t {name}_run({arguments}void *workspace);
 
 #ifdef __cplusplus

@@ -1,7 +1,7 @@
 //! The same functions in an object file instead of memory, with constants, the plan and the exported entry.
 
 use super::{Assembler, broken};
-use cranelift::module::{DataDescription, DataId, FuncId, Linkage, Module, default_libcall_names};
+use cranelift::module::{DataDescription, DataId, Linkage, Module, default_libcall_names};
 use cranelift::object::{ObjectBuilder, ObjectModule, ObjectProduct};
 use cranelift::prelude::*;
 use ir::Result;
@@ -15,6 +15,7 @@ pub struct Image {
     pub plan: Vec<u8>,
     /// Inputs and outputs together.
     pub ports: usize,
+    pub workspace: usize,
 }
 
 impl Assembler<ObjectModule> {
@@ -34,17 +35,17 @@ impl Assembler<ObjectModule> {
         let builder = ObjectBuilder::new(isa, name, default_libcall_names()).map_err(broken)?;
         let mut module = ObjectModule::new(builder);
         let mut sig = module.make_signature();
-        sig.params = vec![AbiParam::new(types::I64); 7];
+        sig.params = vec![AbiParam::new(types::I64); 8];
         sig.returns = vec![AbiParam::new(types::I32)];
         let host = module.declare_function(RUN, Linkage::Import, &sig).map_err(broken)?;
         let builder = FunctionBuilderContext::new();
-        let (loops, typed, known) = Default::default();
-        Ok(Assembler { module, host, loops, typed, known, builder })
+        let (loops, texts, known) = Default::default();
+        Ok(Assembler { module, host, loops, texts, known, builder })
     }
 
-    /// The object, with `NAME_run(inputs…, outputs…, workspace)`. Generated loops are numbered rows first.
+    /// The object, with `NAME_run(inputs…, outputs…, workspace)` and `NAME_workspace_bytes()`.
     pub fn finish_object(mut self, name: &str, image: Image) -> Result<ObjectProduct> {
-        let plan_bytes = image.plan.len() as i64;
+        let sizes = [image.plan.len(), image.constants.len()];
         let constants = self.data("constants", false, 64, |d| d.define(filled(image.constants)))?;
         let plan = self.data("plan", false, 8, |d| d.define(filled(image.plan)))?;
         let state = self.data("state", true, 8, |d| d.define_zeroinit(8))?;
@@ -72,16 +73,34 @@ impl Assembler<ObjectModule> {
             b.ins().symbol_value(types::I64, v)
         };
         let [plan, constants, code, state] = [plan, constants, code, state].map(|d| address(&mut b, d));
-        let len = b.ins().iconst(types::I64, plan_bytes);
+        let [len, held] = sizes.map(|n| b.ins().iconst(types::I64, n as i64));
         let pointers = b.ins().stack_addr(types::I64, slot, 0);
         let workspace = given.last().copied().unwrap_or(len);
-        let call = b.ins().call(run, &[plan, len, constants, code, state, pointers, workspace]);
+        let call = b.ins().call(run, &[plan, len, constants, held, code, state, pointers, workspace]);
         let status = b.inst_results(call)[0];
         b.ins().return_(&[status]);
         b.seal_all_blocks();
         b.finalize(self.module.target_config());
         self.module.define_function(id, &mut cx).map_err(|e| broken(format!("{e:?}")))?;
+        self.module.clear_context(&mut cx);
+        self.number(&format!("{name}_workspace_bytes"), image.workspace)?;
         Ok(self.module.finish())
+    }
+
+    /// An exported function that returns a number.
+    fn number(&mut self, name: &str, x: usize) -> Result<()> {
+        let mut cx = self.module.make_context();
+        cx.func.signature.returns = vec![AbiParam::new(types::I64)];
+        let id = self.module.declare_function(name, Linkage::Export, &cx.func.signature).map_err(broken)?;
+        let mut b = FunctionBuilder::new(&mut cx.func, &mut self.builder);
+        let entry = b.create_block();
+        b.switch_to_block(entry);
+        let x = b.ins().iconst(types::I64, x as i64);
+        b.ins().return_(&[x]);
+        b.seal_all_blocks();
+        b.finalize(self.module.target_config());
+        self.module.define_function(id, &mut cx).map_err(|e| broken(format!("{e:?}")))?;
+        Ok(())
     }
 
     fn data(
@@ -102,7 +121,7 @@ impl Assembler<ObjectModule> {
     /// Addresses of all loops.
     fn code_table(&mut self) -> Result<DataId> {
         let id = self.module.declare_data("code", Linkage::Local, false, false).map_err(broken)?;
-        let all: Vec<FuncId> = self.loops.iter().chain(&self.typed).copied().collect();
+        let all = self.loops.clone();
         let mut d = DataDescription::new();
         d.set_align(8);
         d.define(vec![0; 8 * all.len().max(1)].into());

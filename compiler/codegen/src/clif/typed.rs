@@ -5,9 +5,6 @@ use cranelift::codegen::ir::MemFlagsData;
 use cranelift::prelude::*;
 use ir::{Binary, DType, Unary};
 
-/// `fn(ptrs, begin, end)`: operand `k` starts at `ptrs[k]`, the result comes last; see [`Loop::units`].
-pub type TypedLoop = unsafe extern "C" fn(ptrs: *const *mut u8, begin: i64, end: i64);
-
 /// One operand: its strides in elements over the collapsed dims.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Operand {

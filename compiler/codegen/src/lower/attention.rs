@@ -1,10 +1,9 @@
 //! Attention by head: the permuted form that rewrites make, and the standard operator without caches and windows.
 
 use super::{Cx, Lowered};
-use crate::kernel::{Io, text};
-use artefact::{Call, Scores};
+use artefact::{Call, Mask, Scores};
 use ir::{DType, Node, Shape, ValueId};
-use kernels::attention::{Attention, HeadStrides, Heads, ScoreMask, attention};
+use kernels::attention::HeadStrides;
 use ops::broadcast::{broadcast_shapes, broadcast_strides};
 use ops::movement::strides;
 
@@ -45,125 +44,29 @@ impl View {
     }
 }
 
-/// What the kernel needs besides data.
-struct Plan {
-    q: HeadStrides,
-    k: HeadStrides,
-    v: HeadStrides,
-    y: HeadStrides,
-    mask: Option<MaskPlan>,
-    causal: Option<isize>,
-    scale: f32,
-    softcap: f32,
-    unseen: f32,
-    batch: usize,
-    heads: usize,
-    kv_heads: usize,
-    queries: usize,
-    keys: usize,
-    dim: usize,
-    value_dim: usize,
+fn mask(cx: &Cx, mask: ValueId, scores: [usize; 4], fill: Option<f32>) -> Option<Mask> {
+    let truth = match cx.graph.dtype(mask)? {
+        DType::Bool => true,
+        DType::F32 if fill.is_none() => false,
+        _ => return None,
+    };
+    let shape = cx.shape(mask)?;
+    if broadcast_shapes(&[&shape, &scores]).ok()?[..] != scores {
+        return None;
+    }
+    let strides: [usize; 4] = broadcast_strides(&shape, &scores).try_into().ok()?;
+    Some(Mask { strides, truth, fill })
 }
 
-struct MaskPlan {
-    strides: [usize; 4],
-    /// The element type is bool; otherwise float32.
-    truth: bool,
-    fill: Option<f32>,
+fn lowered(s: Scores, reads: Vec<ValueId>, y: ValueId) -> Lowered {
+    let per_score = 2.0 * (s.dim + s.value_dim) as f64 + 12.0;
+    let flops = (s.batch * s.heads * s.queries * s.keys) as f64 * per_score;
+    Lowered::call("attention", reads, y, flops, Call::Attention(s))
 }
 
-impl MaskPlan {
-    fn new(cx: &Cx, mask: ValueId, scores: [usize; 4], fill: Option<f32>) -> Option<MaskPlan> {
-        let truth = match cx.graph.dtype(mask)? {
-            DType::Bool => true,
-            DType::F32 if fill.is_none() => false,
-            _ => return None,
-        };
-        let shape = cx.shape(mask)?;
-        if broadcast_shapes(&[&shape, &scores]).ok()?[..] != scores {
-            return None;
-        }
-        let s: [usize; 4] = broadcast_strides(&shape, &scores).try_into().ok()?;
-        Some(MaskPlan { strides: s, truth, fill })
-    }
-
-    fn mask<'a>(&self, data: &'a [f32]) -> ScoreMask<'a> {
-        let [batch, head, query, key] = self.strides;
-        ScoreMask { data, fill: self.fill, batch, head, query, key }
-    }
-}
-
-impl Plan {
-    fn run(&self, io: &Io) -> Result<(), String> {
-        let y: &mut [f32] = io.output(0);
-        // A product over no keys is zero.
-        if self.keys == 0 {
-            y.fill(0.0);
-            return Ok(());
-        }
-        let truth: Vec<f32> = match &self.mask {
-            Some(m) if m.truth => io.input::<u8>(3).iter().map(|&b| self.weight(m, b != 0)).collect(),
-            _ => Vec::new(),
-        };
-        let mask = self.mask.as_ref().map(|m| m.mask(if m.truth { &truth } else { io.input(3) }));
-        let a = Attention {
-            q: Heads { data: io.input(0), strides: self.q },
-            k: Heads { data: io.input(1), strides: self.k },
-            v: Heads { data: io.input(2), strides: self.v },
-            mask,
-            causal: self.causal,
-            scale: self.scale,
-            softcap: self.softcap,
-            batch: self.batch,
-            heads: self.heads,
-            kv_heads: self.kv_heads,
-            queries: self.queries,
-            keys: self.keys,
-            dim: self.dim,
-            value_dim: self.value_dim,
-            unseen: self.unseen,
-        };
-        attention(io.pool, &a, y, self.y).map_err(text)
-    }
-
-    /// A truth value as the kernel's mask: chosen or not, or added.
-    fn weight(&self, m: &MaskPlan, seen: bool) -> f32 {
-        match (m.fill, seen) {
-            (Some(_), seen) => f32::from(u8::from(seen)),
-            (None, true) => 0.0,
-            (None, false) => f32::NEG_INFINITY,
-        }
-    }
-
-    fn lowered(self, cx: &Cx, reads: Vec<ValueId>, y: ValueId) -> Lowered {
-        let per_score = 2.0 * (self.dim + self.value_dim) as f64 + 12.0;
-        let flops = (self.batch * self.heads * self.queries * self.keys) as f64 * per_score;
-        let call = Call::Attention(self.scores());
-        Lowered::kernel("attention", reads, y, flops, move |io| self.run(io)).ahead(cx, |_| Some(call))
-    }
-
-    /// As data for an artefact.
-    fn scores(&self) -> Scores {
-        let mask = |m: &MaskPlan| artefact::Mask { strides: m.strides, truth: m.truth, fill: m.fill };
-        Scores {
-            q: self.q,
-            k: self.k,
-            v: self.v,
-            y: self.y,
-            mask: self.mask.as_ref().map(mask),
-            causal: self.causal,
-            scale: self.scale,
-            softcap: self.softcap,
-            unseen: self.unseen,
-            batch: self.batch,
-            heads: self.heads,
-            kv_heads: self.kv_heads,
-            queries: self.queries,
-            keys: self.keys,
-            dim: self.dim,
-            value_dim: self.value_dim,
-        }
-    }
+/// The kernel takes these strides.
+fn fits(s: &Scores) -> bool {
+    [&s.q, &s.v, &s.y].iter().all(|s| s.lane == 1) && (s.k.lane == 1 || s.k.position == 1)
 }
 
 fn permuted(cx: &Cx, n: &Node) -> Option<Lowered> {
@@ -200,22 +103,22 @@ fn permuted(cx: &Cx, n: &Node) -> Option<Lowered> {
         return None;
     }
     let mut reads = vec![n.input(0)?, n.input(1)?, n.input(2)?];
-    let mask = match n.input(3) {
+    let seen = match n.input(3) {
         Some(m) => {
             reads.push(m);
-            Some(MaskPlan::new(cx, m, [batch, heads, queries, keys], n.attrs.float("fill").ok()?)?)
+            Some(mask(cx, m, [batch, heads, queries, keys], n.attrs.float("fill").ok()?)?)
         }
         None => None,
     };
-    if mask.as_ref().is_some_and(|m| m.truth && m.fill.is_none()) {
+    if seen.as_ref().is_some_and(|m| m.truth && m.fill.is_none()) {
         return None;
     }
-    let plan = Plan {
+    let scores = Scores {
         q: q.heads(whole)?,
         k: k.heads(whole)?,
         v: v.heads(whole)?,
         y: o.heads(whole)?,
-        mask,
+        mask: seen,
         causal: None,
         scale: n.attrs.float_or("scale", 1.0).ok()?,
         softcap: 0.0,
@@ -228,14 +131,7 @@ fn permuted(cx: &Cx, n: &Node) -> Option<Lowered> {
         dim,
         value_dim,
     };
-    plan.fits().then(|| plan.lowered(cx, reads, y))
-}
-
-impl Plan {
-    /// The kernel takes these strides.
-    fn fits(&self) -> bool {
-        [&self.q, &self.v, &self.y].iter().all(|s| s.lane == 1) && (self.k.lane == 1 || self.k.position == 1)
-    }
+    fits(&scores).then(|| lowered(scores, reads, y))
 }
 
 fn standard(cx: &Cx, n: &Node) -> Option<Lowered> {
@@ -258,10 +154,10 @@ fn standard(cx: &Cx, n: &Node) -> Option<Lowered> {
         }
     };
     let mut reads = vec![qi, ki, vi];
-    let mask = match n.input(3) {
+    let seen = match n.input(3) {
         Some(m) => {
             reads.push(m);
-            Some(MaskPlan::new(cx, m, [g.batch, g.q_heads, g.q_len, g.kv_len], None)?)
+            Some(mask(cx, m, [g.batch, g.q_heads, g.q_len, g.kv_len], None)?)
         }
         None => None,
     };
@@ -269,12 +165,12 @@ fn standard(cx: &Cx, n: &Node) -> Option<Lowered> {
     if n.input(3).is_some_and(|m| cx.shape(m).is_none_or(|s| s.last() != Some(&g.kv_len))) {
         return None;
     }
-    let plan = Plan {
+    let scores = Scores {
         q: heads(g.q_heads, g.q_len, g.head),
         k: heads(g.kv_heads, g.kv_len, g.head),
         v: heads(g.kv_heads, g.kv_len, g.v_head),
         y: heads(g.q_heads, g.q_len, g.v_head),
-        mask,
+        mask: seen,
         causal: g.causal.then_some(0),
         scale: g.scale as f32,
         softcap: g.softcap as f32,
@@ -287,7 +183,7 @@ fn standard(cx: &Cx, n: &Node) -> Option<Lowered> {
         dim: g.head,
         value_dim: g.v_head,
     };
-    Some(plan.lowered(cx, reads, y))
+    Some(lowered(scores, reads, y))
 }
 
 #[cfg(test)]

@@ -2,14 +2,12 @@
 //! written as bytes, in one step. A dequantization is done again by every chain that reads it, so that bytes are all that
 //! memory holds.
 
-use super::elementwise::{GRAIN, Walk, expression, function, run};
-use super::{Cx, Lowered};
+use super::elementwise::{Walk, expression, function};
+use super::{Cx, Lowered, Work};
 use crate::group::{Quantize, quantization};
-use crate::kernel::{Io, text};
 use ir::{Binary as Op, DType, Expr, Graph, NodeId, Unary, ValueId};
-use kernels::chain::{Arg, Binary, Chain, Format, MOST_SLOTS, Place, Step};
+use kernels::chain::{Arg, Binary, Chain, Format, MOST_SLOTS, Step};
 use kernels::vecmath::Function;
-use std::sync::Mutex;
 
 /// A chain and where it stands in the graph.
 #[derive(Debug, Clone)]
@@ -266,64 +264,12 @@ pub fn lower(cx: &Cx, g: &Grown) -> Lowered {
     let output = cx.graph.get(g.root).and_then(|n| n.output(0));
     let elements = output.and_then(|v| cx.shape(v)).map_or(0, |s| s.iter().product::<usize>());
     let flops = (elements * (g.chain.operands.len() + g.chain.steps.len() + 1)) as f64;
-    let (chain, walk, tier) = (g.chain.clone(), g.walk.clone(), cx.tier);
+    let call = g.walk.clone().chain(cx.tier, g.chain.clone());
     Lowered {
         kind: "fused loop",
-        work: super::Work::Kernel(Box::new(move |io: &Io| execute(io, &chain, &walk, tier))),
+        work: Work::Call(Box::new(call)),
         reads: g.operands.clone(),
         writes: output.into_iter().collect(),
         flops,
-        call: None,
     }
 }
-
-fn execute(io: &Io, chain: &Chain, w: &Walk, tier: kernels::Tier) -> Result<(), String> {
-    let out = io.output::<u8>(0);
-    if w.n == 0 || out.is_empty() {
-        return Ok(());
-    }
-    // Rows of one long row are pieces of it.
-    let whole = w.outer.is_empty() && w.rows == 1;
-    let per = if whole { GRAIN } else { (GRAIN / w.n).clamp(1, w.rows) };
-    let blocks = if whole { w.n.div_ceil(per) } else { w.rows.div_ceil(per) };
-    let outer: usize = w.outer.iter().map(|o| o.0).product();
-    let size = chain.store.size();
-    let base = Shared(out.as_mut_ptr(), out.len());
-    let (base, failure) = (&base, Mutex::new(None));
-    let inputs: Vec<&[u8]> = (0..chain.operands.len()).map(|k| io.input(k)).collect();
-    run(io.pool, outer * blocks, &|t| {
-        let (index, block) = (t / blocks, t % blocks);
-        let (from, count) = (block * per, if whole { w.n } else { w.rows });
-        let count = per.min(count - from);
-        let (rows, n) = if whole { (1, count) } else { (count, w.n) };
-        let places: smallvec::SmallVec<[Place; 8]> = (0..chain.operands.len())
-            .map(|k| {
-                // Strides are those of float32 elements.
-                let (row, inner) = (w.row_strides[k] as usize / 4, w.inner[k]);
-                let (mut o, mut at) = (index, from * if whole { inner } else { row });
-                for (m, strides) in &w.outer {
-                    at += o % m * (strides[k] as usize / 4);
-                    o /= m;
-                }
-                let data = inputs[k].get(at * chain.operands[k].size()..).unwrap_or_default();
-                Place { data, inner, row: if whole { 0 } else { row } }
-            })
-            .collect();
-        let start = if whole { from } else { (index * w.rows + from) * w.n } * size;
-        let len = rows * n * size;
-        if start + len > base.1 {
-            return;
-        }
-        // SAFETY: inside the result, as just checked; tasks have blocks of their own.
-        let out = unsafe { std::slice::from_raw_parts_mut(base.0.add(start), len) };
-        if let Err(e) = chain.run(tier, &places, out, rows, n) {
-            *failure.lock().unwrap_or_else(|e| e.into_inner()) = Some(e);
-        }
-    });
-    failure.into_inner().unwrap_or_else(|e| e.into_inner()).map_or(Ok(()), |e| Err(text(e)))
-}
-
-/// The result, in parts of which tasks write.
-struct Shared(*mut u8, usize);
-// SAFETY: tasks write disjoint parts.
-unsafe impl Sync for Shared {}

@@ -3,17 +3,13 @@
 use super::{Cx, Lowered};
 use crate::channels_last::{DOMAIN, RESIDUAL};
 use crate::group::Quantize;
-use crate::kernel::{Io, text};
-use artefact::{Blob, Call, Contraction};
+use artefact::{Call, Residual};
 use ir::{Node, ValueId};
 use kernels::{
-    Activation, ConvShape, ConvTransposeShape, Epilogue, GemmShape, Operand, PackedB, PackedConv,
-    PackedConvTranspose, Residual, Strides, conv_f32, conv_transpose_f32, gemm_dynamic_f32,
-    gemm_dynamic_scratch, gemm_f32,
+    Activation, ConvShape, ConvTransposeShape, GemmShape, PackedB, PackedConv, PackedConvTranspose,
 };
 use ops::packed::fused;
 use ops::window::Windows;
-use std::cell::RefCell;
 
 /// What follows the sums of a contraction.
 pub struct Finish {
@@ -45,14 +41,6 @@ pub fn lower(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
     }
 }
 
-/// The parts of a [`Finish`] that a kernel keeps.
-#[derive(Clone, Copy)]
-pub(super) struct Owned {
-    act: Activation,
-    residual: bool,
-    residual_last: bool,
-}
-
 impl Finish {
     /// What a node alone says: nothing unless it is a fused one.
     pub fn of(n: &Node, output: ValueId) -> ir::Result<Finish> {
@@ -75,8 +63,10 @@ impl Finish {
             ..bare
         })
     }
-    pub(super) fn owned(&self) -> Owned {
-        Owned { act: self.act, residual: self.residual.is_some(), residual_last: self.residual_last }
+    /// As a call holds it; the residual is input `at`.
+    pub(super) fn made(&self, at: usize, bias: Option<Vec<f32>>) -> artefact::Finish {
+        let residual = self.residual.map(|_| Residual { input: at, after_activation: self.residual_last });
+        artefact::Finish { bias, residual, act: self.act }
     }
 }
 
@@ -93,35 +83,6 @@ pub fn native(a: fused::Activation) -> Activation {
         fused::Activation::Swish => Activation::Silu,
         fused::Activation::Gelu => Activation::GeluErf,
         fused::Activation::GeluTanh => Activation::GeluTanh,
-    }
-}
-
-impl Owned {
-    /// As data for an artefact; the residual is input 1.
-    fn ahead(&self, add: &mut dyn FnMut(&[f32]) -> Blob, bias: Option<&[f32]>) -> artefact::Finish {
-        artefact::Finish {
-            bias: bias.map(add),
-            residual: self
-                .residual
-                .then_some(artefact::Residual { input: 1, after_activation: self.residual_last }),
-            act: self.act,
-        }
-    }
-
-    /// The epilogue of one run; the residual is operand `at`.
-    pub(super) fn epilogue<'a>(
-        &self,
-        io: &'a Io,
-        at: usize,
-        row_stride: usize,
-        bias: Option<&'a [f32]>,
-    ) -> Epilogue<'a> {
-        let residual = self.residual.then(|| Residual {
-            data: io.input::<f32>(at),
-            row_stride,
-            after_activation: self.residual_last,
-        });
-        Epilogue { bias, residual, slope: None, act: self.act }
     }
 }
 
@@ -161,26 +122,13 @@ fn conv(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
     if s.output().ok()? != triple(&g.axes, |w| w.output, 1)? {
         return None;
     }
-    let packed = cx.pack(w, |weights| PackedConv::for_shape(cx.tier, weights, &s).ok())?;
-    let (bias, own) = (cx.optional_floats(n.input(2))?, f.owned());
-    let bias_ahead = cx.constants.and(bias.clone());
+    let weights = cx.pack(w, |weights| PackedConv::for_shape(cx.tier, weights, &s).ok())?;
+    let finish = f.made(1, cx.optional_floats(n.input(2))?);
     let flops =
         2.0 * (g.batch * g.output_plane() * g.out_channels * (g.in_channels / g.groups) * g.taps()) as f64;
-    let mut reads = vec![x];
-    reads.extend(f.residual);
-    Some(
-        Lowered::kernel("convolution", reads, f.output, flops, move |io| {
-            let e = own.epilogue(io, 1, s.cout, bias.as_deref());
-            conv_f32(io.pool, &s, io.input(0), s.cin, &packed, io.output(0), s.cout, &e).map_err(text)
-        })
-        .ahead(cx, |add| {
-            Some(Call::Conv {
-                shape: s,
-                weights: add(&cx.floats(w)?),
-                finish: own.ahead(add, bias_ahead.as_deref()),
-            })
-        }),
-    )
+    let reads = [x].into_iter().chain(f.residual).collect();
+    let call = Call::Conv { shape: s, weights, finish };
+    Some(Lowered::call("convolution", reads, f.output, flops, call))
 }
 
 fn conv_transpose(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
@@ -202,60 +150,32 @@ fn conv_transpose(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
     };
     // The kernel multiplies weights with zeros where no input is, which is no zero for infinite ones.
     let finite = |weights: &[f32]| weights.iter().all(|w| w.is_finite());
-    let packed =
-        cx.pack(
-            w,
-            |weights| {
-                if finite(weights) { PackedConvTranspose::new(cx.tier, weights, &s).ok() } else { None }
-            },
-        )?;
-    let (bias, own) = (cx.optional_floats(n.input(2))?, f.owned());
-    let bias_ahead = cx.constants.and(bias.clone());
+    let pack = |weights: &[f32]| {
+        if finite(weights) { PackedConvTranspose::new(cx.tier, weights, &s).ok() } else { None }
+    };
+    let weights = cx.pack(w, pack)?;
+    let finish = f.made(1, cx.optional_floats(n.input(2))?);
     let flops =
         2.0 * (g.batch * g.input_plane() * g.in_channels * (g.out_channels / g.groups) * g.taps()) as f64;
-    let mut reads = vec![x];
-    reads.extend(f.residual);
-    Some(
-        Lowered::kernel("transposed convolution", reads, f.output, flops, move |io| {
-            let e = own.epilogue(io, 1, s.cout, bias.as_deref());
-            conv_transpose_f32(io.pool, &s, io.input(0), s.cin, &packed, io.output(0), s.cout, &e)
-                .map_err(text)
-        })
-        .ahead(cx, |add| {
-            let (weights, finish) = (add(&cx.floats(w)?), own.ahead(add, bias_ahead.as_deref()));
-            Some(Call::ConvTranspose { shape: s, weights, finish })
-        }),
-    )
+    let reads = [x].into_iter().chain(f.residual).collect();
+    let call = Call::ConvTranspose { shape: s, weights, finish };
+    Some(Lowered::call("transposed convolution", reads, f.output, flops, call))
 }
 
 fn matmul(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
     let (a, b) = (n.input(0)?, n.input(1)?);
     let (sa, sb) = (cx.f32_shape(a)?, cx.f32_shape(b)?);
-    let (bias, own) = (cx.optional_floats(f.bias)?, f.owned());
-    let bias_ahead = cx.constants.and(bias.clone());
+    let bias = cx.optional_floats(f.bias)?;
     let [.., k, nn] = sb[..] else { return None };
     if sa.last() != Some(&k) || k == 0 {
         return None;
     }
-    let mut reads = vec![a];
     if sb.len() == 2 && cx.is_weight(b) {
         let m: usize = sa[..sa.len() - 1].iter().product();
-        let packed = cx.pack(b, |w| PackedB::from_kn(cx.tier, w, k, nn).ok())?;
-        reads.extend(f.residual);
-        return Some(
-            Lowered::kernel("matrix product", reads, f.output, 2.0 * (m * k * nn) as f64, move |io| {
-                let e = own.epilogue(io, 1, nn, bias.as_deref());
-                gemm_f32(io.pool, m, io.input(0), k, &packed, io.output(0), nn, 1.0, &e).map_err(text)
-            })
-            .ahead(cx, |add| {
-                let of = Contraction { m, k, n: nn, transposed: false, alpha: 1.0 };
-                Some(Call::Product {
-                    of,
-                    weights: add(&cx.floats(b)?),
-                    finish: own.ahead(add, bias_ahead.as_deref()),
-                })
-            }),
-        );
+        let weights = cx.pack(b, |w| PackedB::from_kn(cx.tier, w, k, nn).ok())?;
+        let reads = [a].into_iter().chain(f.residual).collect();
+        let call = Call::Product { m, alpha: 1.0, weights, finish: f.made(1, bias) };
+        return Some(Lowered::call("matrix product", reads, f.output, 2.0 * (m * k * nn) as f64, call));
     }
     if sa.len() < 2 {
         return None;
@@ -273,37 +193,10 @@ fn matmul(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
     } else {
         return None;
     };
-    let (shape, tier) = (GemmShape { batch, m, n: nn, k }, cx.tier);
-    reads.push(b);
-    reads.extend(f.residual);
-    Some(Lowered::kernel("matrix product", reads, f.output, 2.0 * (batch * m * k * nn) as f64, move |io| {
-        let e = own.epilogue(io, 2, nn, bias.as_deref());
-        let a = Operand { data: io.input(0), strides: Strides::kn(k), batch_stride: step_a };
-        let b = Operand { data: io.input(1), strides: Strides::kn(nn), batch_stride: step_b };
-        let y = io.output(0);
-        with_scratch(gemm_dynamic_scratch(shape, false, io.pool.threads()), |s| {
-            gemm_dynamic_f32(tier, io.pool, shape, a, b, y, nn, m * nn, 1.0, &e, s).map_err(text)
-        })
-    }))
-}
-
-thread_local! {
-    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Runs `f` with `len` floats that are kept for the next call.
-pub(super) fn with_scratch(
-    len: Option<usize>,
-    f: impl FnOnce(&mut [f32]) -> Result<(), String>,
-) -> Result<(), String> {
-    let len = len.ok_or("the scratch memory overflows")?;
-    SCRATCH.with(|s| {
-        let mut s = s.borrow_mut();
-        if s.len() < len {
-            s.resize(len, 0.0);
-        }
-        f(&mut s[..len])
-    })
+    let reads = [a, b].into_iter().chain(f.residual).collect();
+    let shape = GemmShape { batch, m, n: nn, k };
+    let call = Call::Products { tier: cx.tier, shape, steps: [step_a, step_b], finish: f.made(2, bias) };
+    Some(Lowered::call("matrix product", reads, f.output, 2.0 * (batch * m * k * nn) as f64, call))
 }
 
 fn gemm(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
@@ -333,25 +226,10 @@ fn gemm(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
             Some(v)
         }
     };
-    let packed = cx.pack(b, |w| {
+    let weights = cx.pack(b, |w| {
         if tb { PackedB::from_nk(cx.tier, w, nn, k) } else { PackedB::from_kn(cx.tier, w, k, nn) }.ok()
     })?;
-    let own = f.owned();
-    let bias_ahead = cx.constants.and(bias.clone());
-    let mut reads = vec![a];
-    reads.extend(f.residual);
-    Some(
-        Lowered::kernel("matrix product", reads, f.output, 2.0 * (m * k * nn) as f64, move |io| {
-            let e = own.epilogue(io, 1, nn, bias.as_deref());
-            gemm_f32(io.pool, m, io.input(0), k, &packed, io.output(0), nn, alpha, &e).map_err(text)
-        })
-        .ahead(cx, |add| {
-            let of = Contraction { m, k, n: nn, transposed: tb, alpha };
-            Some(Call::Product {
-                of,
-                weights: add(&cx.floats(b)?),
-                finish: own.ahead(add, bias_ahead.as_deref()),
-            })
-        }),
-    )
+    let reads = [a].into_iter().chain(f.residual).collect();
+    let call = Call::Product { m, alpha, weights, finish: f.made(1, bias) };
+    Some(Lowered::call("matrix product", reads, f.output, 2.0 * (m * k * nn) as f64, call))
 }

@@ -1,17 +1,14 @@
 //! Element-wise operators: generated loops for cheap ones, wide kernels for transcendental ones.
 
 use super::{Cx, Lowered, Work};
-use crate::clif::{LoopBody, RowLoop, Source, supports};
+use crate::clif::{LoopBody, Source, supports};
 use crate::group::activation;
-use crate::kernel::{Io, Kernel, text};
 use artefact::Call;
 use ir::{DType, Expr, Graph, Kind, Node, NodeId, ValueId};
-use kernels::vecmath::{self, Function};
-use kernels::{Activation, Pool};
+use kernels::chain::Chain;
+use kernels::vecmath::Function;
+use kernels::{Activation, Tier};
 use std::collections::BTreeMap;
-
-/// Elements a task works on.
-pub(super) const GRAIN: usize = 16 * 1024;
 
 /// The node's scalar expression with constant bounds put in, and the inputs that remain.
 pub(super) fn expression(graph: &Graph, n: &Node) -> Option<(Expr, Vec<ValueId>)> {
@@ -116,7 +113,6 @@ pub fn fuse(cx: &Cx, nodes: &[NodeId]) -> Option<Lowered> {
         reads: operands,
         writes: vec![out],
         flops: flops * elements as f64,
-        call: None,
     })
 }
 
@@ -133,10 +129,10 @@ fn cost(e: &Expr) -> f64 {
 #[derive(Debug, Clone)]
 pub struct Walk {
     /// Outer dims and, for every operand (the result last), their strides in bytes of float32.
-    pub(super) outer: Vec<(usize, Vec<i64>)>,
-    pub(super) rows: usize,
-    pub(super) row_strides: Vec<i64>,
-    pub(super) n: usize,
+    outer: Vec<(usize, Vec<i64>)>,
+    rows: usize,
+    row_strides: Vec<i64>,
+    n: usize,
     /// Inner stride of each input operand, 0 or 1 elements.
     pub inner: Vec<usize>,
 }
@@ -169,6 +165,19 @@ impl Walk {
     }
 }
 
+impl Walk {
+    fn moving(&self) -> Vec<bool> {
+        self.inner.iter().map(|&s| s != 0).collect()
+    }
+
+    /// The call of a chain that walks its operands like this.
+    pub(super) fn chain(self, tier: Tier, chain: Chain) -> Call {
+        let moving = self.moving();
+        let (rows, n) = (self.rows, self.n);
+        Call::Chain { tier, chain, outer: self.outer, rows, strides: self.row_strides, moving, n }
+    }
+}
+
 /// A generated loop before it has code.
 pub struct RowKernel {
     pub body: LoopBody,
@@ -176,82 +185,12 @@ pub struct RowKernel {
 }
 
 impl RowKernel {
-    /// The call of this loop, which is number `code` of an artefact.
+    /// The call of this loop, which is number `code` of the program's.
     pub fn call(&self, code: usize) -> Call {
-        let w = &self.walk;
-        let (outer, strides) = (w.outer.clone(), w.row_strides.clone());
-        Call::Rows { code, outer, rows: w.rows, strides, n: w.n }
+        let w = self.walk.clone();
+        let moving = w.moving();
+        Call::Rows { code, outer: w.outer, rows: w.rows, strides: w.row_strides, moving, n: w.n }
     }
-
-    /// The kernel with its code.
-    pub fn link(self, code: RowLoop) -> impl Kernel {
-        Linked { walk: self.walk, operands: self.body.operands + 1, code }
-    }
-}
-
-struct Linked {
-    walk: Walk,
-    operands: usize,
-    code: RowLoop,
-}
-
-/// Pointers that tasks share; each task writes other elements.
-struct Shared(Vec<*mut u8>);
-// SAFETY: tasks write disjoint ranges of the result and only read the other operands.
-unsafe impl Sync for Shared {}
-
-type Pointers = smallvec::SmallVec<[*mut u8; 8]>;
-
-impl Linked {
-    fn call(&self, ptrs: &[*mut u8], rows: usize, n: usize) {
-        // SAFETY: the pointers have `rows` rows of `n` elements at the walk's strides inside their operands: the walk was
-        // made from the operands' shapes.
-        unsafe { (self.code)(ptrs.as_ptr(), self.walk.row_strides.as_ptr(), rows as i64, n as i64) }
-    }
-}
-
-impl Kernel for Linked {
-    fn run(&self, io: &Io) -> Result<(), String> {
-        let w = &self.walk;
-        if w.n == 0 {
-            return Ok(());
-        }
-        let base = Shared((0..self.operands).map(|k| io.pointer(k)).collect());
-        let base = &base;
-        if w.outer.is_empty() && w.rows == 1 {
-            run(io.pool, w.n.div_ceil(GRAIN), &|t| {
-                let (from, to) = (t * GRAIN, ((t + 1) * GRAIN).min(w.n));
-                let shift = |k: usize| if w.inner.get(k).copied().unwrap_or(1) == 0 { 0 } else { 4 * from };
-                let ptrs: Pointers =
-                    base.0.iter().enumerate().map(|(k, p)| p.wrapping_add(shift(k))).collect();
-                self.call(&ptrs, 1, to - from);
-            });
-            return Ok(());
-        }
-        let outer: usize = w.outer.iter().map(|o| o.0).product();
-        let per = (GRAIN / w.n.max(1)).clamp(1, w.rows);
-        let blocks = w.rows.div_ceil(per);
-        run(io.pool, outer * blocks, &|t| {
-            let (mut o, block) = (t / blocks, t % blocks);
-            let mut ptrs: Pointers = base.0.iter().copied().collect();
-            for (size, strides) in &w.outer {
-                let i = (o % size) as i64;
-                o /= size;
-                ptrs.iter_mut().zip(strides).for_each(|(p, s)| *p = p.wrapping_offset((i * s) as isize));
-            }
-            let from = block * per;
-            ptrs.iter_mut()
-                .zip(&w.row_strides)
-                .for_each(|(p, s)| *p = p.wrapping_offset((from as i64 * s) as isize));
-            self.call(&ptrs, per.min(w.rows - from), w.n);
-        });
-        Ok(())
-    }
-}
-
-/// Runs tasks on the pool, or here when there is one.
-pub fn run(pool: &dyn Pool, tasks: usize, f: &(dyn Fn(usize) + Sync)) {
-    if tasks == 1 { f(0) } else { pool.run(tasks, f) }
 }
 
 /// Element-wise nodes of one input that have a wide kernel.
@@ -263,26 +202,7 @@ pub fn map(cx: &Cx, n: &Node) -> Option<Lowered> {
     }
     let f = function(cx.graph, n)?;
     let elements: usize = shape.iter().product();
-    Some(
-        Lowered::kernel("vector function", vec![x], y, 10.0 * elements as f64, move |io| {
-            let (x, y) = (io.input::<f32>(0), io.output::<f32>(0));
-            let out = Shared(vec![y.as_mut_ptr().cast()]);
-            let (out, len) = (&out, x.len());
-            let failure = std::sync::Mutex::new(None);
-            run(io.pool, len.div_ceil(GRAIN).max(1), &|t| {
-                let range = t * GRAIN..((t + 1) * GRAIN).min(len);
-                // SAFETY: tasks have disjoint ranges of the output, which has as many elements as the input.
-                let part = unsafe {
-                    std::slice::from_raw_parts_mut(out.0[0].cast::<f32>().add(range.start), range.len())
-                };
-                if let Err(e) = vecmath::map(f, &x[range], part) {
-                    *failure.lock().unwrap_or_else(|e| e.into_inner()) = Some(e);
-                }
-            });
-            failure.into_inner().unwrap_or_else(|e| e.into_inner()).map_or(Ok(()), |e| Err(text(e)))
-        })
-        .ahead(cx, |_| Some(Call::Map { function: f })),
-    )
+    Some(Lowered::call("vector function", vec![x], y, 10.0 * elements as f64, Call::Map { function: f }))
 }
 
 pub(super) fn function(graph: &Graph, n: &Node) -> Option<Function> {

@@ -4,10 +4,9 @@
 use super::contract::{Finish, standard, triple};
 use super::{Cx, Lowered};
 use crate::channels_last::DOMAIN;
-use crate::group::Quantize;
-use crate::kernel::{Io, text};
+use artefact::{BytePairs, Call, Kept, Scalar, Scaling, Zero};
 use ir::{DType, Node, Tensor, ValueId};
-use kernels::{Activations, ConvShape, PackedConvI8, PackedI8, Results, Strides, Weights, conv_i8, gemm_i8};
+use kernels::{ConvShape, GemmShape, PackedConvI8, PackedI8, Strides, Weights};
 use ops::quantized::DOMAIN as INTERNAL;
 
 pub fn lower(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
@@ -18,30 +17,6 @@ pub fn lower(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
         ("", "MatMulInteger") => matmul(cx, n, f, Operands::sums(cx, n)?),
         _ => None,
     }
-}
-
-/// A number known now or read from operand `usize` of the step.
-#[derive(Clone, Copy)]
-enum Scalar<T> {
-    Known(T),
-    Read(usize),
-}
-
-impl<T: crate::kernel::Plain + Copy + Default> Scalar<T> {
-    fn get(self, io: &Io) -> T {
-        match self {
-            Scalar::Known(x) => x,
-            Scalar::Read(i) => io.input::<T>(i).first().copied().unwrap_or_default(),
-        }
-    }
-}
-
-/// What the results are.
-#[derive(Clone)]
-enum Output {
-    Sums,
-    Values,
-    Bytes(Quantize),
 }
 
 /// The operands of an integer contraction, in whatever order the operator has them.
@@ -59,13 +34,7 @@ struct Operands {
     w_scale: Vec<f32>,
     w_zero: Zero,
     bias: Option<Vec<f32>>,
-    output: Output,
-}
-
-#[derive(Clone)]
-enum Zero {
-    Known(Vec<i32>),
-    Read(usize),
+    output: Kept,
 }
 
 fn signed(cx: &Cx, v: ValueId) -> Option<bool> {
@@ -76,16 +45,12 @@ fn signed(cx: &Cx, v: ValueId) -> Option<bool> {
     }
 }
 
-fn byte(b: u8, signed: bool) -> i32 {
-    if signed { i32::from(b as i8) } else { i32::from(b) }
-}
-
 fn ints(t: &Tensor) -> Option<Vec<i32>> {
     t.to_i64s().ok()?.into_iter().map(|x| i32::try_from(x).ok()).collect()
 }
 
 impl Operands {
-    fn new(cx: &Cx, x: ValueId, w: ValueId, output: Output) -> Option<Operands> {
+    fn new(cx: &Cx, x: ValueId, w: ValueId, output: Kept) -> Option<Operands> {
         Some(Operands {
             reads: vec![x],
             x,
@@ -134,7 +99,10 @@ impl Operands {
 
     /// Of the internal operators.
     fn quantized(cx: &Cx, n: &Node, f: &Finish) -> Option<Operands> {
-        let output = f.quantize.clone().map_or(Output::Values, Output::Bytes);
+        let output = match &f.quantize {
+            Some(q) => Kept::Bytes { scale: q.scale.clone(), zero: q.zero, signed: q.signed },
+            None => Kept::Values,
+        };
         let mut o = Operands::new(cx, n.input(0)?, n.input(3)?, output)?;
         o.x_scale = o.scalar(cx, n.input(1)?)?;
         let sw = n.input(4)?;
@@ -156,7 +124,7 @@ impl Operands {
 
     /// Of the standard operators with integer results.
     fn sums(cx: &Cx, n: &Node) -> Option<Operands> {
-        let mut o = Operands::new(cx, n.input(0)?, n.input(1)?, Output::Sums)?;
+        let mut o = Operands::new(cx, n.input(0)?, n.input(1)?, Kept::Sums)?;
         o.zeros(cx, n.input(2), n.input(3))?;
         Some(o)
     }
@@ -168,45 +136,14 @@ impl Operands {
     }
 
     /// What remains for the run.
-    fn run(&self) -> Run {
-        Run {
+    fn scaling(&self) -> Scaling {
+        Scaling {
             signed: self.signed,
             x_scale: self.x_scale,
             x_zero: self.x_zero,
             w_factor: self.w_factor,
             w_zero: self.w_zero.clone(),
             output: self.output.clone(),
-        }
-    }
-}
-
-/// The parts of [`Operands`] that a kernel keeps.
-struct Run {
-    signed: [bool; 2],
-    x_scale: Scalar<f32>,
-    x_zero: Scalar<u8>,
-    w_factor: Scalar<f32>,
-    w_zero: Zero,
-    output: Output,
-}
-
-impl Run {
-    fn activations<'a>(&self, io: &'a Io) -> Activations<'a> {
-        Activations {
-            data: io.input::<u8>(0),
-            signed: self.signed[0],
-            zero: byte(self.x_zero.get(io), self.signed[0]),
-            scale: self.x_scale.get(io) * self.w_factor.get(io),
-        }
-    }
-
-    fn results<'a>(&'a self, io: &'a Io) -> Results<'a> {
-        match &self.output {
-            Output::Sums => Results::Sums(io.output(0)),
-            Output::Values => Results::F32(io.output(0)),
-            Output::Bytes(q) => {
-                Results::Bytes { data: io.output(0), signed: q.signed, scale: &q.scale, zero: q.zero }
-            }
         }
     }
 }
@@ -229,17 +166,13 @@ fn conv(cx: &Cx, n: &Node, f: &Finish, o: &Operands) -> Option<Lowered> {
     if s.output().ok()? != triple(&g.axes, |w| w.output, 1)? {
         return None;
     }
-    let packed = PackedConvI8::new(cx.tier, &s, &o.constant(w)?).ok()?;
-    let (bias, own, run) = (o.bias.clone(), f.owned(), o.run());
+    let weights = Box::new(PackedConvI8::new(cx.tier, &s, &o.constant(w)?).ok()?);
+    let finish = f.made(o.reads.len(), o.bias.clone());
     let flops =
         2.0 * (g.batch * g.output_plane() * g.out_channels * (g.in_channels / g.groups) * g.taps()) as f64;
-    let mut reads = o.reads.clone();
-    let at = reads.len();
-    reads.extend(f.residual);
-    Some(Lowered::kernel("integer convolution", reads, f.output, flops, move |io| {
-        let e = own.epilogue(io, at, s.cout, bias.as_deref());
-        conv_i8(io.pool, &s, &run.activations(io), &packed, &mut run.results(io), &e).map_err(text)
-    }))
+    let reads = o.reads.iter().copied().chain(f.residual).collect();
+    let call = Call::ByteConv { shape: s, weights, scaling: o.scaling(), finish };
+    Some(Lowered::call("integer convolution", reads, f.output, flops, call))
 }
 
 fn matmul(cx: &Cx, n: &Node, f: &Finish, mut o: Operands) -> Option<Lowered> {
@@ -248,19 +181,15 @@ fn matmul(cx: &Cx, n: &Node, f: &Finish, mut o: Operands) -> Option<Lowered> {
     if sa.last() != Some(&k) || sa.len() < 2 || k == 0 || n.outputs().len() != 1 {
         return None;
     }
-    let own = f.owned();
     let bias = o.bias.take();
     if let (2, Some(w)) = (sb.len(), cx.graph.constant(o.w)) {
         let m: usize = sa[..sa.len() - 1].iter().product();
-        let packed = PackedI8::from_strided(cx.tier, &o.constant(w)?, Strides::kn(nn), k, nn).ok()?;
-        let (run, at) = (o.run(), o.reads.len());
-        let mut reads = o.reads;
-        reads.extend(f.residual);
+        let weights = PackedI8::from_strided(cx.tier, &o.constant(w)?, Strides::kn(nn), k, nn).ok()?;
+        let finish = f.made(o.reads.len(), bias);
+        let call = Call::ByteProduct { m, weights, scaling: o.scaling(), finish };
+        let reads = o.reads.into_iter().chain(f.residual).collect();
         let flops = 2.0 * (m * k * nn) as f64;
-        return Some(Lowered::kernel("integer product", reads, f.output, flops, move |io| {
-            let e = own.epilogue(io, at, nn, bias.as_deref());
-            gemm_i8(io.pool, m, &run.activations(io), &packed, &mut run.results(io), &e).map_err(text)
-        }));
+        return Some(Lowered::call("integer product", reads, f.output, flops, call));
     }
     // Both operands are activations: the right one is packed in every run.
     let (ba, bb) = (&sa[..sa.len() - 2], &sb[..sb.len() - 2]);
@@ -272,40 +201,10 @@ fn matmul(cx: &Cx, n: &Node, f: &Finish, mut o: Operands) -> Option<Lowered> {
         return None;
     }
     let w = o.w;
-    let b = o.read(w);
-    let (run, tier, m) = (o.run(), cx.tier, sa[sa.len() - 2]);
-    let flops = 2.0 * (batch * m * k * nn) as f64;
-    Some(Lowered::kernel("integer product", o.reads, f.output, flops, move |io| {
-        let zero = match &run.w_zero {
-            Zero::Known(z) => z.clone(),
-            &Zero::Read(i) => io.input::<u8>(i).iter().map(|&z| byte(z, run.signed[1])).collect(),
-        };
-        let e = own.epilogue(io, 0, nn, bias.as_deref());
-        let (x, w) = (run.activations(io), io.input::<u8>(b));
-        let mut y = run.results(io);
-        let mut packed = None;
-        for i in 0..batch {
-            let step = if shared { 0 } else { k * nn };
-            if packed.is_none() || step > 0 {
-                let data = &w[i * step..i * step + k * nn];
-                let weights = Weights { data, signed: run.signed[1], zero: &zero, scale: &[] };
-                packed = Some(PackedI8::from_strided(tier, &weights, Strides::kn(nn), k, nn).map_err(text)?);
-            }
-            let Some(packed) = &packed else { continue };
-            let x = Activations { data: &x.data[i * m * k..(i + 1) * m * k], ..x };
-            gemm_i8(io.pool, m, &x, packed, &mut part(&mut y, i * m * nn, m * nn), &e).map_err(text)?;
-        }
-        Ok(())
-    }))
-}
-
-/// `len` results from `start` on.
-fn part<'a>(y: &'a mut Results, start: usize, len: usize) -> Results<'a> {
-    match y {
-        Results::Sums(y) => Results::Sums(&mut y[start..start + len]),
-        Results::F32(y) => Results::F32(&mut y[start..start + len]),
-        Results::Bytes { data, signed, scale, zero } => {
-            Results::Bytes { data: &mut data[start..start + len], signed: *signed, scale, zero: *zero }
-        }
-    }
+    let right = o.read(w);
+    let shape = GemmShape { batch, m: sa[sa.len() - 2], n: nn, k };
+    let of = BytePairs { shape, right, shared };
+    let call = Call::ByteProducts { tier: cx.tier, of, scaling: o.scaling(), finish: f.made(0, bias) };
+    let flops = 2.0 * (batch * shape.m * k * nn) as f64;
+    Some(Lowered::call("integer product", o.reads, f.output, flops, call))
 }

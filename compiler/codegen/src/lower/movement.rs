@@ -1,12 +1,10 @@
 //! Views, and copies of elements of any whole-byte type.
 
 use super::{Cx, Lowered, Work};
-use crate::kernel::{Io, Kernel, Plain, text};
 use crate::plan::static_bytes;
-use artefact::Call;
+use artefact::{Call, Move};
 use ir::{DType, Node, Tensor, ValueId};
-use kernels::gather::gather;
-use kernels::transpose::{Axis, Element, copy_strided, permute};
+use kernels::transpose::Axis;
 use ops::movement::strides;
 
 /// The value of which the node's output is a view: same bytes, another shape.
@@ -51,24 +49,8 @@ pub fn lower(cx: &Cx, n: &Node) -> Option<Lowered> {
     }
 }
 
-/// Runs a generic mover with the element type of a given width.
-macro_rules! by_width {
-    ($width:expr, $f:ident($($a:expr),*)) => {
-        match $width {
-            1 => $f::<u8>($($a),*),
-            2 => $f::<u16>($($a),*),
-            4 => $f::<u32>($($a),*),
-            _ => $f::<u64>($($a),*),
-        }
-    };
-}
-
 fn width(cx: &Cx, v: ValueId) -> Option<usize> {
     Some(cx.graph.dtype(v)?.bits() / 8).filter(|w| matches!(w, 1 | 2 | 4 | 8))
-}
-
-fn copied(reads: Vec<ValueId>, writes: Vec<ValueId>, kernel: Box<dyn Kernel>) -> Lowered {
-    Lowered { kind: "movement", work: Work::Kernel(kernel), reads, writes, flops: 0.0, call: None }
 }
 
 fn transpose(cx: &Cx, n: &Node) -> Option<Lowered> {
@@ -94,50 +76,8 @@ fn blocks(cx: &Cx, n: &Node) -> Option<Lowered> {
 /// The input, read with `shape`, with its dims permuted.
 fn permuted(cx: &Cx, n: &Node, shape: Vec<usize>, perm: Vec<usize>) -> Option<Lowered> {
     let (x, y) = (n.input(0)?, n.output(0)?);
-    let w = width(cx, x)?;
-    fn go<T: Element + Plain>(io: &Io, shape: &[usize], perm: &[usize]) -> Result<(), String> {
-        permute::<T>(io.pool, io.input(0), shape, perm, io.output(0)).map_err(text)
-    }
-    let call = Call::Permute { width: w, shape: shape.clone(), perm: perm.clone() };
-    let l = copied(vec![x], vec![y], Box::new(move |io: &Io| by_width!(w, go(io, &shape, &perm))));
-    Some(Lowered { call: Some(call), ..l })
-}
-
-/// One strided copy from an operand to an output.
-#[derive(Clone)]
-struct Move {
-    operand: usize,
-    output: usize,
-    from: usize,
-    to: usize,
-    axes: Vec<Axis>,
-}
-
-struct Moves {
-    width: usize,
-    /// Bytes every element of output 0 gets first.
-    fill: Option<Vec<u8>>,
-    outputs: usize,
-    list: Vec<Move>,
-}
-
-impl Kernel for Moves {
-    fn run(&self, io: &Io) -> Result<(), String> {
-        by_width!(self.width, run_moves(self, io))
-    }
-}
-
-fn run_moves<T: Element + Plain>(m: &Moves, io: &Io) -> Result<(), String> {
-    let mut outputs: Vec<&mut [T]> = (0..m.outputs).map(|i| io.output::<T>(i)).collect();
-    if let (Some(fill), Some(out)) = (&m.fill, outputs.first_mut()) {
-        let value: T = bytemuck::pod_read_unaligned(fill);
-        out.fill(value);
-    }
-    for c in &m.list {
-        copy_strided::<T>(io.pool, io.input(c.operand), c.from, outputs[c.output], c.to, &c.axes)
-            .map_err(text)?;
-    }
-    Ok(())
+    let width = width(cx, x)?;
+    Some(Lowered::call("movement", vec![x], y, 0.0, Call::Permute { width, shape, perm }))
 }
 
 fn moves(
@@ -148,14 +88,8 @@ fn moves(
     fill: Option<Vec<u8>>,
 ) -> Option<Lowered> {
     let width = width(cx, *writes.first()?)?;
-    let call = (cx.constants.is_some() && writes.len() == 1).then(|| {
-        let list = list.iter();
-        let list =
-            list.map(|m| artefact::Move { input: m.operand, from: m.from, to: m.to, axes: m.axes.clone() });
-        Call::Moves { width, fill: fill.clone(), list: list.collect() }
-    });
-    let kernel = Moves { width, fill, outputs: writes.len(), list };
-    Some(Lowered { call, ..copied(reads, writes, Box::new(kernel)) })
+    let work = Work::Call(Box::new(Call::Moves { width, fill, outputs: writes.len(), list }));
+    Some(Lowered { kind: "movement", work, reads, writes, flops: 0.0 })
 }
 
 fn axes(shape: &[usize], from: &[isize], to: &[usize]) -> Vec<Axis> {
@@ -177,7 +111,7 @@ fn concat(cx: &Cx, n: &Node) -> Option<Lowered> {
         static_bytes(cx.graph, v)?;
         let shape = cx.shape(v)?;
         list.push(Move {
-            operand: reads.len(),
+            input: reads.len(),
             output: 0,
             from: 0,
             to: at * to[axis],
@@ -208,7 +142,7 @@ fn slice(cx: &Cx, n: &Node) -> Option<Lowered> {
         from += first * own[a];
         walk[a] = isize::try_from(step).ok()?.checked_mul(own[a] as isize)?;
     }
-    let m = Move { operand: 0, output: 0, from, to: 0, axes: axes(&out, &walk, &strides(&out)) };
+    let m = Move { input: 0, output: 0, from, to: 0, axes: axes(&out, &walk, &strides(&out)) };
     moves(cx, vec![x], vec![y], vec![m], None)
 }
 
@@ -222,7 +156,7 @@ fn split(cx: &Cx, n: &Node) -> Option<Lowered> {
         let o = (*o)?;
         let part = cx.shape(o)?;
         list.push(Move {
-            operand: 0,
+            input: 0,
             output: writes.len(),
             from: at * own[axis],
             to: 0,
@@ -241,7 +175,7 @@ fn expand(cx: &Cx, n: &Node) -> Option<Lowered> {
     let (x, y) = (n.input(0)?, n.output(0)?);
     let (shape, out) = (cx.shape(x)?, cx.shape(y)?);
     let from = signed(&ops::broadcast::broadcast_strides(&shape, &out));
-    let m = Move { operand: 0, output: 0, from: 0, to: 0, axes: axes(&out, &from, &strides(&out)) };
+    let m = Move { input: 0, output: 0, from: 0, to: 0, axes: axes(&out, &from, &strides(&out)) };
     moves(cx, vec![x], vec![y], vec![m], None)
 }
 
@@ -266,8 +200,7 @@ fn pad(cx: &Cx, n: &Node) -> Option<Lowered> {
     };
     let to = strides(&out);
     let at: usize = pads.iter().zip(&to).map(|(p, s)| p.0 as usize * s).sum();
-    let m =
-        Move { operand: 0, output: 0, from: 0, to: at, axes: axes(&shape, &signed(&strides(&shape)), &to) };
+    let m = Move { input: 0, output: 0, from: 0, to: at, axes: axes(&shape, &signed(&strides(&shape)), &to) };
     moves(cx, vec![x], vec![y], vec![m], Some(fill))
 }
 
@@ -302,7 +235,7 @@ fn pad_from_itself(cx: &Cx, (x, y): (ValueId, ValueId), mode: &str, pads: &[(i64
     let copy = |pieces: &Vec<Piece>| {
         let walk = pieces.iter().zip(&own).zip(&to);
         Move {
-            operand: 0,
+            input: 0,
             output: 0,
             from: pieces.iter().zip(&own).map(|(p, &s)| p.1 * s as usize).sum(),
             to: pieces.iter().zip(&to).map(|(p, &s)| p.3 * s).sum(),
@@ -325,7 +258,7 @@ fn tile(cx: &Cx, n: &Node) -> Option<Lowered> {
         axes.push(Axis { len: shape[d], from: own[d] as isize, to: to[d] as isize });
     }
     axes.retain(|a| a.len != 1);
-    let m = Move { operand: 0, output: 0, from: 0, to: 0, axes };
+    let m = Move { input: 0, output: 0, from: 0, to: 0, axes };
     moves(cx, vec![x], vec![y], vec![m], None)
 }
 
@@ -342,42 +275,14 @@ fn pick(cx: &Cx, n: &Node) -> Option<Lowered> {
     if run == 0 {
         return None;
     }
-    fn go<T: Element + Plain>(
-        io: &Io,
-        wide: bool,
-        outer: usize,
-        rows: usize,
-        run: usize,
-    ) -> Result<(), String> {
-        let (table, y) = (io.input::<T>(0), io.output::<T>(0));
-        if wide {
-            gather::<T, i64>(io.pool, table, outer, rows, run, io.input(1), y).map_err(text)
-        } else {
-            gather::<T, i32>(io.pool, table, outer, rows, run, io.input(1), y).map_err(text)
-        }
-    }
     let wide = match cx.graph.dtype(i)? {
         DType::I64 => true,
         DType::I32 => false,
         _ => return None,
     };
     cx.shape(i)?;
-    let table = cx.graph.constant(x).filter(|_| cx.constants.is_none() && run * w >= LONG_ROW);
-    if let Some(table) = table.cloned() {
-        return Some(copied(
-            vec![i],
-            vec![y],
-            Box::new(move |io: &Io| {
-                let (table, y, bytes) = (table.bytes(), io.output::<u8>(0), run * w);
-                if wide {
-                    gather::<u8, i64>(io.pool, table, outer, rows, bytes, io.input(0), y).map_err(text)
-                } else {
-                    gather::<u8, i32>(io.pool, table, outer, rows, bytes, io.input(0), y).map_err(text)
-                }
-            }),
-        ));
-    }
-    let l =
-        copied(vec![x, i], vec![y], Box::new(move |io: &Io| by_width!(w, go(io, wide, outer, rows, run))));
-    Some(Lowered { call: Some(Call::Gather { width: w, wide, outer, rows, run }), ..l })
+    let long = cx.graph.constant(x).is_some() && run * w >= LONG_ROW;
+    let (width, run) = if long { (1, run * w) } else { (w, run) };
+    let call = Call::Gather { width, wide, outer, rows, run };
+    Some(Lowered::call("movement", vec![x, i], y, 0.0, call))
 }

@@ -1,11 +1,10 @@
 //! Softmax and normalisations.
 
 use super::{Cx, Lowered};
-use crate::kernel::text;
 use artefact::Call;
 use ir::Node;
-use kernels::norm::{Norm, NormArgs, group_norm, normalize_rows};
-use kernels::softmax::{Softmax, softmax_axis, softmax_rows};
+use kernels::norm::Norm;
+use kernels::softmax::Softmax;
 
 pub fn lower(cx: &Cx, n: &Node) -> Option<Lowered> {
     if !n.op.domain().is_empty() || n.outputs().iter().skip(1).any(Option::is_some) {
@@ -29,17 +28,7 @@ fn softmax(cx: &Cx, n: &Node, kind: Softmax) -> Option<Lowered> {
     let inner: usize = shape[axis + 1..].iter().product();
     let size = shape[axis];
     let flops = 12.0 * (outer * inner * size) as f64;
-    Some(
-        Lowered::kernel("softmax", vec![x], y, flops, move |io| {
-            let (x, y) = (io.input(0), io.output(0));
-            if inner == 1 {
-                softmax_rows(io.pool, kind, x, y, size, 1.0, None).map_err(text)
-            } else {
-                softmax_axis(io.pool, kind, x, y, outer, size, inner).map_err(text)
-            }
-        })
-        .ahead(cx, |_| Some(Call::Softmax { log: n.op.name() == "LogSoftmax", outer, size, inner })),
-    )
+    Some(Lowered::call("softmax", vec![x], y, flops, Call::Softmax { kind, outer, size, inner }))
 }
 
 fn rows(cx: &Cx, n: &Node, norm: fn(f32) -> Norm) -> Option<Lowered> {
@@ -52,16 +41,7 @@ fn rows(cx: &Cx, n: &Node, norm: fn(f32) -> Norm) -> Option<Lowered> {
     let (gamma, beta) = (vector(1)?, vector(2)?);
     let norm = norm(n.attrs.float_or("epsilon", 1e-5).ok()?);
     let flops = 8.0 * shape.iter().product::<usize>() as f64;
-    Some(
-        Lowered::kernel("normalisation", vec![x], y, flops, move |io| {
-            let args = NormArgs { gamma: gamma.as_deref(), beta: beta.as_deref(), ..NormArgs::default() };
-            normalize_rows(io.pool, norm, io.input(0), io.output(0), size, args).map_err(text)
-        })
-        .ahead(cx, |add| {
-            let mut blob = |i: usize| Some(cx.optional_floats(n.input(i))?.map(|x| add(&x)));
-            Some(Call::Normalize { norm, size, gamma: blob(1)?, beta: blob(2)? })
-        }),
-    )
+    Some(Lowered::call("normalisation", vec![x], y, flops, Call::Normalize { norm, size, gamma, beta }))
 }
 
 fn groups(cx: &Cx, n: &Node) -> Option<Lowered> {
@@ -80,8 +60,6 @@ fn groups(cx: &Cx, n: &Node) -> Option<Lowered> {
         return None;
     }
     let flops = 8.0 * shape.iter().product::<usize>() as f64;
-    Some(Lowered::kernel("normalisation", vec![x], y, flops, move |io| {
-        group_norm(io.pool, io.input(0), io.output(0), batch, channels, inner, groups, &gamma, &beta, epsilon)
-            .map_err(text)
-    }))
+    let call = Call::NormalizeGroups { batch, channels, inner, groups, gamma, beta, epsilon };
+    Some(Lowered::call("normalisation", vec![x], y, flops, call))
 }

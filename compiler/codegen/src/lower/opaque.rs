@@ -54,14 +54,7 @@ pub fn lower(cx: &Cx, node: &Node) -> Result<Lowered> {
         .collect();
     let kernel =
         Opaque { name: node.name.clone(), op: node.op, attrs: node.attrs.clone(), inputs, captures, outputs };
-    Ok(Lowered {
-        kind: "reference",
-        work: Work::Kernel(Box::new(kernel)),
-        reads,
-        writes,
-        flops: 0.0,
-        call: None,
-    })
+    Ok(Lowered { kind: "reference", work: Work::Kernel(Box::new(kernel)), reads, writes, flops: 0.0 })
 }
 
 fn place(graph: &Graph, v: ValueId, at: usize) -> Operand {
@@ -130,7 +123,7 @@ impl Opaque {
                     io.output::<u8>(*at).copy_from_slice(t.bytes());
                 }
                 _ => {
-                    let b = io.pointer(io.inputs + at) as usize;
+                    let b = io.pointer(io.inputs() + at) as usize;
                     *io.boxes[b].lock().unwrap_or_else(|e| e.into_inner()) = Some(v);
                 }
             }

@@ -1,26 +1,21 @@
 //! Two products in a row whose middle is narrow: a weight of low rank. Blocks of rows go through both, so the middle
 //! stays in the cache and never lies in the arena.
 
-use super::contract::{Finish, with_scratch};
-use super::product::{Product, Weights};
+use super::contract::Finish;
+use super::product::Product;
 use super::{Cx, Lowered};
 use crate::group::Group;
-use crate::kernel::Io;
+use artefact::{Call, Pair};
 use ir::NodeId;
-use kernels::{Activation, Epilogue, Residual, Serial};
+use kernels::Activation;
 use std::collections::BTreeMap;
 
 /// Widest middle, in floats.
 const WIDEST: usize = 512;
-/// Floats of a block's middle, which the second-level cache holds beside the weights.
-const BLOCK: usize = 16384;
 
 /// For groups that are the first of two, the place of the second.
 pub fn find(cx: &Cx, groups: &[Group]) -> BTreeMap<usize, usize> {
     let mut found = BTreeMap::new();
-    if cx.constants.is_some() {
-        return found;
-    }
     let root = |g: &Group| match g {
         Group::Contraction { root, .. } => Some(*root),
         _ => None,
@@ -79,56 +74,10 @@ pub fn lower(cx: &Cx, first: &Group, second: &Group) -> Option<Lowered> {
     let (a, b) = (product(cx, first)?, product(cx, second)?);
     let (wa, wb) = (a.weights(cx)?, b.weights(cx)?);
     let f = finish(second)?;
-    let own = f.owned();
     let flops = a.flops() + b.flops();
-    let mut reads = vec![a.x];
-    reads.extend(f.residual);
-    Some(Lowered::kernel("low-rank product", reads, f.output, flops, move |io: &Io| {
-        let e = own.epilogue(io, 1, b.n, b.bias.as_deref());
-        run(io, &Pair { a: &a, b: &b, wa: &wa, wb: &wb }, &e)
-    }))
-}
-
-struct Pair<'a> {
-    a: &'a Product,
-    b: &'a Product,
-    wa: &'a Weights,
-    wb: &'a Weights,
-}
-
-impl Pair<'_> {
-    /// `rows` rows through both products.
-    fn block(&self, pool: &dyn kernels::Pool, x: &[f32], y: &mut [f32], e: &Epilogue) -> Result<(), String> {
-        let (a, b, rows) = (self.a, self.b, x.len() / self.a.k);
-        let inner = Epilogue { bias: a.bias.as_deref(), ..Epilogue::default() };
-        with_scratch(rows.checked_mul(a.n), |middle| {
-            self.wa.product(pool, rows, x, middle, a.alpha, &inner)?;
-            self.wb.product(pool, rows, middle, y, b.alpha, e)
-        })
-    }
-}
-
-fn run(io: &Io, p: &Pair, e: &Epilogue) -> Result<(), String> {
-    let (m, k, n) = (p.a.m, p.a.k, p.b.n);
-    let rows = (BLOCK / p.a.n.max(1)).clamp(24, 480) / 24 * 24;
-    let (x, y) = (&io.input::<f32>(0)[..m * k], &mut io.output::<f32>(0)[..m * n]);
-    if m <= rows {
-        return p.block(io.pool, x, y, e);
-    }
-    let blocks: Vec<std::sync::Mutex<(usize, &mut [f32])>> =
-        y.chunks_mut(rows * n).enumerate().map(std::sync::Mutex::new).collect();
-    let failure = std::sync::Mutex::new(Ok(()));
-    io.pool.run(blocks.len(), &|i| {
-        let mut block = blocks[i].lock().unwrap_or_else(|e| e.into_inner());
-        let (index, y) = &mut *block;
-        let first = *index * rows;
-        let residual = e.residual.map(|r| Residual { data: &r.data[first * r.row_stride..], ..r });
-        let x = &x[first * k..m.min(first + rows) * k];
-        if let Err(text) = p.block(&Serial, x, y, &Epilogue { residual, ..*e }) {
-            *failure.lock().unwrap_or_else(|e| e.into_inner()) = Err(text);
-        }
-    });
-    failure.into_inner().unwrap_or_else(|e| e.into_inner())
+    let reads = [a.x].into_iter().chain(f.residual).collect();
+    let pair = Pair { m: a.m, weights: [wa, wb], alpha: [a.alpha, b.alpha], finish: f.made(1, b.bias) };
+    Some(Lowered::call("low-rank product", reads, f.output, flops, Call::Pair(Box::new(pair))))
 }
 
 #[cfg(test)]

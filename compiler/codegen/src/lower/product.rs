@@ -3,9 +3,9 @@
 use super::contract::{Finish, standard, triple};
 use super::{Cx, Lowered};
 use crate::channels_last::DOMAIN;
-use crate::kernel::{Io, text};
+use artefact::{Call, Matrix};
 use ir::{Node, ValueId};
-use kernels::{Epilogue, PackedB, PackedCodes, Pool, Precision, gemm_f32, gemm_packed};
+use kernels::{PackedB, PackedCodes};
 
 /// Sizes and operands of such a node.
 pub struct Product {
@@ -18,12 +18,6 @@ pub struct Product {
     pub w: ValueId,
     pub alpha: f32,
     pub bias: Option<Vec<f32>>,
-}
-
-/// Weights as a kernel reads them.
-pub enum Weights {
-    Dense(PackedB),
-    Coded(PackedCodes),
 }
 
 impl Product {
@@ -46,53 +40,29 @@ impl Product {
         if PackedCodes::pays(cx.tier, self.m) { cx.coded(self.w, self.k, self.n, self.n_first) } else { None }
     }
 
-    pub fn weights(&self, cx: &Cx) -> Option<Weights> {
+    pub fn weights(&self, cx: &Cx) -> Option<Matrix> {
         if let Some(w) = self.coded(cx) {
-            return Some(Weights::Coded(w));
+            return Some(Matrix::Coded(w));
         }
         let pack = |w: &[f32]| match self.n_first {
             true => PackedB::from_nk(cx.tier, w, self.n, self.k).ok(),
             false => PackedB::from_kn(cx.tier, w, self.k, self.n).ok(),
         };
-        cx.pack(self.w, pack).map(Weights::Dense)
-    }
-}
-
-impl Weights {
-    /// `c = act(alpha · a·w + …)` over `m` rows.
-    pub fn product(
-        &self,
-        pool: &dyn Pool,
-        m: usize,
-        a: &[f32],
-        c: &mut [f32],
-        alpha: f32,
-        e: &Epilogue,
-    ) -> Result<(), String> {
-        match self {
-            Weights::Dense(w) => gemm_f32(pool, m, a, w.k(), w, c, w.n(), alpha, e).map_err(text),
-            Weights::Coded(w) => {
-                gemm_packed(pool, Precision::Float, m, (a, w.k()), w, (c, w.n()), alpha, e).map_err(text)
-            }
-        }
+        cx.pack(self.w, pack).map(Matrix::Dense)
     }
 }
 
 /// A product with weights of few bits, which stay packed.
 pub fn packed(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
-    if cx.constants.is_some() || f.quantize.is_some() {
+    if f.quantize.is_some() {
         return None;
     }
     n.input(1).filter(|&w| cx.graph.constant(w).is_none() && cx.graph.expression(w).is_some())?;
     let p = Product::of(cx, n, f)?;
-    let weights = Weights::Coded(p.coded(cx)?);
-    let (own, flops) = (f.owned(), p.flops());
-    let mut reads = vec![p.x];
-    reads.extend(f.residual);
-    Some(Lowered::kernel("packed product", reads, f.output, flops, move |io: &Io| {
-        let e = own.epilogue(io, 1, p.n, p.bias.as_deref());
-        weights.product(io.pool, p.m, io.input(0), io.output(0), p.alpha, &e)
-    }))
+    let (weights, flops) = (p.coded(cx)?, p.flops());
+    let reads = [p.x].into_iter().chain(f.residual).collect();
+    let call = Call::CodedProduct { m: p.m, alpha: p.alpha, weights, finish: f.made(1, p.bias) };
+    Some(Lowered::call("packed product", reads, f.output, flops, call))
 }
 
 fn matmul(cx: &Cx, n: &Node, f: &Finish) -> Option<Product> {

@@ -1,126 +1,124 @@
-//! LSTM, GRU and RNN with constant weights: one product for all input projections, then the recurrence.
+//! Recurrent layers with constant weights.
 
 use super::{Cx, Lowered, Work};
-use crate::kernel::{Io, text};
-use ir::{DType, Node, ValueId};
-use kernels::rnn::{Gate, Kind, PackedRecurrence, Projected, RecurrenceArgs, States, recur};
-use kernels::{Epilogue, PackedB, Pool, gemm_f32};
-use ops::rnn::{Activation, Cell, RnnGeometry, geometry};
-
-/// One direction with its weights.
-struct Pass {
-    projection: PackedB,
-    recurrence: PackedRecurrence,
-    /// Input and recurrent biases added, as far as the equations allow.
-    bias: Vec<f32>,
-    hidden_bias: Option<Vec<f32>>,
-    peephole: Option<Vec<f32>>,
-    gates: [Gate; 3],
-    reverse: bool,
-}
-
-/// Operands by number, where the node has them.
-struct Operands {
-    lengths: Option<usize>,
-    start: [Option<usize>; 2],
-    y: Option<usize>,
-    end: [Option<usize>; 2],
-}
+use artefact::{Call, Pass, Recurrence};
+use ir::{DType, Node};
+use kernels::PackedB;
+use kernels::rnn::{Gate, Kind, PackedRecurrence};
+use ops::rnn::{Activation, Cell, RnnGeometry};
 
 pub fn lower(cx: &Cx, n: &Node) -> Option<Lowered> {
-    let cell = match n.op.name() {
-        _ if !n.op.domain().is_empty() => return None,
-        "LSTM" => Cell::Lstm,
-        "GRU" => Cell::Gru,
-        "RNN" => Cell::Rnn,
+    let cell = match (n.op.domain(), n.op.name()) {
+        ("", "LSTM") => Cell::Lstm,
+        ("", "GRU") => Cell::Gru,
+        ("", "RNN") => Cell::Rnn,
         _ => return None,
     };
     let (x, w, r) = (n.input(0)?, n.input(1)?, n.input(2)?);
-    let g = geometry(&n.attrs, cell, &cx.f32_shape(x)?, &cx.shape(w)?, &cx.shape(r)?).ok()?;
+    let g =
+        ops::rnn::geometry(&n.attrs, cell, &cx.f32_shape(x)?, &cx.f32_shape(w)?, &cx.f32_shape(r)?).ok()?;
     // Whether a clip limits what the cell's state is squashed from is not agreed on.
     let clipped = cell == Cell::Lstm && g.clip.is_some();
     if clipped || g.input == 0 || g.hidden == 0 || g.sequence == 0 || g.batch == 0 {
         return None;
     }
-    let count = g.directions.len();
+    let (w, r) = (cx.floats(w)?, cx.floats(r)?);
     let (bias, peephole) = (cx.optional_floats(n.input(3))?, cx.optional_floats(n.input(7))?);
-    let rows = cell.gates() * g.hidden;
-    let fits = |v: &Option<Vec<f32>>, each: usize| v.as_ref().is_none_or(|v| v.len() == count * each);
-    if !fits(&bias, 2 * rows) || !fits(&peephole, 3 * g.hidden) {
-        return None;
-    }
-    let part =
-        |v: &Option<Vec<f32>>, i: usize, len: usize| v.as_ref().map(|v| v[i * len..(i + 1) * len].to_vec());
-    let passes = (0..count)
-        .map(|i| pass(cx, &g, i, (w, r), part(&bias, i, 2 * rows), part(&peephole, i, 3 * g.hidden)))
+    let passes = (0..g.directions.len())
+        .map(|d| pass(cx, &g, d, &w, &r, bias.as_deref(), peephole.as_deref()))
         .collect::<Option<Vec<_>>>()?;
-    let (mut reads, mut writes) = (vec![x], Vec::new());
-    let mut operand = |i: usize, dtype: DType, len: usize| -> Option<Option<usize>> {
+    let mut reads = vec![x];
+    let mut state = |i: usize| -> Option<Option<usize>> {
         let Some(v) = n.input(i) else { return Some(None) };
-        if cx.graph.dtype(v) != Some(dtype) || cx.shape(v)?.iter().product::<usize>() != len {
+        if cx.f32_shape(v)?.iter().product::<usize>() != g.directions.len() * g.batch * g.hidden {
             return None;
         }
         reads.push(v);
         Some(Some(reads.len() - 1))
     };
-    let states = count * g.batch * g.hidden;
-    let lengths = operand(4, DType::I32, g.batch)?;
-    let start = [operand(5, DType::F32, states)?, operand(6, DType::F32, states)?];
+    let first = [state(5)?, state(6)?];
+    let lengths = match n.input(4) {
+        Some(v) if cx.graph.dtype(v) == Some(DType::I32) && cx.shape(v)?[..] == [g.batch] => {
+            reads.push(v);
+            Some(reads.len() - 1)
+        }
+        Some(_) => return None,
+        None => None,
+    };
+    let mut writes = Vec::new();
     let mut output = |i: usize| {
         n.output(i).map(|v| {
             writes.push(v);
             writes.len() - 1
         })
     };
-    let at = Operands { lengths, start, y: output(0), end: [output(1), output(2)] };
+    let last = [output(0), output(1), output(2)];
     for &v in &writes {
         cx.f32_shape(v)?;
     }
-    let flops = 2.0 * (count * g.sequence * g.batch * rows * (g.input + g.hidden)) as f64;
-    let kernel = move |io: &Io| run(io, &g, &passes, &at);
-    let work = Work::Kernel(Box::new(kernel));
-    Some(Lowered { kind: "recurrence", work, reads, writes, flops, call: None })
+    let per_step = 2.0 * (cell.gates() * g.hidden * (g.input + g.hidden) * g.directions.len()) as f64;
+    let flops = per_step * (g.sequence * g.batch) as f64;
+    let call = Call::Recur(Box::new(Recurrence {
+        steps: g.sequence,
+        batch: g.batch,
+        size: g.input,
+        hidden: g.hidden,
+        batch_first: g.batch_first,
+        clip: g.clip.unwrap_or(f32::INFINITY),
+        input_forget: g.input_forget,
+        passes,
+        lengths,
+        first,
+        last,
+    }));
+    Some(Lowered { kind: "recurrence", work: Work::Call(Box::new(call)), reads, writes, flops })
 }
 
+/// Direction `d`, its weights packed.
 fn pass(
     cx: &Cx,
     g: &RnnGeometry,
-    i: usize,
-    (w, r): (ValueId, ValueId),
-    bias: Option<Vec<f32>>,
-    peephole: Option<Vec<f32>>,
+    d: usize,
+    w: &[f32],
+    r: &[f32],
+    bias: Option<&[f32]>,
+    peephole: Option<&[f32]>,
 ) -> Option<Pass> {
+    let (hidden, rows) = (g.hidden, g.cell.gates() * g.hidden);
     let kind = match g.cell {
         Cell::Lstm => Kind::Lstm,
         Cell::Gru => Kind::Gru { linear_before_reset: g.linear_before_reset },
         Cell::Rnn => Kind::Rnn,
     };
-    let rows = g.cell.gates() * g.hidden;
-    let projection = cx.pack(w, |w| {
-        PackedB::from_nk(cx.tier, w.get(i * rows * g.input..(i + 1) * rows * g.input)?, rows, g.input).ok()
-    })?;
-    let recurrence = cx.pack(r, |r| {
-        PackedRecurrence::pack(kind, r.get(i * rows * g.hidden..(i + 1) * rows * g.hidden)?, g.hidden).ok()
-    })?;
-    let mut sums = vec![0.0; rows];
-    let mut hidden_bias = None;
-    if let Some(b) = bias {
-        let (input, recurrent) = b.split_at(rows);
-        // The reset gate multiplies this one too, so it stays with the recurrent product.
-        let apart = if kind == (Kind::Gru { linear_before_reset: true }) { 2 * g.hidden } else { rows };
-        for (k, s) in sums.iter_mut().enumerate() {
-            *s = input[k] + if k < apart { recurrent[k] } else { 0.0 };
-        }
-        hidden_bias = (apart < rows).then(|| recurrent[apart..].to_vec());
-    }
-    let direction = &g.directions[i];
-    let mut gates = [Gate::Tanh; 3];
-    gates.iter_mut().zip(&direction.activations).for_each(|(g, a)| *g = gate(*a));
-    let reverse = direction.reverse;
-    Some(Pass { projection, recurrence, bias: sums, hidden_bias, peephole, gates, reverse })
+    let part = |all: &[f32], n: usize| all.get(d * n..(d + 1) * n).map(<[f32]>::to_vec);
+    let projection = PackedB::from_nk(cx.tier, &part(w, rows * g.input)?, rows, g.input).ok()?;
+    let recurrence = PackedRecurrence::pack(kind, &part(r, rows * hidden)?, hidden).ok()?;
+    let both = match bias {
+        Some(b) => part(b, 2 * rows)?,
+        None => vec![0.0; 2 * rows],
+    };
+    let (input, state) = both.split_at(rows);
+    // What a GRU resets after its product is not part of the projection.
+    let apart = if kind == (Kind::Gru { linear_before_reset: true }) { 2 * hidden } else { rows };
+    let bias = (0..rows).map(|i| if i < apart { input[i] + state[i] } else { input[i] }).collect();
+    let peephole = match peephole {
+        Some(p) => Some(part(p, 3 * hidden)?),
+        None => None,
+    };
+    let direction = &g.directions[d];
+    let gate = |i: usize| direction.activations.get(i).map_or(Gate::Tanh, |&a| native(a));
+    Some(Pass {
+        reverse: direction.reverse,
+        gates: [gate(0), gate(1), gate(2)],
+        projection,
+        bias,
+        recurrence,
+        peephole,
+        hidden_bias: (apart < rows).then(|| state[apart..].to_vec()),
+    })
 }
 
-fn gate(a: Activation) -> Gate {
+fn native(a: Activation) -> Gate {
     match a {
         Activation::Relu => Gate::Relu,
         Activation::Tanh => Gate::Tanh,
@@ -136,110 +134,75 @@ fn gate(a: Activation) -> Gate {
     }
 }
 
-/// Room of a run, kept for the next.
-#[derive(Default)]
-struct Room {
-    projected: Vec<f32>,
-    h: Vec<f32>,
-    c: Vec<f32>,
-}
+#[cfg(test)]
+mod tests {
+    use ir::{Attrs, Evaluate, Feeds, Graph, Tensor, Value, ValueType};
 
-thread_local! {
-    static ROOM: std::cell::RefCell<Room> = std::cell::RefCell::default();
-}
-
-fn run(io: &Io, g: &RnnGeometry, passes: &[Pass], at: &Operands) -> Result<(), String> {
-    let lengths = at.lengths.map(|i| lengths(g, io.input(i))).transpose()?;
-    let mut y = at.y.map(|i| io.output::<f32>(i));
-    let mut ends = at.end.map(|i| i.map(|i| io.output::<f32>(i)));
-    let mut room = ROOM.take();
-    for (i, pass) in passes.iter().enumerate() {
-        direction(
-            io.pool,
-            io,
-            g,
-            (i, passes.len()),
-            pass,
-            at,
-            lengths.as_deref(),
-            &mut y,
-            &mut ends,
-            &mut room,
-        )?;
+    fn data(shape: &[usize], seed: usize) -> Tensor {
+        let n: usize = shape.iter().product();
+        Tensor::new(shape, (0..n).map(|i| (((i + seed) * 7919) % 613) as f32 / 600.0 - 0.5).collect())
+            .unwrap()
     }
-    ROOM.set(room);
-    Ok(())
-}
 
-/// Lengths of the sequences, each at most the padded length.
-fn lengths(g: &RnnGeometry, l: &[i32]) -> Result<Vec<usize>, String> {
-    let valid = l.iter().map(|&n| usize::try_from(n).ok().filter(|&n| n <= g.sequence));
-    let valid: Option<Vec<usize>> = valid.collect();
-    valid.ok_or_else(|| format!("sequence_lens needs {} values within 0..={}", g.batch, g.sequence))
-}
-
-fn direction(
-    pool: &dyn Pool,
-    io: &Io,
-    g: &RnnGeometry,
-    (i, count): (usize, usize),
-    pass: &Pass,
-    at: &Operands,
-    lengths: Option<&[usize]>,
-    y: &mut Option<&mut [f32]>,
-    ends: &mut [Option<&mut [f32]>; 2],
-    room: &mut Room,
-) -> Result<(), String> {
-    let (n, hidden, rows) = (g.batch, g.hidden, g.cell.gates() * g.hidden);
-    room.projected.resize(g.sequence * n * rows, 0.0);
-    let e = Epilogue { bias: Some(&pass.bias), ..Epilogue::default() };
-    let (steps, x) = (g.sequence * n, io.input(0));
-    gemm_f32(pool, steps, x, g.input, &pass.projection, &mut room.projected, rows, 1.0, &e).map_err(text)?;
-    // A sequence's state of this direction in the operand that holds all.
-    let place = |b: usize| if g.batch_first { (b * count + i) * hidden } else { (i * n + b) * hidden };
-    for (state, from) in [&mut room.h, &mut room.c].into_iter().zip(at.start) {
-        state.clear();
-        match from {
-            Some(from) => {
-                let from = io.input::<f32>(from);
-                (0..n).for_each(|b| state.extend_from_slice(&from[place(b)..][..hidden]));
-            }
-            None => state.resize(n * hidden, 0.0),
+    /// A layer with bias and first states, both ways of running it; it must be one kernel call.
+    fn check(op: &str, directions: usize, attrs: Attrs) {
+        let gates = match op {
+            "LSTM" => 4,
+            "GRU" => 3,
+            _ => 1,
+        };
+        let (steps, batch, size, hidden) = (5, 3, 7, 18);
+        let batch_first = attrs.int_or("layout", 0).unwrap() != 0;
+        let x = data(&if batch_first { [batch, steps, size] } else { [steps, batch, size] }, 1);
+        let state =
+            data(&if batch_first { [batch, directions, hidden] } else { [directions, batch, hidden] }, 5);
+        let mut g = Graph::new("t");
+        let xi = g.add_input("x", ValueType::of(&x));
+        let h = g.add_input("h", ValueType::of(&state));
+        let mut weights = |name: &str, shape: &[usize]| g.add_initializer(name, data(shape, shape.len()));
+        let w = weights("w", &[directions, gates * hidden, size]);
+        let r = weights("r", &[directions, gates * hidden, hidden]);
+        let b = weights("b", &[directions, 2 * gates * hidden]);
+        let lstm = op == "LSTM";
+        let mut inputs = vec![Some(xi), Some(w), Some(r), Some(b), None, Some(h)];
+        inputs.extend(lstm.then_some(Some(h)));
+        let outputs = if lstm { &["y0", "y1", "y2"][..] } else { &["y0", "y1"] };
+        let attrs = attrs.with("hidden_size", hidden as i64);
+        let made = g.add_node("y", ops::standard(op).unwrap(), attrs.clone(), &inputs, outputs);
+        for (i, name) in outputs.iter().enumerate() {
+            let v = g.node(made).unwrap().output(i).unwrap();
+            g.add_output(name, v);
         }
-    }
-    let (near, far) = if g.batch_first { (1, g.sequence) } else { (n, 1) };
-    let p = Projected {
-        data: &room.projected,
-        steps: g.sequence,
-        batch: n,
-        step: near * rows,
-        row: far * rows,
-        lengths,
-        reverse: pass.reverse,
-    };
-    let args = RecurrenceArgs {
-        f: pass.gates[0],
-        g: pass.gates[1],
-        h: pass.gates[2],
-        clip: g.clip.unwrap_or(f32::INFINITY),
-        input_forget: g.input_forget,
-        peephole: pass.peephole.as_deref(),
-        hidden_bias: pass.hidden_bias.as_deref(),
-    };
-    let states = y.as_deref_mut().map(|y| {
-        if g.batch_first {
-            States { data: &mut y[i * hidden..], step: count * hidden, row: g.sequence * count * hidden }
-        } else {
-            States { data: &mut y[i * n * hidden..], step: count * n * hidden, row: hidden }
-        }
-    });
-    recur(pool, &pass.recurrence, &args, &p, &mut room.h, &mut room.c, states).map_err(text)?;
-    for (state, to) in [&room.h, &room.c].into_iter().zip(ends) {
-        if let Some(to) = to {
-            for (b, state) in state.chunks_exact(hidden).enumerate() {
-                to[place(b)..][..hidden].copy_from_slice(state);
+        ir::infer(&mut g).unwrap();
+        let values = [Value::Tensor(x), Value::Tensor(state)];
+        let feeds: Feeds = ["x", "h"].iter().map(|n| n.to_string()).zip(values.clone()).collect();
+        let p = crate::compile(&g).unwrap();
+        assert!(p.steps().iter().all(|s| s.kind == "recurrence"), "{op} {attrs:?}");
+        let ours = p.run(&values, &kernels::Serial).unwrap();
+        let want = ir::Reference.run(&g, &feeds, &[]).unwrap().outputs;
+        for (a, b) in ours.iter().zip(&want) {
+            let (a, b) = (a.tensor().unwrap(), b.tensor().unwrap());
+            assert_eq!(a.shape(), b.shape());
+            for (a, b) in a.to_f32s().unwrap().iter().zip(b.to_f32s().unwrap()) {
+                assert!((a - b).abs() < 1e-5, "{op} {attrs:?}: {a} is not {b}");
             }
         }
     }
-    Ok(())
+
+    #[test]
+    fn layers_in_every_direction_and_layout_agree() {
+        for op in ["LSTM", "GRU", "RNN"] {
+            for (direction, n) in [("forward", 1), ("reverse", 1), ("bidirectional", 2)] {
+                for layout in [0i64, 1] {
+                    let a = Attrs::new().with("direction", direction.to_string()).with("layout", layout);
+                    check(op, n, a.clone());
+                    if op == "GRU" {
+                        check(op, n, a.with("linear_before_reset", 1i64));
+                    }
+                }
+            }
+        }
+        check("GRU", 1, Attrs::new().with("clip", 0.3f32));
+        check("LSTM", 1, Attrs::new().with("input_forget", 1i64));
+    }
 }

@@ -1,10 +1,9 @@
 //! Reductions over neighbouring axes.
 
 use super::{Cx, Lowered};
-use crate::kernel::text;
 use artefact::Call;
 use ir::{DType, Node};
-use kernels::reduce::{Extreme, Reduction, arg_reduce, reduce};
+use kernels::reduce::{Extreme, Reduction};
 
 pub fn lower(cx: &Cx, n: &Node) -> Option<Lowered> {
     if !n.op.domain().is_empty() {
@@ -42,12 +41,8 @@ pub fn lower(cx: &Cx, n: &Node) -> Option<Lowered> {
     let outer: usize = shape[..first].iter().product();
     let size: usize = shape[first..=last].iter().product();
     let inner: usize = shape[last + 1..].iter().product();
-    Some(
-        Lowered::kernel("reduction", vec![x], y, (outer * size * inner) as f64, move |io| {
-            reduce(io.pool, op, io.input(0), io.output(0), outer, size, inner).map_err(text)
-        })
-        .ahead(cx, |_| Some(Call::Reduce { op, outer, size, inner })),
-    )
+    let call = Call::Reduce { op, outer, size, inner };
+    Some(Lowered::call("reduction", vec![x], y, (outer * size * inner) as f64, call))
 }
 
 fn arg(cx: &Cx, n: &Node, which: Extreme) -> Option<Lowered> {
@@ -61,8 +56,6 @@ fn arg(cx: &Cx, n: &Node, which: Extreme) -> Option<Lowered> {
     let outer: usize = shape[..axis].iter().product();
     let inner: usize = shape[axis + 1..].iter().product();
     let size = shape[axis];
-    Some(Lowered::kernel("reduction", vec![x], y, (outer * size * inner) as f64, move |io| {
-        arg_reduce(io.pool, which, select_last, io.input(0), io.output::<i64>(0), outer, size, inner)
-            .map_err(text)
-    }))
+    let call = Call::Arg { which, select_last, outer, size, inner };
+    Some(Lowered::call("reduction", vec![x], y, (outer * size * inner) as f64, call))
 }

@@ -1,14 +1,10 @@
 //! Element-wise chains over integers, booleans and doubles, and conversions between types, as generated loops.
 
 use super::{Cx, Lowered, Work, elementwise};
-use crate::clif::{Loop, Operand, TypedLoop};
+use crate::clif::{Loop, Operand};
 use crate::dag::{Dag, Id, Op, known};
-use crate::kernel::{Io, Kernel};
 use ir::{Expr, Graph, Kind, Node, NodeId, ValueId};
 use std::collections::BTreeMap;
-
-/// Elements a task works on.
-const GRAIN: usize = 16 * 1024;
 
 /// The node's expression over exactly its inputs.
 fn expression(n: &Node) -> Option<(Expr, Vec<ValueId>)> {
@@ -106,7 +102,6 @@ pub fn fuse(cx: &Cx, nodes: &[NodeId]) -> Option<Lowered> {
         reads,
         writes: vec![out],
         flops: flops * elements as f64,
-        call: None,
     })
 }
 
@@ -144,50 +139,9 @@ impl TypedKernel {
     pub fn body(&self) -> &Loop {
         &self.body
     }
-    /// The call of this loop, which is number `code` of an artefact.
+    /// The call of this loop, which is number `code` of the program's.
     pub fn call(&self, code: usize) -> artefact::Call {
-        artefact::Call::Typed { code, units: if self.elements == 0 { 0 } else { self.body.units() } }
-    }
-    /// The kernel with its code.
-    pub fn link(self, code: TypedLoop) -> impl Kernel {
-        let operands = self.body.inputs.len() + 1;
-        Linked { units: self.body.units(), operands, elements: self.elements, code }
-    }
-}
-
-struct Linked {
-    units: usize,
-    operands: usize,
-    elements: usize,
-    code: TypedLoop,
-}
-
-/// Pointers that tasks share; each task writes other elements.
-struct Shared(smallvec::SmallVec<[*mut u8; 8]>);
-// SAFETY: tasks write disjoint ranges of the result and only read the other operands.
-unsafe impl Sync for Shared {}
-
-impl Shared {
-    fn table(&self) -> *const *mut u8 {
-        self.0.as_ptr()
-    }
-}
-
-impl Kernel for Linked {
-    fn run(&self, io: &Io) -> Result<(), String> {
-        if self.elements == 0 {
-            return Ok(());
-        }
-        let ptrs = Shared((0..self.operands).map(|k| io.pointer(k)).collect());
-        let tasks = self.elements.div_ceil(GRAIN).clamp(1, self.units);
-        let per = self.units.div_ceil(tasks);
-        elementwise::run(io.pool, tasks, &|t| {
-            let (from, to) = ((t * per).min(self.units), ((t + 1) * per).min(self.units));
-            // SAFETY: the table holds every operand; the loop was made from their shapes and stays inside them for
-            // units below `units`.
-            unsafe { (self.code)(ptrs.table(), from as i64, to as i64) }
-        });
-        Ok(())
+        artefact::Call::Typed { code, units: self.body.units(), elements: self.elements }
     }
 }
 

@@ -3,11 +3,10 @@
 use super::contract::standard;
 use super::{Cx, Lowered};
 use crate::channels_last::DOMAIN;
-use crate::kernel::text;
 use artefact::{Call, Line};
 use ir::Node;
-use kernels::resize::{Image, Taps, resize_linear, resize_nearest};
-use kernels::{Pooling, Window, global_pool_f32, pool_f32};
+use kernels::resize::Image;
+use kernels::{Pooling, Window};
 
 pub fn lower(cx: &Cx, n: &Node) -> Option<Lowered> {
     if n.op.domain() != DOMAIN {
@@ -49,13 +48,8 @@ fn pool(cx: &Cx, n: &Node) -> Option<Lowered> {
     };
     let (tier, batch, channels) = (cx.tier, g.batch, g.channels);
     let flops = (g.output_plane() * batch * channels * w.kernel.iter().product::<usize>()) as f64;
-    Some(
-        Lowered::kernel("pooling", vec![x], y, flops, move |io| {
-            pool_f32(tier, io.pool, kind, &w, batch, channels, io.input(0), channels, io.output(0), channels)
-                .map_err(text)
-        })
-        .ahead(cx, |_| Some(Call::Pool { kind, window: w, batch, channels })),
-    )
+    let call = Call::Pool { tier, kind, window: w, batch, channels };
+    Some(Lowered::call("pooling", vec![x], y, flops, call))
 }
 
 fn global(cx: &Cx, n: &Node, kind: Pooling) -> Option<Lowered> {
@@ -65,27 +59,8 @@ fn global(cx: &Cx, n: &Node, kind: Pooling) -> Option<Lowered> {
     let positions: usize = shape[1..shape.len() - 1].iter().product();
     let tier = cx.tier;
     let flops = (batch * channels * positions) as f64;
-    Some(
-        Lowered::kernel("pooling", vec![x], y, flops, move |io| {
-            let (x, y) = (io.input(0), io.output(0));
-            global_pool_f32(tier, io.pool, kind, batch, positions, channels, x, channels, y, channels)
-                .map_err(text)
-        })
-        .ahead(cx, |_| Some(Call::GlobalPool { kind, batch, positions, channels })),
-    )
-}
-
-/// Two taps along one axis.
-struct Pair {
-    low: Vec<usize>,
-    high: Vec<usize>,
-    weight: Vec<f32>,
-}
-
-impl Pair {
-    fn taps(&self) -> Taps<'_> {
-        Taps { low: &self.low, high: &self.high, weight: &self.weight }
-    }
+    let call = Call::GlobalPool { tier, kind, batch, positions, channels };
+    Some(Lowered::call("pooling", vec![x], y, flops, call))
 }
 
 fn resize(cx: &Cx, n: &Node) -> Option<Lowered> {
@@ -117,25 +92,19 @@ fn resize(cx: &Cx, n: &Node) -> Option<Lowered> {
         let line =
             |axis: usize, n: usize| table(axis).map_or_else(|| (0..n).collect(), |t| t.indices.clone());
         let (rows, columns): (Vec<usize>, Vec<usize>) = (line(2, height), line(3, width));
-        let call = Call::Nearest { image, rows: rows.clone(), columns: columns.clone() };
-        return Some(
-            Lowered::kernel("resize", vec![x], y, elements as f64, move |io| {
-                resize_nearest::<f32>(io.pool, image, io.input(0), &rows, &columns, io.output(0))
-                    .map_err(text)
-            })
-            .ahead(cx, |_| Some(call)),
-        );
+        let call = Call::Nearest { image, rows, columns };
+        return Some(Lowered::call("resize", vec![x], y, elements as f64, call));
     }
     if mode != "linear" {
         return None;
     }
-    let line = |axis: usize, n: usize| -> Option<Pair> {
+    let line = |axis: usize, n: usize| -> Option<Line> {
         let Some(t) = table(axis) else {
-            return Some(Pair { low: (0..n).collect(), high: (0..n).collect(), weight: vec![0.0; n] });
+            return Some(Line { low: (0..n).collect(), high: (0..n).collect(), weight: vec![0.0; n] });
         };
         match t.taps {
-            1 => Some(Pair { low: t.indices.clone(), high: t.indices.clone(), weight: vec![0.0; t.output] }),
-            2 => Some(Pair {
+            1 => Some(Line { low: t.indices.clone(), high: t.indices.clone(), weight: vec![0.0; t.output] }),
+            2 => Some(Line {
                 low: t.indices.iter().step_by(2).copied().collect(),
                 high: t.indices.iter().skip(1).step_by(2).copied().collect(),
                 weight: t.weights.iter().skip(1).step_by(2).map(|&w| w as f32).collect(),
@@ -144,13 +113,6 @@ fn resize(cx: &Cx, n: &Node) -> Option<Lowered> {
         }
     };
     let (rows, columns) = (line(2, height)?, line(3, width)?);
-    let data = |p: &Pair| Line { low: p.low.clone(), high: p.high.clone(), weight: p.weight.clone() };
-    let call = Call::Linear { image, rows: data(&rows), columns: data(&columns) };
-    Some(
-        Lowered::kernel("resize", vec![x], y, 6.0 * elements as f64, move |io| {
-            resize_linear(io.pool, image, io.input(0), rows.taps(), columns.taps(), io.output(0))
-                .map_err(text)
-        })
-        .ahead(cx, |_| Some(call)),
-    )
+    let call = Call::Linear { image, rows, columns };
+    Some(Lowered::call("resize", vec![x], y, 6.0 * elements as f64, call))
 }

@@ -1,6 +1,7 @@
 //! The entries of a table as integers of one or three bytes.
 
 use crate::dispatch::Tier;
+use crate::stored::{Reader, Stored, Writer};
 
 /// Entries as multiples of a unit, in bytes of which the highest counts from 128.
 pub(super) struct Entries {
@@ -10,6 +11,19 @@ pub(super) struct Entries {
     /// Lowest bytes first, each part 16 or 256 long.
     bytes: Vec<u8>,
     len: usize,
+}
+
+impl Stored for Entries {
+    fn put<'a>(&'a self, out: &mut Writer<'a>) {
+        self.unit.put(out);
+        self.parts.put(out);
+        self.bytes.put(out);
+    }
+    fn take(from: &mut Reader) -> Option<Entries> {
+        let (unit, parts, bytes) = <(f32, usize, Vec<u8>)>::take(from)?;
+        let whole = matches!(parts, 1 | 3) && bytes.len() % parts == 0;
+        whole.then(|| Entries { unit, parts, len: bytes.len() / parts, bytes })
+    }
 }
 
 /// As a fraction of a unit, what an entry of one byte may be off.
@@ -40,6 +54,11 @@ impl Entries {
 
     pub(super) fn unit(&self) -> f32 {
         self.unit
+    }
+
+    /// How many there are.
+    pub(super) fn entries(&self) -> usize {
+        self.len
     }
 
     pub(super) fn parts(&self) -> usize {

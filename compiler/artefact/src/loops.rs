@@ -1,0 +1,116 @@
+//! Generated loops on a pool.
+
+use crate::io::Io;
+use kernels::Pool;
+
+/// A generated loop over `rows` rows of `n` elements. Operand `k` starts at `ptrs[k]`; from row to row it advances by
+/// `strides[k]` bytes. The last operand is the result.
+pub type RowLoop = unsafe extern "C" fn(ptrs: *const *mut u8, strides: *const i64, rows: i64, n: i64);
+
+/// A generated loop over units `begin` to `end`: elements of a single dim, else rows.
+pub type TypedLoop = unsafe extern "C" fn(ptrs: *const *mut u8, begin: i64, end: i64);
+
+/// Addresses of all generated loops of a program.
+#[derive(Clone, Copy)]
+pub struct Code<'a>(&'a [*const u8]);
+
+impl<'a> Code<'a> {
+    /// # Safety
+    /// The addresses are of the loops of one program, in order, with the signatures that its calls imply, and stay.
+    pub unsafe fn new(all: &'a [*const u8]) -> Code<'a> {
+        Code(all)
+    }
+
+    /// None at all.
+    pub fn none() -> Code<'static> {
+        Code(&[])
+    }
+}
+
+/// Elements a task works on.
+pub const GRAIN: usize = 16 * 1024;
+
+type Pointers = smallvec::SmallVec<[*mut u8; 8]>;
+
+/// Pointers that tasks share; each task writes other elements.
+struct Shared(Pointers);
+// SAFETY: tasks write disjoint ranges of the result and only read the other operands.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    fn table(&self) -> *const *mut u8 {
+        self.0.as_ptr()
+    }
+}
+
+/// Runs tasks on the pool, or here when there is one.
+pub fn run(pool: &dyn Pool, tasks: usize, f: &(dyn Fn(usize) + Sync)) {
+    if tasks == 1 { f(0) } else { pool.run(tasks, f) }
+}
+
+/// How a loop over rows walks its operands, strides in bytes.
+pub struct Walk<'a> {
+    pub outer: &'a [(usize, Vec<i64>)],
+    pub rows: usize,
+    pub strides: &'a [i64],
+    pub moving: &'a [bool],
+    pub n: usize,
+}
+
+/// Loop `code` over rows.
+pub fn rows(io: &Io, code: Code, index: usize, w: &Walk) {
+    if w.n == 0 {
+        return;
+    }
+    // SAFETY: the loop was generated with this signature.
+    let f = unsafe { std::mem::transmute::<*const u8, RowLoop>(code.0[index]) };
+    let call = |ptrs: &[*mut u8], rows: usize, n: usize| {
+        // SAFETY: the pointers have `rows` rows of `n` elements at the walk's strides inside their operands: the walk
+        // was made from the operands' shapes.
+        unsafe { f(ptrs.as_ptr(), w.strides.as_ptr(), rows as i64, n as i64) }
+    };
+    let base = Shared((0..w.moving.len() + 1).map(|k| io.pointer(k)).collect());
+    let base = &base;
+    if w.outer.is_empty() && w.rows == 1 {
+        run(io.pool, w.n.div_ceil(GRAIN), &|t| {
+            let (from, to) = (t * GRAIN, ((t + 1) * GRAIN).min(w.n));
+            let shift = |k: usize| if w.moving.get(k).copied().unwrap_or(true) { 4 * from } else { 0 };
+            let ptrs: Pointers = base.0.iter().enumerate().map(|(k, p)| p.wrapping_add(shift(k))).collect();
+            call(&ptrs, 1, to - from);
+        });
+        return;
+    }
+    let outer: usize = w.outer.iter().map(|o| o.0).product();
+    let per = (GRAIN / w.n.max(1)).clamp(1, w.rows);
+    let blocks = w.rows.div_ceil(per);
+    run(io.pool, outer * blocks, &|t| {
+        let (mut o, block) = (t / blocks, t % blocks);
+        let mut ptrs: Pointers = base.0.iter().copied().collect();
+        for (size, strides) in w.outer {
+            let i = (o % size) as i64;
+            o /= size;
+            ptrs.iter_mut().zip(strides).for_each(|(p, s)| *p = p.wrapping_offset((i * s) as isize));
+        }
+        let from = block * per;
+        ptrs.iter_mut().zip(w.strides).for_each(|(p, s)| *p = p.wrapping_offset((from as i64 * s) as isize));
+        call(&ptrs, per.min(w.rows - from), w.n);
+    });
+}
+
+/// Loop `code` over `units`, which hold `elements`.
+pub fn typed(io: &Io, code: Code, index: usize, units: usize, elements: usize) {
+    if elements == 0 {
+        return;
+    }
+    // SAFETY: the loop was generated with this signature.
+    let f = unsafe { std::mem::transmute::<*const u8, TypedLoop>(code.0[index]) };
+    let ptrs = Shared((0..io.inputs() + 1).map(|k| io.pointer(k)).collect());
+    let tasks = elements.div_ceil(GRAIN).clamp(1, units);
+    let per = units.div_ceil(tasks);
+    run(io.pool, tasks, &|t| {
+        let (from, to) = ((t * per).min(units), ((t + 1) * per).min(units));
+        // SAFETY: the table holds every operand; the loop was made from their shapes and stays inside them for units
+        // below `units`.
+        unsafe { f(ptrs.table(), from as i64, to as i64) }
+    });
+}
