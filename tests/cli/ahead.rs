@@ -183,9 +183,9 @@ fn stored() -> Graph {
     let mut g = Graph::new("g");
     g.meta.opset = 21;
     let x = g.add_input("x", ValueType::known(DType::F32, &[1, 64]));
-    let codes: Vec<u8> = (0..64 * 32).map(|i| (i * 7919 % 613) as u8).collect();
-    let codes = g.add_initializer("codes", Tensor::from_unpacked(DType::I4, &[64, 32], &codes).unwrap());
-    let scale = g.add_initializer("scale", numbers(&[2, 32]));
+    let codes: Vec<u8> = (0..64 * 96).map(|i| (i * 7919 % 613) as u8).collect();
+    let codes = g.add_initializer("codes", Tensor::from_unpacked(DType::I4, &[64, 96], &codes).unwrap());
+    let scale = g.add_initializer("scale", numbers(&[2, 96]));
     let blocks = Attrs::new().with("axis", 0i64).with("block_size", 32i64);
     let w = g.apply("w", op("DequantizeLinear"), blocks, &[codes, scale]);
     let coded = g.apply("coded", op("MatMul"), Attrs::new(), &[x, w]);

@@ -55,6 +55,9 @@ pub fn open(path: &Path, key: &Key, pool: &dyn Pool) -> Option<Opened> {
     if start.checked_add(bulk)? != map.len() {
         return None;
     }
+    if map[HEADER + stream..start].iter().any(|&b| b != 0) {
+        return None;
+    }
     let mut hash = blake3::Hasher::new();
     hash.update(&head[..HASHED]).update(&map[HEADER..HEADER + stream]);
     if hash.finalize().as_bytes()[..] != head[HASHED..] || checksum(&map[start..], pool) != word(56)? {
@@ -230,8 +233,11 @@ mod tests {
         assert_eq!(read.reader().bulk.part(320, b.len()).unwrap().bytes(), b);
         assert!(open(&path, &[4; 32], &Serial).is_none());
         let whole = std::fs::read(&path).unwrap();
-        let places = (0..200).chain((4096..whole.len()).step_by(40_009)).chain([whole.len() - 1]);
-        for at in places.filter(|&at| !(HEADER + 7..PAGE).contains(&at)) {
+        let places = (0..200)
+            .chain([PAGE / 2, PAGE - 1])
+            .chain((4096..whole.len()).step_by(40_009))
+            .chain([whole.len() - 1]);
+        for at in places {
             let mut bad = whole.clone();
             bad[at] ^= 0x10;
             std::fs::write(&path, &bad).unwrap();
