@@ -14,3 +14,4 @@ mod optimize;
 mod pack;
 mod pareto;
 mod run;
+mod speed;

@@ -179,8 +179,25 @@ pub struct CompressArgs {
     #[arg(long, value_name = "OUT=IN", requires = "data")]
     pub state: Vec<String>,
     /// Largest loss of quality: `1%` of the original's metric, `0.5pt` absolute points, or a fraction such as `0.01`.
-    #[arg(long, value_name = "X", conflicts_with_all = ["target_size", "target_ratio"])]
+    #[arg(long, value_name = "X", conflicts_with_all = ["target_size", "target_ratio", "target_latency"])]
     pub max_drop: Option<String>,
+    /// Fewest bytes within --max-drop: what is done when no other goal is named.
+    #[arg(long, conflicts_with_all = ["target_size", "target_ratio", "target_latency", "fastest"])]
+    pub smallest: bool,
+    /// Least measured time of one run within --max-drop instead of fewest bytes. Layers are timed with the kernels of this CPU;
+    /// the file is written only if it was not slower than the original, measured in turns in this run. Needs data.
+    #[arg(long, conflicts_with_all = ["target_size", "target_ratio", "target_latency"])]
+    pub fastest: bool,
+    /// Largest measured time of one run instead of a quality budget: milliseconds such as `5ms`, or `60%` of the original's.
+    /// Needs data.
+    #[arg(long, value_name = "X", conflicts_with_all = ["target_size", "target_ratio"])]
+    pub target_latency: Option<String>,
+    /// End the search by then, `60s` or `2m`, with the best that holds its promise; the report says what was cut short.
+    #[arg(long, value_name = "T", value_parser = duration)]
+    pub time: Option<std::time::Duration>,
+    /// Where the times of layers on this CPU are kept for later runs [default: compress/costs.jsonl in the user's cache folder].
+    #[arg(long, value_name = "FILE")]
+    pub costs: Option<PathBuf>,
     /// Largest file instead of a quality budget: `25%` of the input's bytes, or bytes such as `5MB`.
     #[arg(long, value_name = "S", conflicts_with = "target_ratio")]
     pub target_size: Option<String>,
@@ -198,7 +215,8 @@ pub struct CompressArgs {
     /// channels stay; other methods still apply). Repeatable; the last match wins.
     #[arg(long, value_name = "REGEX=METHOD")]
     pub layer: Vec<String>,
-    /// Worker threads [default: all cores]. The output does not depend on it.
+    /// Worker threads [default: all cores]. The output does not depend on it. Goals of speed time runs on so many, without this
+    /// on one.
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
     /// Seed of every random choice.
@@ -207,11 +225,14 @@ pub struct CompressArgs {
     /// Repeat an earlier run: goal, seed and the choice for every layer from its .report.json.
     #[arg(long, value_name = "REPORT.json")]
     pub recipe: Option<PathBuf>,
+    /// Set when the goal comes from a recipe: nothing is measured again.
+    #[arg(skip)]
+    pub replayed: bool,
     /// Settings for what the command line leaves open [default: compress.toml of the current folder, where there is one].
     #[arg(long, value_name = "FILE.toml")]
     pub config: Option<PathBuf>,
     /// Measure the whole trade between bytes and quality instead of one goal, and write it as .front.json and .front.html.
-    #[arg(long, requires = "data", conflicts_with_all = ["max_drop", "target_size", "target_ratio"])]
+    #[arg(long, requires = "data", conflicts_with_all = ["max_drop", "target_size", "target_ratio", "smallest", "fastest", "target_latency"])]
     pub pareto: bool,
     /// Overwrite existing output files.
     #[arg(long)]
@@ -242,6 +263,18 @@ pub struct Bounds {
     /// Give up after so many seconds.
     #[arg(long, value_name = "S", value_parser = seconds)]
     pub timeout: Option<f64>,
+}
+
+fn duration(s: &str) -> Result<std::time::Duration, String> {
+    let s = s.trim();
+    let (number, unit) = match (s.strip_suffix('s'), s.strip_suffix('m')) {
+        (Some(n), _) => (n, 1.0),
+        (_, Some(n)) => (n, 60.0),
+        _ => (s, 1.0),
+    };
+    let n = number.trim().parse().ok().filter(|&n: &f64| n > 0.0 && n < 1e7);
+    n.map(|n| std::time::Duration::from_secs_f64(n * unit))
+        .ok_or_else(|| format!("'{s}' is no time such as 60s or 2m"))
 }
 
 fn seconds(s: &str) -> Result<f64, String> {

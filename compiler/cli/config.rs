@@ -19,6 +19,10 @@ struct Config {
     max_drop: Option<String>,
     target_size: Option<String>,
     target_ratio: Option<f64>,
+    #[serde(default)]
+    fastest: bool,
+    target_latency: Option<String>,
+    costs: Option<PathBuf>,
     metric: Option<String>,
     methods: Option<Vec<String>>,
     #[serde(default)]
@@ -41,6 +45,15 @@ pub fn complete(mut args: CompressArgs) -> Result<CompressArgs> {
     Ok(args)
 }
 
+/// Whether the arguments say more than that bytes count.
+fn has_goal(args: &CompressArgs) -> bool {
+    args.max_drop.is_some() || args.fastest || has_target(args)
+}
+
+fn has_target(args: &CompressArgs) -> bool {
+    args.target_size.is_some() || args.target_ratio.is_some() || args.target_latency.is_some()
+}
+
 fn read(path: &Path) -> Result<Config> {
     let bad = |e: &dyn std::fmt::Display| Failure::usage(format!("{}: {e}", path.display()));
     let bytes = files::read(path)?;
@@ -48,10 +61,15 @@ fn read(path: &Path) -> Result<Config> {
 }
 
 fn fill(args: &mut CompressArgs, c: Config) {
-    let goal = args.max_drop.is_some() || args.target_size.is_some() || args.target_ratio.is_some();
-    if !goal {
-        (args.max_drop, args.target_size, args.target_ratio) = (c.max_drop, c.target_size, c.target_ratio);
+    if !has_goal(args) && !args.smallest {
+        (args.target_size, args.target_ratio, args.target_latency) =
+            (c.target_size, c.target_ratio, c.target_latency);
+        args.fastest = c.fastest;
     }
+    if !has_target(args) {
+        args.max_drop = args.max_drop.take().or(c.max_drop);
+    }
+    args.costs = args.costs.take().or(c.costs);
     args.output = args.output.take().or(c.output);
     args.data.path = args.data.path.take().or(c.data);
     args.recipe = args.recipe.take().or(c.recipe);
@@ -66,9 +84,13 @@ fn fill(args: &mut CompressArgs, c: Config) {
 
 /// Takes goal, seed and the choice for every layer from an earlier run.
 fn follow(args: &mut CompressArgs, r: &report::json::Report) {
-    let goal = args.max_drop.is_some() || args.target_size.is_some() || args.target_ratio.is_some();
-    if !goal {
-        args.max_drop = r.goal.strip_prefix("max drop ").map(str::to_string);
+    if !has_goal(args) && !args.smallest {
+        let goal = r.goal.strip_prefix("fastest, ");
+        args.fastest = goal.is_some();
+        args.max_drop = goal.unwrap_or(&r.goal).strip_prefix("max drop ").map(str::to_string);
+        args.target_latency = r.goal.strip_prefix("target latency ").map(str::to_string);
+        // Its choices were made by measurements; these are not repeated.
+        args.replayed = true;
         args.target_size = r.goal.strip_prefix("target size ").map(str::to_string);
         args.target_ratio = r.goal.strip_prefix("target ratio ").and_then(|x| x.parse().ok());
     }

@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod config;
+mod costs;
 mod engine;
 mod exit;
 mod feeds;

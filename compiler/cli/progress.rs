@@ -3,11 +3,18 @@
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
-/// Shows one stage at a time.
+/// Share of the allowed time that is kept for writing and checking the file.
+const RESERVED: f64 = 0.06;
+
+/// Shows one stage at a time, and tells the search how much of its time is gone.
 pub struct Progress {
     visible: bool,
     bar: Mutex<ProgressBar>,
+    started: Instant,
+    allowed: Option<Duration>,
+    cut: Mutex<Vec<String>>,
 }
 
 impl Progress {
@@ -15,7 +22,27 @@ impl Progress {
         Progress {
             visible: !quiet && std::io::stderr().is_terminal(),
             bar: Mutex::new(ProgressBar::hidden()),
+            started: Instant::now(),
+            allowed: None,
+            cut: Mutex::default(),
         }
+    }
+
+    /// The search must be done so long after `started`.
+    pub fn within(self, started: Instant, allowed: Option<Duration>) -> Progress {
+        Progress { started, allowed, ..self }
+    }
+
+    /// One note about all that the limit on time cut short, if anything was.
+    pub fn cuts(&self) -> Option<String> {
+        let cut = self.cut.lock().unwrap_or_else(|e| e.into_inner());
+        let seconds = self.allowed?.as_secs_f64();
+        (!cut.is_empty()).then(|| {
+            format!(
+                "the {seconds} s of --time cut the search short: {}; with more time it may find better",
+                cut.join(", ")
+            )
+        })
     }
 
     /// Starts a stage of `total` steps, or one of unknown length when `total` is 0.
@@ -53,5 +80,12 @@ impl search::Progress for Progress {
     }
     fn step(&self) {
         self.advance(1);
+    }
+    fn gone(&self) -> f64 {
+        let of = |d: Duration| d.as_secs_f64() * (1.0 - RESERVED);
+        self.allowed.map_or(0.0, |d| self.started.elapsed().as_secs_f64() / of(d).max(1e-9))
+    }
+    fn cut(&self, what: &str, done: usize, of: usize) {
+        self.cut.lock().unwrap_or_else(|e| e.into_inner()).push(format!("{done} of {of} {what}"));
     }
 }

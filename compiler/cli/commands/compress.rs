@@ -6,9 +6,9 @@ use crate::progress::Progress;
 use crate::report::{self, Facts};
 use crate::shelf::Disk;
 use crate::states::{Links, Steps};
-use crate::{engine, files, judge, limits, model, packed};
+use crate::{costs, engine, files, judge, limits, model, packed};
 use ir::{Evaluate, Feeds, Graph, Value};
-use search::{Goal, Options, Override, Status};
+use search::{Goal, Options, Override, Status, Time};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -56,7 +56,10 @@ pub fn run(args: CompressArgs) -> Result {
     let steps = Steps::open(&args.data, &graph, &links, evaluate.as_ref())?;
     let adapter = steps.as_ref().map(Adapter);
     let size: search::Size = if packed::wanted(&output) { &packed::size } else { &model::size };
-    let progress = Progress::new(args.quiet || args.json);
+    let progress = Progress::new(args.quiet || args.json).within(started, args.time);
+    if options.goal.timed() && !args.replayed {
+        options.clock = Some(Box::new(costs::Stopwatch::new(args.threads.unwrap_or(1), args.costs.clone())));
+    }
     if args.pareto {
         let samples = adapter.as_ref().ok_or_else(|| Failure::usage("--pareto needs --data"))?;
         let points = search::front(&graph, samples, &options, evaluate.as_ref(), size, &progress)?;
@@ -74,6 +77,9 @@ pub fn run(args: CompressArgs) -> Result {
         &progress,
     )?;
     progress.finish();
+    // Keeps the times of layers.
+    options.clock = None;
+    outcome.decision.notes.extend(progress.cuts());
     if let (Some(steps), false) = (&steps, links.is_empty()) {
         let [all, late] = steps.drift(&graph, &outcome.graph, &links, evaluate.as_ref())?;
         let n = steps.samples().len();
@@ -95,7 +101,7 @@ pub fn run(args: CompressArgs) -> Result {
         goal: goal_text(&args),
         seed: args.seed.unwrap_or(0),
     };
-    if matches!(decision.status, Status::NotReached | Status::NothingGained) {
+    if matches!(decision.status, Status::NotReached | Status::NothingGained | Status::NotFaster) {
         return Err(Failure::no_gain(report::terminal::refusal(&facts, decision)));
     }
     let recipe = recipe(&args, decision);
@@ -190,6 +196,14 @@ fn options(args: &CompressArgs, file_bytes: u64, output: &Path) -> Result<Option
 }
 
 fn goal(args: &CompressArgs, file_bytes: u64) -> Result<Goal> {
+    if (args.fastest || args.target_latency.is_some()) && args.data.path.is_none() {
+        return Err(Failure::usage("goals of speed need --data: runs are timed and judged on samples"));
+    }
+    if let Some(s) = &args.target_latency {
+        return parse_latency(s)
+            .map(Goal::TargetLatency)
+            .ok_or_else(|| Failure::usage(format!("--target-latency '{s}' is not 5ms or 60%")));
+    }
     if let Some(s) = &args.target_size {
         let bytes = match s.trim().strip_suffix('%') {
             Some(p) => p
@@ -212,7 +226,7 @@ fn goal(args: &CompressArgs, file_bytes: u64) -> Result<Goal> {
     }
     let text = args.max_drop.as_deref().unwrap_or("1%");
     parse_drop(text)
-        .map(Goal::MaxDrop)
+        .map(if args.fastest { Goal::Fastest } else { Goal::MaxDrop })
         .ok_or_else(|| Failure::usage(format!("--max-drop '{text}' is not 1%, 0.5pt or 0.01")))
 }
 
@@ -227,10 +241,23 @@ pub fn parse_drop(s: &str) -> Option<f64> {
 }
 
 fn goal_text(args: &CompressArgs) -> String {
-    match (&args.target_size, args.target_ratio) {
-        (Some(s), _) => format!("target size {s}"),
-        (_, Some(r)) => format!("target ratio {r}"),
-        _ => format!("max drop {}", args.max_drop.as_deref().unwrap_or("1%")),
+    let drop = args.max_drop.as_deref().unwrap_or("1%");
+    match (&args.target_size, args.target_ratio, &args.target_latency) {
+        (Some(s), _, _) => format!("target size {s}"),
+        (_, Some(r), _) => format!("target ratio {r}"),
+        (_, _, Some(l)) => format!("target latency {l}"),
+        _ if args.fastest => format!("fastest, max drop {drop}"),
+        _ => format!("max drop {drop}"),
+    }
+}
+
+/// `5ms`, `5` and `60%`.
+fn parse_latency(s: &str) -> Option<Time> {
+    let s = s.trim();
+    let number = |n: &str| n.trim().parse::<f64>().ok().filter(|x| x.is_finite() && *x > 0.0);
+    match s.strip_suffix('%') {
+        Some(p) => number(p).map(|p| Time::Share(p / 100.0)),
+        None => number(s.strip_suffix("ms").unwrap_or(s)).map(Time::Milliseconds),
     }
 }
 
@@ -325,6 +352,14 @@ mod tests {
         assert_eq!(parse_drop("0.01"), Some(0.01));
         assert_eq!(parse_drop("-1%"), None);
         assert_eq!(parse_drop("x"), None);
+    }
+
+    #[test]
+    fn latencies() {
+        assert_eq!(parse_latency("2.5ms"), Some(Time::Milliseconds(2.5)));
+        assert_eq!(parse_latency("3"), Some(Time::Milliseconds(3.0)));
+        assert_eq!(parse_latency("60 %"), Some(Time::Share(0.6)));
+        assert!(["", "-1ms", "5s", "nan", "%"].iter().all(|s| parse_latency(s).is_none()));
     }
 
     #[test]

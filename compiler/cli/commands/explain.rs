@@ -4,7 +4,7 @@ use crate::args::ExplainArgs;
 use crate::exit::{Failure, Result};
 use crate::report;
 use crate::report::table::Table;
-use crate::report::terminal::megabytes;
+use crate::report::terminal::{megabytes, microseconds};
 use regex::Regex;
 use search::LayerDecision;
 
@@ -47,18 +47,26 @@ fn text(l: &LayerDecision) -> String {
         l.relative_error,
         l.gain
     );
+    if let (Some(before), Some(after)) = (l.ns_before, l.ns_after) {
+        s += &format!("  one run: {} → {}\n", microseconds(before), microseconds(after));
+    }
     if let Some(r) = &l.runner_up {
+        let time = r.ns.map_or(String::new(), |ns| format!("{}, ", microseconds(ns)));
         s += &format!(
-            "  runner-up: {}, {}, costs {:+.2e} of error\n",
+            "  runner-up: {}, {}, {time}costs {:+.2e} of error\n",
             r.recipe,
             megabytes(r.bytes),
             r.extra_error
         );
     }
-    let mut table = Table::new(&["  candidate", "bytes", "error of the output"]);
-    for (recipe, bytes, error) in &l.candidates {
+    let timed = l.ns_before.is_some();
+    let head: &[&str] = &["  candidate", "bytes", "error of the output", "one run"];
+    let mut table = Table::new(&head[..if timed { 4 } else { 3 }]);
+    for (i, (recipe, bytes, error)) in l.candidates.iter().enumerate() {
         let mark = if *recipe == l.recipe { "* " } else { "  " };
-        table.row(&[&format!("{mark}{recipe}"), &megabytes(*bytes), &format!("{error:.2e}")]);
+        let ns = l.candidates_ns.get(i).copied().flatten().map_or("-".into(), microseconds);
+        let cells = [&format!("{mark}{recipe}"), &megabytes(*bytes), &format!("{error:.2e}"), &ns];
+        table.row(&cells.map(String::as_str)[..if timed { 4 } else { 3 }]);
     }
     s += &table.to_string();
     l.refusals.iter().for_each(|(method, why)| s += &format!("  {method}: {why}\n"));

@@ -1,7 +1,7 @@
 //! The report as one HTML page: no scripts, no outside resources, charts as inline SVG.
 
 use super::Facts;
-use super::terminal::megabytes;
+use super::terminal::{megabytes, microseconds, speed};
 use search::{Decision, LayerDecision};
 use std::fmt::Write as _;
 use std::io::Write;
@@ -37,6 +37,9 @@ pub fn write(w: &mut impl Write, f: &Facts, d: &Decision) -> std::io::Result<()>
     page += &head;
     page += &summary(f, d);
     page += &format!("<h2>Bytes per layer, before and after</h2>{}", bytes_chart(&d.layers));
+    if d.layers.iter().any(|l| l.ns_before.is_some()) {
+        page += &format!("<h2>Time per layer, before and after</h2>{}", time_chart(&d.layers));
+    }
     page += &format!("<h2>Share of the predicted error per layer</h2>{}", share_chart(&d.layers));
     if d.trials.len() > 1 {
         page += &format!("<h2>Selections tried: bytes against measured drop</h2>{}", trials_chart(d));
@@ -81,6 +84,18 @@ fn summary(f: &Facts, d: &Decision) -> String {
             s,
             " No selection within the same predicted error is more than {:.2}% smaller.",
             d.gap * 100.0
+        );
+    }
+    if let Some(l) = &d.latency {
+        let _ = write!(
+            s,
+            "</p><p class=\"big\">{:.3} ms → <b>{:.3} ms</b>, {:.2}× faster</p><p>Measured in this run: {}. The sum of the layers \
+             below had promised {:.3} ms.",
+            l.original.median_ms,
+            l.compressed.median_ms,
+            l.original.median_ms / l.compressed.median_ms.max(1e-9),
+            escape(&speed(l)),
+            l.predicted_ms
         );
     }
     let _ = write!(
@@ -143,6 +158,18 @@ fn bytes_chart(layers: &[LayerDecision]) -> String {
     bars(&rows)
 }
 
+fn time_chart(layers: &[LayerDecision]) -> String {
+    let rows: Vec<_> = largest(layers, |l| l.ns_before.unwrap_or(0.0))
+        .into_iter()
+        .filter_map(|l| {
+            let (before, after) = (l.ns_before?, l.ns_after?);
+            let label = format!("{} → {}", microseconds(before), microseconds(after));
+            Some((l.layer.as_str(), vec![(before, BEFORE), (after, AFTER)], label))
+        })
+        .collect();
+    bars(&rows)
+}
+
 fn share_chart(layers: &[LayerDecision]) -> String {
     let rows: Vec<_> = largest(layers, |l| l.share)
         .into_iter()
@@ -176,17 +203,26 @@ fn trials_chart(d: &Decision) -> String {
 }
 
 fn layer_table(layers: &[LayerDecision]) -> String {
-    let mut s = String::from(
-        "<h2>Layers</h2><table><tr><th>layer<th>op<th>shape<th>method<th>before<th>after<th>error of layer<th>share of loss\
-         <th>runner-up<th>its bytes<th>its extra error<th>to fix this choice</tr>",
+    let timed = layers.iter().any(|l| l.ns_before.is_some());
+    let time = |ns: Option<f64>| match (timed, ns) {
+        (false, _) => String::new(),
+        (true, None) => "<td>-".into(),
+        (true, Some(ns)) => format!("<td>{ns:.0}"),
+    };
+    let (times, its) = if timed { ("<th>ns before<th>ns after", "<th>its ns") } else { ("", "") };
+    let mut s = format!(
+        "<h2>Layers</h2><table><tr><th>layer<th>op<th>shape<th>method<th>before<th>after{times}<th>error of layer\
+         <th>share of loss<th>runner-up<th>its bytes{its}<th>its extra error<th>to fix this choice</tr>",
     );
     for l in layers {
+        let (before, after) = (time(l.ns_before), time(l.ns_after));
+        let its = time(l.runner_up.as_ref().and_then(|r| r.ns));
         let (next, bytes, extra) = l.runner_up.as_ref().map_or(("-".into(), "-".into(), "-".into()), |r| {
             (escape(&r.recipe), megabytes(r.bytes), format!("{:+.1e}", r.extra_error))
         });
         let _ = write!(
             s,
-            "<tr><td>{}<td>{}<td>{:?}<td>{}<td>{}<td>{}<td>{:.2e}<td>{:.1}%<td>{next}<td>{bytes}<td>{extra}<td><code>--layer '{}'</code></tr>",
+            "<tr><td>{}<td>{}<td>{:?}<td>{}<td>{}<td>{}{before}{after}<td>{:.2e}<td>{:.1}%<td>{next}<td>{bytes}{its}<td>{extra}<td><code>--layer '{}'</code></tr>",
             escape(&l.layer),
             escape(&l.op),
             l.shape,

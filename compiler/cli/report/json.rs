@@ -25,6 +25,7 @@ pub fn value(f: &Facts, d: &Decision) -> Value {
                    "samples": {"calibration": d.samples[0], "selection": d.samples[1], "held_back": d.samples[2]}},
         "predicted_distortion": d.predicted,
         "optimality_gap": d.gap,
+        "latency": d.latency,
         "layers": d.layers,
         "trials": d.trials,
         "exact_rules": f.rules.iter().map(|(n, k)| json!({"rule": n, "fired": k})).collect::<Vec<_>>(),

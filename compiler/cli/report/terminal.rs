@@ -2,7 +2,7 @@
 
 use super::Facts;
 use super::table::Table;
-use search::{Decision, LayerDecision, Measured};
+use search::{Decision, Latency, LayerDecision, Measured};
 
 /// Layers listed on the terminal; the report has all.
 const SHOWN: usize = 24;
@@ -19,6 +19,31 @@ pub fn megabytes(b: u64) -> String {
 fn measured(m: &Measured) -> String {
     let (expected, bound) = (m.drop * 100.0, m.bound * 100.0);
     format!("{:.4} → {:.4} (drop {expected:.2} pt, at 95 % at most {bound:.2} pt)", m.base, m.value)
+}
+
+/// `1234.5` nanoseconds as `1.2 µs`.
+pub fn microseconds(ns: f64) -> String {
+    format!("{:.1} µs", ns / 1e3)
+}
+
+/// One run of both models: medians, spreads, and how that was measured.
+pub fn speed(l: &Latency) -> String {
+    let (a, b) = (&l.original, &l.compressed);
+    format!(
+        "one run on {} thread{}: {:.3} ms → {:.3} ms ({:.2}× faster; 10 to 90 % of {} and {} runs in turns: {:.3} to {:.3} ms, \
+         {:.3} to {:.3} ms)",
+        l.threads,
+        if l.threads == 1 { "" } else { "s" },
+        a.median_ms,
+        b.median_ms,
+        a.median_ms / b.median_ms.max(1e-9),
+        a.runs,
+        b.runs,
+        a.p10_ms,
+        a.p90_ms,
+        b.p10_ms,
+        b.p90_ms
+    )
 }
 
 pub fn text(f: &Facts, d: &Decision, dry: bool) -> String {
@@ -40,7 +65,10 @@ pub fn text(f: &Facts, d: &Decision, dry: bool) -> String {
             s += "no data given: only methods that need none were used, errors are those of the weights alone\n"
         }
     }
-    if d.gap.is_finite() {
+    d.latency.iter().for_each(|l| s += &format!("{}\n", speed(l)));
+    if !d.gap.is_finite() {
+        s += "\n";
+    } else {
         s += &format!(
             "no selection within the same error budget is more than {:.2}% smaller\n\n",
             d.gap * 100.0
@@ -48,21 +76,31 @@ pub fn text(f: &Facts, d: &Decision, dry: bool) -> String {
     }
     let mut layers: Vec<&LayerDecision> = d.layers.iter().collect();
     layers.sort_by(|a, b| b.bytes_before.cmp(&a.bytes_before).then(a.layer.cmp(&b.layer)));
-    let mut table = Table::new(&["layer", "op", "method", "before", "after", "error share", "runner-up"]);
+    let timed = layers.iter().any(|l| l.ns_before.is_some());
+    let mut head = vec!["layer", "op", "method", "before", "after", "error share", "runner-up"];
+    if timed {
+        head.splice(5..5, ["time before", "time after"]);
+    }
+    let mut table = Table::new(&head);
     for l in layers.iter().take(SHOWN) {
-        let next = l
-            .runner_up
-            .as_ref()
-            .map_or("-".into(), |r| format!("{} ({}, +{:.1e})", r.recipe, megabytes(r.bytes), r.extra_error));
-        table.row(&[
-            &l.layer,
-            &l.op,
-            &l.summary(),
-            &megabytes(l.bytes_before),
-            &megabytes(l.bytes_after),
-            &format!("{:.1}%", l.share * 100.0),
-            &next,
-        ]);
+        let next = l.runner_up.as_ref().map_or("-".into(), |r| {
+            let price = r.ns.map_or_else(|| megabytes(r.bytes), microseconds);
+            format!("{} ({price}, {:+.1e})", r.recipe, r.extra_error)
+        });
+        let time = |ns: Option<f64>| ns.map_or("-".into(), microseconds);
+        let mut cells = vec![
+            l.layer.clone(),
+            l.op.clone(),
+            l.summary(),
+            megabytes(l.bytes_before),
+            megabytes(l.bytes_after),
+            format!("{:.1}%", l.share * 100.0),
+            next,
+        ];
+        if timed {
+            cells.splice(5..5, [time(l.ns_before), time(l.ns_after)]);
+        }
+        table.row(&cells.iter().map(String::as_str).collect::<Vec<_>>());
     }
     s += &table.to_string();
     if layers.len() > SHOWN {
@@ -91,7 +129,16 @@ pub fn refusal(f: &Facts, d: &Decision) -> String {
     };
     let what = match d.status {
         search::Status::NothingGained => "nothing gained",
+        search::Status::NotFaster => "not faster than the original",
         _ => "goal not reachable",
+    };
+    let reached = match &d.latency {
+        Some(l) => format!("{reached}, {}", speed(l)),
+        None => reached,
+    };
+    let reached = match d.notes.iter().find(|n| n.contains("--time")) {
+        Some(cut) => format!("{reached}; {cut}"),
+        None => reached,
     };
     format!(
         "{what} ({}, {} of weights in the input); {reached}; no file written",

@@ -20,8 +20,15 @@ pub trait Evaluate: Sync {
     fn run(&self, graph: &Graph, inputs: &Feeds, taps: &[ValueId]) -> Result<Outcome>;
     /// Lets go of everything kept between runs: the next graph is another one.
     fn forget(&self) {}
-    /// Median wall time of one run, or `None` when this engine's speed means nothing.
-    fn time(&self, _graph: &Graph, _inputs: &Feeds) -> Option<Duration> {
+    /// Wall times of single runs of each graph on its inputs. The graphs take `turns` turns, so that what slows the
+    /// machine down for a while slows all of them; each runs for about `span` in total. A graph that does not run has no
+    /// times. `None` when this engine's speed means nothing.
+    fn times(
+        &self,
+        _graphs: &[(&Graph, &Feeds)],
+        _turns: usize,
+        _span: Duration,
+    ) -> Option<Vec<Vec<Duration>>> {
         None
     }
 }

@@ -1,13 +1,14 @@
 //! Static int8 in the QDQ form: activations uint8 by calibrated range, weights int8 per output row, bias int32.
 //!
 //! The form every runtime fuses into integer kernels, so it is the choice for speed. Ranges come from streaming
-//! histograms by least squared error. Error: the weights' rounding plus `s²/12·‖W‖²` for the activations'.
+//! histograms by least squared error. Error: the weights' rounding plus `‖W‖²` times the mean squared error of an activation,
+//! rounded or clipped.
 
 use crate::candidate::Candidate;
 use crate::factor::Order;
 use crate::fragment::integers_into;
 use crate::layer::{Bias, Layer, Role};
-use crate::method::{Context, Method, Refusal};
+use crate::method::{Context, Method, Refusal, Serves};
 use crate::quant::{Grid, affine_u8, grid};
 use crate::range::Choice;
 use crate::replace::NodeBuild;
@@ -35,18 +36,23 @@ impl Method for Int8 {
         Ok(())
     }
 
+    fn serves(&self) -> Serves {
+        Serves::Both
+    }
+
     fn candidates(&self, cx: &Context) -> Result<Vec<Candidate>> {
         let Some(stats) = cx.stats else { return Ok(Vec::new()) };
         let mut found = Vec::new();
         for (choice, name) in [(Choice::LeastSquares, "int8"), (Choice::MinMax, "int8 min-max")] {
             let (lo, hi) = stats.range.range(choice);
-            found.extend(candidate(cx, affine_u8(lo, hi), name)?);
+            let noise = stats.range.noise((lo, hi));
+            found.extend(candidate(cx, affine_u8(lo, hi), noise, name)?);
         }
         Ok(found)
     }
 }
 
-fn candidate(cx: &Context, (scale, zero): (f32, u8), recipe: &str) -> Result<Option<Candidate>> {
+fn candidate(cx: &Context, (scale, zero): (f32, u8), noise: f64, recipe: &str) -> Result<Option<Candidate>> {
     let Some(mut n) = NodeBuild::new(cx)? else { return Ok(None) };
     let node = cx.graph.node(cx.layer.node)?;
     let g = grid(cx.matrix.view(), 8, cx.matrix.ncols(), None, false);
@@ -63,7 +69,7 @@ fn candidate(cx: &Context, (scale, zero): (f32, u8), recipe: &str) -> Result<Opt
     inputs.extend(own.or(n.bias));
     let y = n.b.op(node.op.name(), "y", node.attrs.clone(), &inputs)?;
     let fragment = n.b.finish(&[y])?;
-    let activations = power(cx.matrix) * f64::from(scale).powi(2) / 12.0;
+    let activations = power(cx.matrix) * noise;
     let mut c = cx.node("int8", recipe.to_string(), fragment, &rounded.values);
     c.error += activations;
     if own.is_some() {
@@ -73,7 +79,7 @@ fn candidate(cx: &Context, (scale, zero): (f32, u8), recipe: &str) -> Result<Opt
     Ok(Some(c))
 }
 
-fn power(w: &Array2<f32>) -> f64 {
+pub fn power(w: &Array2<f32>) -> f64 {
     w.iter().map(|&x| f64::from(x).powi(2)).sum()
 }
 

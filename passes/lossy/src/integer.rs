@@ -10,7 +10,7 @@ use crate::factor::Order;
 use crate::fragment::{integers, packing};
 use crate::gptq::Rounded;
 use crate::layer::{Layer, Role};
-use crate::method::{Context, Method, Refusal};
+use crate::method::{Context, Method, Refusal, Serves};
 use crate::quant::{Grid, fits_half, grid, refit, stored_scale};
 use crate::rounding::round;
 use ir::Result;
@@ -49,6 +49,11 @@ impl Method for Integer {
             return Err(Refusal::new("a vector has one range for all entries"));
         }
         Ok(())
+    }
+
+    fn serves(&self) -> Serves {
+        // Products of few rows read packed weights; the narrower forms take more work to unpack.
+        if matches!(self.bits, 4 | 8) { Serves::Both } else { Serves::Bytes }
     }
 
     fn candidates(&self, cx: &Context) -> Result<Vec<Candidate>> {

@@ -13,6 +13,7 @@ mod fragment;
 pub mod gptq;
 pub mod gram;
 mod int8;
+mod int8_dynamic;
 mod integer;
 pub mod kmeans;
 pub mod layer;
@@ -37,6 +38,6 @@ pub mod view;
 
 pub use candidate::{Candidate, Replaces};
 pub use layer::{Bias, Layer, Role, layers};
-pub use method::{Context, Method, Refusal, Scope};
+pub use method::{Context, Method, Refusal, Scope, Serves};
 pub use methods::METHODS;
 pub use stats::Stats;

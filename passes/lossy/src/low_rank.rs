@@ -6,7 +6,7 @@
 use crate::candidate::Candidate;
 use crate::gptq::{Rounded, nearest};
 use crate::layer::Layer;
-use crate::method::{Context, Method, Refusal};
+use crate::method::{Context, Method, Refusal, Serves};
 use crate::quant::{Grid, grid};
 use crate::replace::{Stored, splits, two_factors};
 use crate::spectrum::Spectrum;
@@ -41,6 +41,10 @@ impl Method for LowRank {
             return Err(Refusal::new(format!("factoring more than {WIDEST} directions takes too long")));
         }
         Ok(())
+    }
+
+    fn serves(&self) -> Serves {
+        Serves::Both
     }
 
     fn candidates(&self, cx: &Context) -> Result<Vec<Candidate>> {

@@ -38,6 +38,16 @@ pub enum Scope {
     Group,
 }
 
+/// What a method may save.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Serves {
+    /// Bytes of the file; the layer does not run faster than in floats.
+    Bytes,
+    /// Time of a run; another method stores as few bytes with less error.
+    Time,
+    Both,
+}
+
 /// A compression method: one file, one row in [`crate::methods::METHODS`].
 pub trait Method: Sync {
     /// The word in `--methods` and `--layer`.
@@ -50,6 +60,10 @@ pub trait Method: Sync {
     /// Whether it can pay in a plain ONNX file; the others are for entropy-coded containers.
     fn plain(&self) -> bool {
         true
+    }
+    /// Which goals a layer in this form may serve.
+    fn serves(&self) -> Serves {
+        Serves::Bytes
     }
     /// All parameter choices worth pricing.
     fn candidates(&self, cx: &Context) -> Result<Vec<Candidate>>;

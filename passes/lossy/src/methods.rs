@@ -5,6 +5,7 @@ use crate::codebook::Codebook;
 use crate::coded::Coded;
 use crate::float16::Float16;
 use crate::int8::Int8;
+use crate::int8_dynamic::Int8Dynamic;
 use crate::integer::{INT2, INT3, INT4, INT5, INT6, INT7, INT8_WEIGHT};
 use crate::low_rank::LowRank;
 use crate::method::Method;
@@ -15,6 +16,7 @@ use crate::tucker::Tucker;
 /// Every method, in the order reports list them.
 pub static METHODS: &[&dyn Method] = &[
     &Int8,
+    &Int8Dynamic,
     &Float16,
     &INT8_WEIGHT,
     &INT7,

@@ -88,6 +88,12 @@ impl Histogram {
         }
     }
 
+    /// Mean squared error of values stored as 8 bits of `range`: rounding inside, clipping outside.
+    pub fn noise(&self, (lo, hi): (f32, f32)) -> f64 {
+        let total: u64 = self.bins.iter().sum();
+        self.squared(f64::from(lo), f64::from(hi)) / total.max(1) as f64
+    }
+
     fn percentile(&self, p: f64, full: (f32, f32)) -> (f32, f32) {
         let total: u64 = self.bins.iter().sum();
         let tail = ((1.0 - p) / 2.0 * total as f64) as u64;
@@ -182,6 +188,13 @@ mod tests {
         let full = h.range(Choice::MinMax);
         let cost = |(a, b): (f32, f32)| h.squared(f64::from(a), f64::from(b));
         assert!(cost((lo, hi)) <= cost(full) && hi <= full.1);
+        let noise = |r| h.noise(r);
+        assert!(
+            noise((-0.5, 0.5)) > 0.1 && noise(full) > 1e-3 && noise((-5.0, 5.0)) > 0.05,
+            "{}",
+            noise((-5.0, 5.0))
+        );
+        assert!(noise((lo, hi)) <= noise(full));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::candidate::Candidate;
 use crate::gptq::nearest;
 use crate::layer::{Layer, Role};
 use crate::low_rank::WIDEST;
-use crate::method::{Context, Method, Refusal};
+use crate::method::{Context, Method, Refusal, Serves};
 use crate::quant::grid;
 use crate::replace::{NodeBuild, Stored, splits};
 use crate::spectrum::eigen;
@@ -102,6 +102,10 @@ impl Method for Tucker {
             return Err(Refusal::new(format!("factoring more than {WIDEST} channels takes too long")));
         }
         Ok(())
+    }
+
+    fn serves(&self) -> Serves {
+        Serves::Both
     }
 
     fn candidates(&self, cx: &Context) -> Result<Vec<Candidate>> {

@@ -20,7 +20,7 @@ impl Random {
 }
 
 /// Two layers with a rectifier between; ten scores.
-fn model() -> Graph {
+pub fn model() -> Graph {
     let (mut g, mut r) = (Graph::new("g"), Random(1));
     let x = g.add_input("x", ValueType::known(DType::F32, &[1, 32]));
     let w1 = g.add_initializer("w1", r.tensor(&[32, 64], 0.2));
@@ -35,10 +35,10 @@ fn model() -> Graph {
     g
 }
 
-struct Noise(Vec<Tensor>);
+pub struct Noise(Vec<Tensor>);
 
 impl Noise {
-    fn new(n: usize) -> Noise {
+    pub fn new(n: usize) -> Noise {
         let mut r = Random(7);
         Noise((0..n).map(|_| r.tensor(&[1, 32], 1.0)).collect())
     }
@@ -53,7 +53,7 @@ impl Samples for Noise {
     }
 }
 
-fn size(g: &Graph) -> Result<u64> {
+pub fn size(g: &Graph) -> Result<u64> {
     Ok(lossy::candidate::graph_bytes(g))
 }
 

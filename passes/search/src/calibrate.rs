@@ -1,6 +1,6 @@
 //! Running the model on calibration samples and streaming every layer's inputs into statistics.
 
-use crate::goal::{Progress, Samples, check};
+use crate::goal::{Progress, Samples, check, late};
 use ir::{Evaluate, Feeds, Graph, Result, Value, ValueId, ValueType};
 use lossy::{Bias, Layer, Stats, patches::Extract, view::View};
 use rayon::prelude::*;
@@ -11,6 +11,11 @@ const TAPPED: usize = 32 << 20;
 
 /// Calibration samples looked at; more change the statistics little.
 const SAMPLES: usize = 128;
+
+/// Samples that calibrate however little time there is.
+const FEWEST: usize = 8;
+/// Share of the time after which those are enough.
+const CALIBRATED: f64 = 0.15;
 
 /// One statistic and what feeds it; layers that read the same values in the same way share it.
 struct Stream {
@@ -39,6 +44,10 @@ pub fn calibrate(
     for taps in &groups {
         for (phase, &i) in which.iter().enumerate() {
             check(progress)?;
+            if phase >= FEWEST && late(progress, CALIBRATED) {
+                progress.cut("calibration samples used", phase, which.len());
+                break;
+            }
             let run = evaluate.run(graph, &samples.feeds(i)?, taps)?;
             push(&mut streams, taps, &run.taps, phase);
             progress.step();
@@ -120,7 +129,7 @@ fn tap_groups(graph: &Graph, streams: &[Stream], feeds: &Feeds) -> Vec<Vec<Value
 }
 
 /// The graph with shapes inferred for these inputs.
-fn concrete(graph: &Graph, feeds: &Feeds) -> Option<Graph> {
+pub fn concrete(graph: &Graph, feeds: &Feeds) -> Option<Graph> {
     let mut g = graph.clone();
     let types: Vec<ValueType> = g
         .inputs()

@@ -1,5 +1,6 @@
 //! The decision of the search, ready to be stored: it is the report.
 
+use crate::clock::Latency;
 use crate::knapsack::Solution;
 use crate::metric::{Measured, Metric};
 use crate::table::Row;
@@ -17,6 +18,8 @@ pub enum Status {
     NotReached,
     /// The goal is met only by leaving everything as it is.
     NothingGained,
+    /// Speed was the goal, and measured beside the original the selection is not faster.
+    NotFaster,
     /// There was no data: errors are those of the weights alone.
     Unchecked,
 }
@@ -28,6 +31,9 @@ pub struct RunnerUp {
     pub bytes: u64,
     /// Distortion it would add to the prediction.
     pub extra_error: f64,
+    /// Nanoseconds of the layer with it, where speed was the goal.
+    #[serde(default)]
+    pub ns: Option<f64>,
 }
 
 /// How many channels of a layer are left.
@@ -65,6 +71,14 @@ pub struct LayerDecision {
     pub runner_up: Option<RunnerUp>,
     /// Every undominated candidate as (recipe, bytes, predicted distortion).
     pub candidates: Vec<(String, u64, f64)>,
+    /// Nanoseconds of the layer in the original and as chosen, and with every candidate beside the chosen neighbours, where
+    /// that was measured.
+    #[serde(default)]
+    pub ns_before: Option<f64>,
+    #[serde(default)]
+    pub ns_after: Option<f64>,
+    #[serde(default)]
+    pub candidates_ns: Vec<Option<f64>>,
     /// Methods that offered nothing, with the reason.
     pub refusals: Vec<(String, String)>,
     /// The argument of `--layer` that fixes this choice.
@@ -113,6 +127,8 @@ pub struct Decision {
     pub bytes_after: u64,
     /// No selection within the same budget is smaller (or better) by more than this share.
     pub gap: f64,
+    /// Measured when speed was the goal.
+    pub latency: Option<Latency>,
     pub trials: Vec<Trial>,
     pub layers: Vec<LayerDecision>,
     pub notes: Vec<String>,
@@ -152,6 +168,7 @@ fn layer(original: &Graph, row: &Row, column: usize, total: f64) -> LayerDecisio
             recipe: c.recipe.clone(),
             bytes: c.bytes,
             extra_error: c.error * row.gain - error,
+            ns: None,
         }),
         candidates: row
             .candidates
@@ -159,6 +176,9 @@ fn layer(original: &Graph, row: &Row, column: usize, total: f64) -> LayerDecisio
             .map(|o| &o.head)
             .map(|c| (c.recipe.clone(), c.bytes, c.error * row.gain))
             .collect(),
+        ns_before: None,
+        ns_after: None,
+        candidates_ns: Vec::new(),
         refusals: row.refusals.clone(),
         pin: format!("^{}$={recipe}", regex::escape(&l.name)),
     }

@@ -1,10 +1,11 @@
 //! What the user asks for.
 
+use crate::clock::Clock;
 use crate::metric::Metric;
 use crate::shelf::{Memory, Shelf};
 use ir::{Error, Feeds, Graph, Result, Tensor};
 use lossy::candidate::tensor_bytes;
-use lossy::{Candidate, Layer, METHODS, Method, methods};
+use lossy::{Candidate, Layer, METHODS, Method, Serves, methods};
 use regex::Regex;
 
 /// What ends the search.
@@ -14,6 +15,43 @@ pub enum Goal {
     MaxDrop(f64),
     /// Best quality within this many bytes of file.
     TargetBytes(u64),
+    /// Least measured time of one run whose metric falls by at most this much.
+    Fastest(f64),
+    /// Best quality within this measured time of one run.
+    TargetLatency(Time),
+}
+
+/// A time of one run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Time {
+    Milliseconds(f64),
+    /// Of the original's, measured in the same run.
+    Share(f64),
+}
+
+impl Time {
+    /// In milliseconds, for an original that takes `original`.
+    pub fn milliseconds(self, original: f64) -> f64 {
+        match self {
+            Time::Milliseconds(ms) => ms,
+            Time::Share(share) => share * original,
+        }
+    }
+}
+
+impl Goal {
+    /// The most that the metric may fall, where that is bounded.
+    pub fn drop(self) -> Option<f64> {
+        match self {
+            Goal::MaxDrop(drop) | Goal::Fastest(drop) => Some(drop),
+            Goal::TargetBytes(_) | Goal::TargetLatency(_) => None,
+        }
+    }
+
+    /// True for goals that are about time.
+    pub fn timed(self) -> bool {
+        matches!(self, Goal::Fastest(_) | Goal::TargetLatency(_))
+    }
 }
 
 /// A layer whose method the user chose.
@@ -118,6 +156,8 @@ pub struct Options {
     pub metric: Option<Metric>,
     /// Gives a model a number, the higher the better; it takes the place of the metric.
     pub judge: Option<Box<Judge>>,
+    /// Times layers and models when speed is the goal; without one, choices are those of the overrides alone.
+    pub clock: Option<Box<dyn Clock>>,
 }
 
 /// Gives a model a number.
@@ -130,7 +170,7 @@ impl Options {
     pub fn new(goal: Goal) -> Options {
         Options {
             goal,
-            methods: METHODS.iter().copied().filter(|m| m.plain()).collect(),
+            methods: METHODS.iter().copied().filter(|m| m.plain() && useful(goal, *m)).collect(),
             overrides: Vec::new(),
             threads: 0,
             shelf: Box::new(Memory::default()),
@@ -138,12 +178,13 @@ impl Options {
             price: None,
             metric: None,
             judge: None,
+            clock: None,
         }
     }
 
     /// Counts bytes as `price` tells, and takes the methods that pay only there along.
     pub fn priced(mut self, price: Price) -> Options {
-        self.methods = METHODS.to_vec();
+        self.methods = METHODS.iter().copied().filter(|m| useful(self.goal, *m)).collect();
         self.price = Some(price);
         self
     }
@@ -165,6 +206,11 @@ impl Options {
         let plain: u64 = constants().map(tensor_bytes).sum();
         (c.bytes + constants().map(|t| self.tensor_bytes(t)).sum::<u64>()).saturating_sub(plain)
     }
+}
+
+/// Whether a method may serve the goal.
+fn useful(goal: Goal, m: &dyn Method) -> bool {
+    m.serves() == Serves::Both || (m.serves() == Serves::Time) == goal.timed()
 }
 
 /// Samples of model inputs, made one at a time.
@@ -189,6 +235,12 @@ pub trait Progress: Sync {
     fn stopped(&self) -> bool {
         false
     }
+    /// The share of the allowed time that is gone; 0 where time is not limited.
+    fn gone(&self) -> f64 {
+        0.0
+    }
+    /// Told what the limit on time cut short: how many of how many were done.
+    fn cut(&self, _what: &str, _done: usize, _of: usize) {}
 }
 
 /// No progress shown.
@@ -198,6 +250,11 @@ impl Progress for Silent {}
 /// An error when the user interrupted.
 pub(crate) fn check(progress: &dyn Progress) -> Result<()> {
     if progress.stopped() { Err(Error::data("interrupted")) } else { Ok(()) }
+}
+
+/// Whether this share of the allowed time is gone.
+pub(crate) fn late(progress: &dyn Progress, share: f64) -> bool {
+    progress.gone() >= share
 }
 
 /// Sample numbers by purpose; disjoint and spread over the whole data.

@@ -1,5 +1,5 @@
-//! The multiple-choice knapsack: one candidate per row, least bytes within an error budget or least error within a
-//! byte budget.
+//! The multiple-choice knapsack: one candidate per row, least weight within an error budget or least error within
+//! a budget of weight. A weight is whatever adds up: stored bytes, or nanoseconds.
 //!
 //! Dynamic programming over a scaled budget after dominated candidates are dropped. A Lagrangian lower bound tells how
 //! far the answer can be from the best. Pure: numbers in, choice out. (Layer-adaptive pruning as a knapsack, extended
@@ -8,8 +8,8 @@
 /// One cell of the table.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Item {
-    /// What is minimised or bounded: stored bytes (or any other additive cost).
-    pub bytes: u64,
+    /// What is minimised or bounded: stored bytes, or nanoseconds of one run.
+    pub weight: u64,
     /// Expected distortion of the model output.
     pub error: f64,
 }
@@ -18,7 +18,7 @@ pub struct Item {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Solution {
     pub choice: Vec<usize>,
-    pub bytes: u64,
+    pub weight: u64,
     pub error: f64,
     /// No selection does better than this in the minimised quantity.
     pub bound: f64,
@@ -31,20 +31,20 @@ impl Solution {
     }
 }
 
-/// Cells of the budget axis. Bytes are rounded up and errors too, so a budget is never broken.
+/// Cells of the budget axis. Weights are rounded up and errors too, so a budget is never broken.
 const CELLS: usize = 20_000;
 
-/// Least bytes with total error at most `budget`; `None` when even the least error exceeds it.
-pub fn least_bytes(rows: &[Vec<Item>], budget: f64) -> Option<Solution> {
+/// Least weight with total error at most `budget`; `None` when even the least error exceeds it.
+pub fn least_weight(rows: &[Vec<Item>], budget: f64) -> Option<Solution> {
     let costs = |i: &Item| i.error;
-    let (choice, exact) = solve(rows, budget, costs, |i| i.bytes as f64)?;
-    let bound = lagrange(rows, budget, costs, |i| i.bytes as f64);
-    Some(finish(rows, choice, bound, exact, |s| s.bytes as f64))
+    let (choice, exact) = solve(rows, budget, costs, |i| i.weight as f64)?;
+    let bound = lagrange(rows, budget, costs, |i| i.weight as f64);
+    Some(finish(rows, choice, bound, exact, |s| s.weight as f64))
 }
 
-/// Least error with total bytes at most `budget`; `None` when even the smallest selection is larger.
+/// Least error with total weight at most `budget`; `None` when even the lightest selection is heavier.
 pub fn least_error(rows: &[Vec<Item>], budget: u64) -> Option<Solution> {
-    let costs = |i: &Item| i.bytes as f64;
+    let costs = |i: &Item| i.weight as f64;
     let (choice, exact) = solve(rows, budget as f64, costs, |i| i.error)?;
     let bound = lagrange(rows, budget as f64, costs, |i| i.error);
     Some(finish(rows, choice, bound, exact, |s| s.error))
@@ -58,8 +58,8 @@ fn finish(
     value: impl Fn(&Solution) -> f64,
 ) -> Solution {
     let picked = || rows.iter().zip(&choice).map(|(r, &c)| &r[c]);
-    let (bytes, error) = (picked().map(|i| i.bytes).sum(), picked().map(|i| i.error).sum());
-    let mut s = Solution { choice, bytes, error, bound };
+    let (weight, error) = (picked().map(|i| i.weight).sum(), picked().map(|i| i.error).sum());
+    let mut s = Solution { choice, weight, error, bound };
     let v = value(&s);
     s.bound = if exact { v } else { bound.min(v) };
     s
@@ -67,7 +67,7 @@ fn finish(
 
 /// Columns of a row that no other column beats in both quantities, by ascending cost (descending value).
 pub fn undominated(row: &[Item]) -> Vec<usize> {
-    frontier(row, &|i| i.bytes as f64, &|i| i.error)
+    frontier(row, &|i| i.weight as f64, &|i| i.error)
 }
 
 fn frontier(row: &[Item], cost: &dyn Fn(&Item) -> f64, value: &dyn Fn(&Item) -> f64) -> Vec<usize> {
@@ -261,12 +261,12 @@ mod tests {
 
     fn all(rows: &[Vec<Item>]) -> Vec<(u64, f64)> {
         rows.iter().fold(vec![(0, 0.0)], |acc, r| {
-            acc.iter().flat_map(|a| r.iter().map(move |i| (a.0 + i.bytes, a.1 + i.error))).collect()
+            acc.iter().flat_map(|a| r.iter().map(move |i| (a.0 + i.weight, a.1 + i.error))).collect()
         })
     }
 
     fn table() -> impl Strategy<Value = Vec<Vec<Item>>> {
-        let item = (0u64..60, 0u32..60).prop_map(|(bytes, e)| Item { bytes, error: f64::from(e) });
+        let item = (0u64..60, 0u32..60).prop_map(|(weight, e)| Item { weight, error: f64::from(e) });
         prop::collection::vec(prop::collection::vec(item, 1..5), 1..6)
     }
 
@@ -278,22 +278,22 @@ mod tests {
                 None => prop_assert!(best.is_none()),
                 Some(s) => {
                     prop_assert_eq!(Some(s.error), best);
-                    prop_assert!(s.bytes <= budget);
+                    prop_assert!(s.weight <= budget);
                     prop_assert!(s.bound <= s.error + 1e-9);
                 }
             }
         }
 
         #[test]
-        fn least_bytes_equals_brute_force(rows in table(), budget in 0u32..200) {
+        fn least_weight_equals_brute_force(rows in table(), budget in 0u32..200) {
             let budget = f64::from(budget);
             let best = all(&rows).into_iter().filter(|s| s.1 <= budget).map(|s| s.0).min();
-            match least_bytes(&rows, budget) {
+            match least_weight(&rows, budget) {
                 None => prop_assert!(best.is_none()),
                 Some(s) => {
-                    prop_assert_eq!(Some(s.bytes), best);
+                    prop_assert_eq!(Some(s.weight), best);
                     prop_assert!(s.error <= budget + 1e-9);
-                    prop_assert!(s.bound <= s.bytes as f64 + 1e-6);
+                    prop_assert!(s.bound <= s.weight as f64 + 1e-6);
                 }
             }
         }
@@ -311,23 +311,23 @@ mod tests {
                 let (size, gain) = (1e3 + 1e6 * next(), next());
                 (2..9u32)
                     .map(|b| Item {
-                        bytes: (size * f64::from(b) / 8.0) as u64,
+                        weight: (size * f64::from(b) / 8.0) as u64,
                         error: gain * 0.25f64.powi(b as i32),
                     })
                     .collect()
             })
             .collect();
-        let s = least_bytes(&rows, 1e-3).unwrap();
+        let s = least_weight(&rows, 1e-3).unwrap();
         assert!(s.error <= 1e-3);
-        assert!(s.gap(s.bytes as f64) < 0.01, "{}", s.gap(s.bytes as f64));
-        let e = least_error(&rows, s.bytes).unwrap();
+        assert!(s.gap(s.weight as f64) < 0.01, "{}", s.gap(s.weight as f64));
+        let e = least_error(&rows, s.weight).unwrap();
         assert!(e.error <= s.error * (1.0 + 1e-9) && e.gap(e.error) < 0.05);
     }
 
     #[test]
     fn impossible_and_empty() {
-        assert_eq!(least_error(&[vec![Item { bytes: 5, error: 0.0 }]], 4), None);
-        assert_eq!(least_bytes(&[vec![]], 1.0), None);
-        assert_eq!(least_bytes(&[], 1.0).unwrap().bytes, 0);
+        assert_eq!(least_error(&[vec![Item { weight: 5, error: 0.0 }]], 4), None);
+        assert_eq!(least_weight(&[vec![]], 1.0), None);
+        assert_eq!(least_weight(&[], 1.0).unwrap().weight, 0);
     }
 }

@@ -7,29 +7,37 @@
 mod apply;
 #[cfg(test)]
 mod behaviour;
+#[cfg(test)]
+mod behaviour_in_time;
 mod bisect;
 mod calibrate;
+mod clock;
 mod confidence;
 mod decision;
 mod front;
 mod goal;
 pub mod knapsack;
+mod latency;
 mod margins;
 mod metric;
+mod piece;
 mod sensitivity;
 mod shelf;
 mod slim;
+mod speed;
 mod table;
 
+pub use clock::{Clock, Latency, Piece, Spread};
 pub use decision::{Channels, Decision, LayerDecision, RunnerUp, Status, Trial};
 pub use front::{Point, front};
-pub use goal::{Goal, Judge, Options, Override, Progress, Samples, Silent, Split, names, select};
+pub use goal::{Goal, Judge, Options, Override, Progress, Samples, Silent, Split, Time, names, select};
 pub use metric::{Measured, Metric, NAMED};
 pub use shelf::{Memory, Shelf};
 
 use bisect::Bisection;
+use goal::late;
 use ir::{Error, Evaluate, Graph, Result};
-use knapsack::{Item, Solution, least_bytes, least_error};
+use knapsack::{Item, Solution, least_error, least_weight};
 use lossy::Layer;
 use margins::Margins;
 use metric::Reference;
@@ -50,6 +58,9 @@ const RETREAT_STEP: f64 = 0.01;
 const MARGINS: usize = 2048;
 /// Relative weight error allowed per layer when there is no data to measure with.
 const BLIND: f64 = 1.5e-4;
+/// Shares of the time after which a selection that passed is enough, and after which none is looked for any more.
+const SEARCHED: f64 = 0.85;
+const OVER: f64 = 0.95;
 /// Stack of each thread: nested graphs recurse.
 const STACK: usize = 64 << 20;
 /// Bytes of outputs kept for comparison.
@@ -128,6 +139,8 @@ struct Search<'a> {
     start: f64,
     /// What the judge says of the original, when there is one.
     base: f64,
+    /// Times of layers, when speed is the goal.
+    costs: Option<latency::Costs>,
 }
 
 /// What the judge says of `graph`: relative to the original's `base`, which it trusts as it is.
@@ -178,6 +191,7 @@ impl<'a> Search<'a> {
             seen,
             start: 1e-2,
             base,
+            costs: None,
         })
     }
 
@@ -185,6 +199,22 @@ impl<'a> Search<'a> {
         match self.options.goal {
             Goal::MaxDrop(drop) => self.within_drop(drop, size),
             Goal::TargetBytes(bytes) => self.within_bytes(bytes, size),
+            Goal::Fastest(drop) => {
+                self.time()?;
+                self.within_drop(drop, size)
+            }
+            Goal::TargetLatency(time) => {
+                self.time()?;
+                self.within_time(time, size)
+            }
+        }
+    }
+
+    /// The least of what is minimised within an error budget.
+    fn least(&self, budget: f64) -> Option<Solution> {
+        match &self.costs {
+            Some(c) => c.least(&self.items, budget),
+            None => least_weight(&self.items, budget),
         }
     }
 
@@ -194,14 +224,24 @@ impl<'a> Search<'a> {
         let ceiling: f64 = self.items.iter().map(|r| largest(r)).sum::<f64>().max(1e-12);
         let mut b = Bisection::new(self.start, 1e-9, ceiling);
         while let Some(budget) = b.next() {
-            let Some(s) = least_bytes(&self.items, budget) else {
+            if late(self.progress, if b.passed.is_some() { SEARCHED } else { OVER }) {
+                self.progress.cut("selections tried", self.trials.len(), bisect::TRIALS);
+                break;
+            }
+            let Some(s) = self.least(budget) else {
                 b.record(budget, false);
                 continue;
             };
             let m = self.measure(&s)?;
             let share = if m.bounds(drop) { 1.0 } else { MARGIN };
             let passed = m.expected_within(drop * share);
-            self.trials.push(Trial { budget, bytes: s.bytes, predicted: s.error, measured: m, passed });
+            self.trials.push(Trial {
+                budget,
+                bytes: self.bytes(&s),
+                predicted: s.error,
+                measured: m,
+                passed,
+            });
             self.progress.step();
             b.record(budget, passed);
         }
@@ -211,7 +251,11 @@ impl<'a> Search<'a> {
         let mut budget = b.passed.unwrap_or(1e-9);
         let mut closest: Option<(Solution, Measured, bool)> = None;
         for i in 0..RETREATS {
-            let Some(s) = least_bytes(&self.items, budget) else { break };
+            if i > 0 && late(self.progress, OVER) {
+                self.progress.cut("smaller budgets tried on held-back samples", i.into(), RETREATS.into());
+                break;
+            }
+            let Some(s) = self.least(budget) else { break };
             // Below what this selection loses, so that the next is another one.
             budget = f64::min(budget * (RETREAT - RETREAT_STEP * f64::from(i)), s.error * (1.0 - 1e-6));
             let mut m = self.measure_on(&s, &reference, &self.split.held_back)?;
@@ -222,7 +266,7 @@ impl<'a> Search<'a> {
             }
         }
         let Some((s, m, met)) = closest else { return self.unreachable() };
-        let gap = s.gap(s.bytes as f64);
+        let gap = if self.costs.is_some() { f64::NAN } else { s.gap(s.weight as f64) };
         self.conclude(s, Some(m), gap, met, size)
     }
 
@@ -299,10 +343,16 @@ impl<'a> Search<'a> {
         size: Size,
     ) -> Result<Outcome> {
         let graph = apply::compressed(self.graph, &self.chosen(&s), self.options.shelf.as_ref())?;
+        let latency = match self.options.goal {
+            Goal::Fastest(_) if met => self.race(&graph, &s)?,
+            _ => None,
+        };
         let status = if !met {
             Status::NotReached
         } else if size(&graph)? >= size(self.original)? {
             Status::NothingGained
+        } else if latency.is_some_and(|l| !l.gains()) {
+            Status::NotFaster
         } else {
             Status::Met
         };
@@ -313,16 +363,17 @@ impl<'a> Search<'a> {
             held_back,
             samples: [self.split.calibration.len(), self.split.selection.len(), self.split.held_back.len()],
             gap,
+            latency,
             trials: std::mem::take(&mut self.trials),
             notes: self.doubts(held_back),
-            ..summary(self.original, &self.rows, &s, status)
+            ..self.summary(&s, status)
         };
         Ok(Outcome { graph, decision })
     }
 
     /// What the held-back samples cannot say.
     fn doubts(&self, held_back: Option<Measured>) -> Vec<String> {
-        let (Goal::MaxDrop(drop), Some(m)) = (self.options.goal, held_back) else { return Vec::new() };
+        let (Some(drop), Some(m)) = (self.options.goal.drop(), held_back) else { return Vec::new() };
         if !self.selection.metric.counts() || m.countable() <= drop {
             return Vec::new();
         }
@@ -340,14 +391,15 @@ impl<'a> Search<'a> {
 
     /// No selection fits: the decision shows the smallest one.
     fn unreachable(&mut self) -> Result<Outcome> {
-        let choice = self.items.iter().map(|r| smallest(r)).collect();
-        let s = Solution { choice, bytes: 0, error: 0.0, bound: 0.0 };
+        let lightest = self.costs.as_ref().and_then(|c| c.least(&self.items, f64::MAX));
+        let choice = lightest.map_or_else(|| self.items.iter().map(|r| smallest(r)).collect(), |s| s.choice);
+        let s = Solution { choice, weight: 0, error: 0.0, bound: 0.0 };
         let m = self.measure(&s)?;
         let decision = Decision {
             metric: Some(self.selection.metric),
             selection: Some(m),
             trials: std::mem::take(&mut self.trials),
-            ..summary(self.original, &self.rows, &s, Status::NotReached)
+            ..self.summary(&s, Status::NotReached)
         };
         Ok(Outcome { graph: self.original.clone(), decision })
     }
@@ -379,6 +431,11 @@ fn blind(
     sensitivity::assume_gains(&mut rows);
     let items: Vec<Vec<Item>> = rows.iter().map(Row::items).collect();
     let (solution, gap) = match options.goal {
+        Goal::Fastest(_) | Goal::TargetLatency(_) => {
+            return Err(Error::data(
+                "a goal of speed needs data: there is nothing to time and nothing to judge by",
+            ));
+        }
         Goal::MaxDrop(_) => {
             let within: Vec<Vec<Item>> = items
                 .iter()
@@ -388,7 +445,7 @@ fn blind(
                         .collect()
                 })
                 .collect();
-            (least_bytes(&within, f64::MAX), 0.0)
+            (least_weight(&within, f64::MAX), 0.0)
         }
         Goal::TargetBytes(bytes) => {
             let fixed = size(graph)?.saturating_sub(rows.iter().map(|r| r.bytes).sum());
@@ -400,7 +457,7 @@ fn blind(
     let note = "no data: only weight errors were looked at, and the quality was not measured".to_string();
     let Some(s) = solution else {
         let choice = items.iter().map(|r| smallest(r)).collect();
-        let s = Solution { choice, bytes: 0, error: 0.0, bound: 0.0 };
+        let s = Solution { choice, weight: 0, error: 0.0, bound: 0.0 };
         let decision = Decision { notes: vec![note], ..summary(original, &rows, &s, Status::NotReached) };
         return Ok(Outcome { graph: original.clone(), decision });
     };
@@ -422,6 +479,7 @@ fn summary(original: &Graph, rows: &[Row], s: &Solution, status: Status) -> Deci
         bytes_before: layers.iter().map(|l| l.bytes_before).sum(),
         bytes_after: layers.iter().map(|l| l.bytes_after).sum(),
         gap: 0.0,
+        latency: None,
         trials: Vec::new(),
         layers,
         notes: Vec::new(),
@@ -437,7 +495,7 @@ fn largest(row: &[Item]) -> f64 {
 }
 
 fn smallest(row: &[Item]) -> usize {
-    (0..row.len()).min_by_key(|&i| row[i].bytes).unwrap_or(0)
+    (0..row.len()).min_by_key(|&i| row[i].weight).unwrap_or(0)
 }
 
 /// Margins of the original on all samples, for metrics that count.

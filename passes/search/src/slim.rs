@@ -5,8 +5,8 @@
 //! that changed are calibrated and priced again, all others keep their rows.
 
 use crate::bisect::Bisection;
-use crate::goal::{Goal, Override, Progress, Samples, check};
-use crate::knapsack::{Item, least_bytes, least_error};
+use crate::goal::{Goal, Override, Progress, Samples, check, late};
+use crate::knapsack::{Item, least_error, least_weight};
 use crate::metric::{Measured, Reference};
 use crate::sensitivity::outputs;
 use crate::table::{self, Row};
@@ -26,6 +26,8 @@ const WORTH: f64 = 0.01;
 const SHARE: f64 = 0.6;
 /// Evaluations of the true metric when there is no price.
 const TRIALS: usize = 8;
+/// Share of the time that must be left for a second search.
+const SECOND: f64 = 0.45;
 
 /// What a run works with.
 #[derive(Clone, Copy)]
@@ -51,7 +53,11 @@ struct Priced<'a> {
 /// Runs the search, then again with fewer channels if that promises smaller files.
 pub fn run(mut wide: Search, size: Size) -> Result<Outcome> {
     let mut base = wide.run(size)?;
-    if !wide.options.methods.iter().any(|m| m.scope() == Scope::Group) {
+    if !wide.options.methods.iter().any(|m| m.scope() == Scope::Group) || wide.options.goal.timed() {
+        return Ok(base);
+    }
+    if late(wide.progress, SECOND) {
+        wide.progress.cut("searches with fewer channels", 0, 1);
         return Ok(base);
     }
     let (groups, refused) = channels::groups(wide.graph);
@@ -82,8 +88,8 @@ fn wins(goal: Goal, found: &Outcome, base: &Outcome, size: Size) -> Result<bool>
     }
     let rank = |o: &Outcome| o.decision.selection.map(|m| (m.drop, m.distortion));
     Ok(match goal {
-        Goal::MaxDrop(_) => size(&found.graph)? < size(&base.graph)?,
-        Goal::TargetBytes(_) => rank(found) < rank(base),
+        Goal::MaxDrop(_) | Goal::Fastest(_) => size(&found.graph)? < size(&base.graph)?,
+        Goal::TargetBytes(_) | Goal::TargetLatency(_) => rank(found) < rank(base),
     })
 }
 
@@ -159,16 +165,16 @@ impl<'a> Search<'a> {
         let priced = self.priced(groups, base, price)?;
         let picks = match self.options.goal {
             _ if price > 0.0 => return self.paying(&priced, base, price),
-            Goal::MaxDrop(drop) => return self.bisected(&priced, base, drop),
+            Goal::MaxDrop(drop) | Goal::Fastest(drop) => return self.bisected(&priced, base, drop),
             Goal::TargetBytes(bytes) if base.status == Status::NotReached => {
                 let fixed = size(self.graph)?.saturating_sub(self.rows.iter().map(|r| r.bytes).sum());
                 let items = self.items_of(&priced, base);
-                let whole: u64 = items.iter().filter_map(|r| r.first()).map(|i| i.bytes).sum();
+                let whole: u64 = items.iter().filter_map(|r| r.first()).map(|i| i.weight).sum();
                 let over = (fixed + base.bytes_after).saturating_sub(bytes);
                 let s = whole.checked_sub(over).and_then(|room| least_error(&items, room));
                 s.map_or(Vec::new(), |s| picked(&priced, &s.choice))
             }
-            Goal::TargetBytes(_) => Vec::new(),
+            Goal::TargetBytes(_) | Goal::TargetLatency(_) => Vec::new(),
         };
         if picks.is_empty() { Ok(None) } else { cut_graph(self.graph, &picks, self.bench()).map(Some) }
     }
@@ -216,7 +222,7 @@ impl<'a> Search<'a> {
     /// Bytes saved per unit of distortion at the margin of the first search.
     fn price_of_distortion(&self, base: &Decision) -> f64 {
         let spent = base.predicted;
-        let bytes = |budget: f64| least_bytes(&self.items, budget).map_or(0.0, |s| s.bytes as f64);
+        let bytes = |budget: f64| least_weight(&self.items, budget).map_or(0.0, |s| s.weight as f64);
         if spent > 0.0 { (bytes(spent) - bytes(1.25 * spent)).max(0.0) / (0.25 * spent) } else { 0.0 }
     }
 
@@ -287,7 +293,7 @@ impl<'a> Search<'a> {
         let row = |p: &Priced| {
             let (bytes, _) = weight_of(self.graph, p.group, &now);
             let item = |keep: usize, error: f64| Item {
-                bytes: (bytes * keep as f64 / p.group.count as f64) as u64,
+                weight: (bytes * keep as f64 / p.group.count as f64) as u64,
                 error,
             };
             std::iter::once(item(p.group.count, 0.0))
@@ -308,7 +314,7 @@ impl<'a> Search<'a> {
         self.progress.stage("fewer channels", TRIALS);
         for _ in 0..TRIALS {
             let Some(budget) = b.next() else { break };
-            let Some(s) = least_bytes(&items, budget) else { break };
+            let Some(s) = least_weight(&items, budget) else { break };
             let picks = picked(priced, &s.choice);
             let passed = match known.get(&s.choice) {
                 Some(&passed) => passed,
@@ -407,6 +413,7 @@ impl<'a> Search<'a> {
             trials: Vec::new(),
             seen: BTreeMap::new(),
             base: self.base,
+            costs: None,
             start: base.predicted.max(1e-9),
         })
     }

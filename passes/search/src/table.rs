@@ -1,6 +1,6 @@
 //! The table of the search: layers × candidates, each with stored bytes and layer error.
 
-use crate::goal::{Options, Override, Progress, check};
+use crate::goal::{Options, Override, Progress, check, late};
 use crate::knapsack::{Item, undominated};
 use crate::shelf::Offer;
 use ir::{Error, Graph, Result};
@@ -9,9 +9,15 @@ use lossy::{Candidate, Context, Layer, Method, Scope, Stats};
 use rayon::prelude::*;
 use serde_json::json;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// A layer above this part of the memory is priced alone.
 const LARGE: u64 = 48;
+/// Share of the time after which layers get what is quick to make, and after which they get nothing.
+const HURRY: f64 = 0.35;
+const ENOUGH: f64 = 0.5;
+/// What is quick to make.
+const QUICK: [&str; 3] = ["int8", "int8-weight", "float16"];
 
 /// One layer with everything it may become. Column 0 of the knapsack is "keep"; candidate i is column i + 1.
 pub struct Row {
@@ -35,9 +41,11 @@ impl Row {
     /// The row's columns for the knapsack: keep, then candidates.
     pub fn items(&self) -> Vec<Item> {
         let keep = if self.forced { f64::INFINITY } else { 0.0 };
-        std::iter::once(Item { bytes: self.bytes, error: keep })
+        std::iter::once(Item { weight: self.bytes, error: keep })
             .chain(
-                self.candidates.iter().map(|o| Item { bytes: o.head.bytes, error: o.head.error * self.gain }),
+                self.candidates
+                    .iter()
+                    .map(|o| Item { weight: o.head.bytes, error: o.head.error * self.gain }),
             )
             .collect()
     }
@@ -102,6 +110,7 @@ pub fn build(
     progress: &dyn Progress,
 ) -> Result<Vec<Row>> {
     progress.stage("candidates", layers.len());
+    let (count, cut) = (layers.len(), AtomicUsize::new(0));
     let large = |layer: &Layer| options.memory.is_some_and(|m| layer.bytes() > m / LARGE);
     let one = |layer: Layer, stats: Option<Arc<Stats>>, key: String| -> Result<Row> {
         check(progress)?;
@@ -109,8 +118,18 @@ pub fn build(
         let row = match noted {
             Some(r) => r,
             None => {
+                let all = !late(progress, HURRY);
+                let quick: Vec<&'static dyn Method>;
+                let methods = if all {
+                    methods
+                } else {
+                    cut.fetch_add(1, Relaxed);
+                    let some = |m: &&'static dyn Method| QUICK.contains(&m.name()) && !late(progress, ENOUGH);
+                    quick = methods.iter().copied().filter(some).collect();
+                    &quick
+                };
                 let r = row(graph, layer, stats.as_deref(), methods, options)?;
-                if let Ok(text) = r.print() {
+                if let (true, Ok(text)) = (all, r.print()) {
                     options.shelf.note(&key, &text);
                 }
                 r
@@ -134,11 +153,22 @@ pub fn build(
             rest.push((i, layer, stats, key));
         }
     }
-    let rest: Vec<(usize, Row)> = rest
+    // Large ones first on each of two threads, which take halves: time may end before all are done.
+    rest.sort_by_key(|r| std::cmp::Reverse(r.1.bytes()));
+    let (mut half, mut other) = (Vec::new(), Vec::new());
+    for (i, r) in rest.into_iter().enumerate() {
+        if i % 2 == 0 { half.push(r) } else { other.push(r) }
+    }
+    half.append(&mut other);
+    let rest: Vec<(usize, Row)> = half
         .into_par_iter()
         .map(|(i, layer, stats, key)| Ok((i, one(layer, stats, key)?)))
         .collect::<Result<_>>()?;
     rest.into_iter().for_each(|(i, r)| rows[i] = Some(r));
+    let cut = cut.into_inner();
+    if cut > 0 {
+        progress.cut("layers with all their candidates", count - cut, count);
+    }
     Ok(rows.into_iter().flatten().collect())
 }
 
@@ -199,19 +229,27 @@ fn row(
             }
         }
     }
-    row.candidates = sift(found, wanted);
+    row.candidates = sift(found, wanted, options.goal.timed());
     row.refusals = refusals;
     row.forced &= !row.candidates.is_empty();
     Ok(row)
 }
 
-/// Drops candidates that another beats in bytes and error.
-fn sift(mut found: Vec<Offer>, wanted: Option<&Override>) -> Vec<Offer> {
+/// Drops candidates that another beats in bytes and error; where time counts, another of the same method.
+fn sift(mut found: Vec<Offer>, wanted: Option<&Override>, timed: bool) -> Vec<Offer> {
     if let Some(o) = wanted.filter(|o| o.recipe.contains(' ')) {
         found.retain(|c| c.head.recipe == o.recipe);
     }
-    let items: Vec<Item> = found.iter().map(|o| Item { bytes: o.head.bytes, error: o.head.error }).collect();
-    let kept = undominated(&items);
+    let mut methods: Vec<&str> = found.iter().map(|o| if timed { o.head.method } else { "" }).collect();
+    let of = methods.clone();
+    methods.dedup();
+    let mut kept = Vec::new();
+    for m in methods {
+        let here: Vec<usize> = (0..found.len()).filter(|&i| of[i] == m).collect();
+        let item = |&i: &usize| Item { weight: found[i].head.bytes, error: found[i].head.error };
+        let items: Vec<Item> = here.iter().map(item).collect();
+        kept.extend(undominated(&items).into_iter().map(|i| here[i]));
+    }
     let mut slots: Vec<Option<Offer>> = found.into_iter().map(Some).collect();
     kept.into_iter().filter_map(|i| slots[i].take()).collect()
 }
