@@ -1,7 +1,7 @@
 //! table: kernel calls as data, their weights packed.
 
 use kernels::attention::HeadStrides;
-use kernels::chain::Chain;
+use kernels::chain::{Chain, Table};
 use kernels::norm::Norm;
 use kernels::reduce::{Extreme, Reduction};
 use kernels::resize::Image;
@@ -12,7 +12,7 @@ use kernels::transpose::Axis;
 use kernels::vecmath::Function;
 use kernels::{
     Activation, ConvShape, ConvTransposeShape, GemmShape, PackedB, PackedCodes, PackedConv, PackedConvI8,
-    PackedConvTranspose, PackedI8, Pooling, Tier, Window, fields, variants,
+    PackedConvTranspose, PackedI8, Pooling, SparseF32, Tier, Window, fields, variants,
 };
 
 /// What is added to the sums of a contraction beside its bias.
@@ -209,6 +209,13 @@ pub enum Call {
         weights: PackedCodes,
         finish: Finish,
     },
+    /// A product without the zeros of its weights.
+    SparseProduct {
+        m: usize,
+        alpha: f32,
+        weights: SparseF32,
+        finish: Finish,
+    },
     Pair(Box<Pair>),
     /// A product of two activations.
     Products {
@@ -349,6 +356,11 @@ pub enum Call {
         n: usize,
     },
     /// Element-wise steps over bytes and float32, walked as `Rows`, strides those of float32.
+    /// Each byte looked up.
+    LookUp {
+        tier: Tier,
+        table: Table,
+    },
     Chain {
         tier: Tier,
         chain: Chain,
@@ -459,4 +471,6 @@ variants! { Call {
     28 = CodedProduct { m, alpha, weights, finish },
     29 = Pair(pair),
     30 = Chain { tier, chain, outer, rows, strides, moving, n },
+    31 = LookUp { tier, table },
+    32 = SparseProduct { m, alpha, weights, finish },
 } }

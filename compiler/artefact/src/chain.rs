@@ -1,8 +1,8 @@
 //! Chains of element-wise steps on a pool.
 
 use crate::io::Io;
-use crate::loops::{self, GRAIN, Walk};
-use kernels::chain::{Chain, Place};
+use crate::loops::{self, GRAIN, LINE, Walk, share};
+use kernels::chain::{Chain, Place, Table};
 use kernels::{Error, Tier};
 use std::sync::Mutex;
 
@@ -10,6 +10,29 @@ use std::sync::Mutex;
 struct Shared(*mut u8, usize);
 // SAFETY: tasks write disjoint parts.
 unsafe impl Sync for Shared {}
+
+/// Bytes a task looks up.
+const LOOKED_UP: usize = 4 * GRAIN;
+
+/// What becomes of each byte of the input.
+pub fn look_up(io: &Io, tier: Tier, table: &Table) -> Result<(), Error> {
+    let (x, out) = (io.input::<u8>(0), io.output::<u8>(0));
+    if x.len() != out.len() {
+        return Err(Error::Length { what: "looked up bytes", expected: x.len(), found: out.len() });
+    }
+    let base = Shared(out.as_mut_ptr(), out.len());
+    let (base, failure) = (&base, Mutex::new(None));
+    let per = share(io.pool, x.len(), LOOKED_UP).next_multiple_of(4 * LINE);
+    loops::run(io.pool, x.len().div_ceil(per).max(1), &|t| {
+        let range = t * per..x.len().min((t + 1) * per);
+        // SAFETY: inside the result, which is as long as the input; tasks have ranges of their own.
+        let out = unsafe { std::slice::from_raw_parts_mut(base.0.add(range.start), range.len()) };
+        if let Err(e) = table.map(tier, &x[range], out) {
+            *failure.lock().unwrap_or_else(|e| e.into_inner()) = Some(e);
+        }
+    });
+    failure.into_inner().unwrap_or_else(|e| e.into_inner()).map_or(Ok(()), Err)
+}
 
 /// Computes the result from the inputs; strides are those of float32 elements.
 pub fn run(io: &Io, tier: Tier, chain: &Chain, w: &Walk) -> Result<(), Error> {
@@ -19,7 +42,10 @@ pub fn run(io: &Io, tier: Tier, chain: &Chain, w: &Walk) -> Result<(), Error> {
     }
     // Rows of one long row are pieces of it.
     let whole = w.outer.is_empty() && w.rows == 1;
-    let per = if whole { GRAIN } else { (GRAIN / w.n).clamp(1, w.rows) };
+    let per = match whole {
+        true => share(io.pool, w.n, GRAIN).next_multiple_of(4 * LINE),
+        false => share(io.pool, w.rows, GRAIN / w.n),
+    };
     let blocks = if whole { w.n.div_ceil(per) } else { w.rows.div_ceil(per) };
     let outer: usize = w.outer.iter().map(|o| o.0).product();
     let size = chain.store.size();

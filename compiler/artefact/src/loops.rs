@@ -30,6 +30,17 @@ impl<'a> Code<'a> {
 /// Elements a task works on.
 pub const GRAIN: usize = 16 * 1024;
 
+/// Elements of a cache line.
+pub const LINE: usize = 16;
+
+/// Items of a task of about `grain`, such that threads have as many tasks each.
+pub fn share(pool: &dyn Pool, items: usize, grain: usize) -> usize {
+    match items.div_ceil(grain.max(1)) {
+        0 | 1 => items.max(1),
+        tasks => items.div_ceil(tasks.next_multiple_of(pool.threads().max(1))),
+    }
+}
+
 type Pointers = smallvec::SmallVec<[*mut u8; 8]>;
 
 /// Pointers that tasks share; each task writes other elements.
@@ -72,8 +83,9 @@ pub fn rows(io: &Io, code: Code, index: usize, w: &Walk) {
     let base = Shared((0..w.moving.len() + 1).map(|k| io.pointer(k)).collect());
     let base = &base;
     if w.outer.is_empty() && w.rows == 1 {
-        run(io.pool, w.n.div_ceil(GRAIN), &|t| {
-            let (from, to) = (t * GRAIN, ((t + 1) * GRAIN).min(w.n));
+        let per = share(io.pool, w.n, GRAIN).next_multiple_of(LINE);
+        run(io.pool, w.n.div_ceil(per), &|t| {
+            let (from, to) = (t * per, ((t + 1) * per).min(w.n));
             let shift = |k: usize| if w.moving.get(k).copied().unwrap_or(true) { 4 * from } else { 0 };
             let ptrs: Pointers = base.0.iter().enumerate().map(|(k, p)| p.wrapping_add(shift(k))).collect();
             call(&ptrs, 1, to - from);
@@ -81,7 +93,7 @@ pub fn rows(io: &Io, code: Code, index: usize, w: &Walk) {
         return;
     }
     let outer: usize = w.outer.iter().map(|o| o.0).product();
-    let per = (GRAIN / w.n.max(1)).clamp(1, w.rows);
+    let per = share(io.pool, w.rows, GRAIN / w.n.max(1));
     let blocks = w.rows.div_ceil(per);
     run(io.pool, outer * blocks, &|t| {
         let (mut o, block) = (t / blocks, t % blocks);

@@ -13,7 +13,7 @@ use kernels::transpose::{Element, copy_strided, permute};
 use kernels::vecmath::{self, Function};
 use kernels::{Epilogue, Error, GemmShape, Operand, Precision, Residual, Strides, Tier};
 use kernels::{conv_f32, conv_transpose_f32, gemm_f32, global_pool_f32, pool_f32};
-use kernels::{gemm_dynamic_f32, gemm_dynamic_scratch, gemm_packed};
+use kernels::{gemm_dynamic_f32, gemm_dynamic_scratch, gemm_packed, gemm_sparse_f32};
 use std::cell::RefCell;
 use std::sync::Mutex;
 
@@ -62,6 +62,12 @@ impl Call {
                 let (a, y) = ((io.input(0), w.k()), (io.output(0), w.n()));
                 gemm_packed(pool, Precision::Float, *m, a, w, y, *alpha, &e)
             }
+            Call::SparseProduct { m, alpha, weights: w, finish } => {
+                let e = finish.epilogue(io, w.n());
+                let (a, y) = ((io.input(0), w.k()), (io.output(0), w.n()));
+                gemm_sparse_f32(pool, *m, a, w, y, *alpha, &e)
+            }
+            Call::LookUp { tier, table } => crate::chain::look_up(io, *tier, table),
             Call::Pair(p) => p.run(io),
             Call::Products { tier, shape, steps, finish } => products(io, *tier, *shape, *steps, finish),
             Call::ConvTranspose { shape: s, weights, finish } => {

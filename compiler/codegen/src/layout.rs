@@ -140,6 +140,7 @@ impl Rewriter<'_> {
             || self.slice(n)?
             || self.split(n)?
             || self.transposed(n)?
+            || self.reshaped(n)?
             || self.reduce(n)?
             || self.pad(n)?
             || self.quantization(n)?
@@ -440,6 +441,22 @@ impl Rewriter<'_> {
             self.twins.insert(old, Twin { first: Some(new), last: None });
         }
         Ok(true)
+    }
+
+    /// Where only spatial dims are merged, split, put in or left out, the same happens to them with channels last.
+    fn reshaped(&mut self, n: &Node) -> Result<bool> {
+        let Some(x) = n.input(0).filter(|&x| self.resident(x)) else { return Ok(false) };
+        let shape = |v: ValueId| self.old.ty(v).concrete();
+        let (Some(from), Some(to)) = (shape(x), n.output(0).and_then(shape)) else { return Ok(false) };
+        let named = n.is("Reshape") || n.is("Squeeze") || n.is("Unsqueeze");
+        let spatial = (3..=5).contains(&to.len()) && from[..2] == to[..2] && !to.contains(&0);
+        if !named || !spatial || !Self::one_output(n) {
+            return Ok(false);
+        }
+        let dims: Vec<i64> = to_last(to.len()).into_iter().map(|d| to[d] as i64).collect();
+        let shape = self.new.add_initializer("shape", Tensor::vector(dims));
+        let x = self.last(x)?;
+        self.region(n, ops::standard("Reshape")?, Attrs::new(), &[Some(x), Some(shape)])
     }
 
     /// Reductions over known axes; those over all spatial dims without keeping them leave the region for free.

@@ -14,6 +14,7 @@ mod lower;
 mod plan;
 mod program;
 mod stored;
+mod unsigned;
 
 pub use ahead::{Artefact, Target, build};
 pub use program::{Program, Run, StepInfo};
@@ -37,6 +38,7 @@ pub fn compile_on(graph: &Graph, tier: Tier) -> Result<Program> {
 fn lowered(graph: &Graph, tier: Tier) -> Result<(Graph, Vec<lower::Step>)> {
     countable(graph)?;
     let mut graph = layout::to_channels_last(graph)?;
+    unsigned::to_unsigned(&mut graph)?;
     loop {
         let decoders = stored::decoders(&graph)?;
         let steps = lower::lower(&graph, group::form(&graph, &decoders)?, tier)?;

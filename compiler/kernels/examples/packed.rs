@@ -150,33 +150,29 @@ fn median(mut x: Vec<f64>) -> f64 {
 }
 
 /// Products of more rows, one thread: where floats become faster.
-fn rows(codes: &[u8], k: usize, n: usize, dense: &PackedB) {
-    let scale = vec![0.01; n];
-    let pack = |bits: u32| {
-        let codes: Vec<u8> = codes.iter().map(|c| if bits == 4 { c & 15 } else { *c }).collect();
-        let (strides, zero) = (Strides::nk(k), Zero::One(8));
-        let c = Codes { codes: &codes, strides, k, n, bits, block: k, scale: &scale, zero, table: None };
-        PackedCodes::dense(Tier::best(), &c).expect("sizes fit").expect("a known form")
-    };
-    let packed = [pack(4), pack(8)];
+fn rows(packed: &[(Format, PackedCodes)], k: usize, n: usize, dense: &PackedB) {
     let e = Epilogue::default();
-    for m in [1, 2, 4, 8, 16, 32, 64, 128, 256] {
+    for m in [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48] {
         let x: Vec<f32> = (0..k * m).map(|i| ((i * 37 % 101) as f32).sin()).collect();
         let mut y = vec![0f32; n * m];
-        let mut times = [const { Vec::new() }; 3];
-        for _ in 0..7 {
+        let mut base = Vec::new();
+        let mut times = vec![Vec::new(); packed.len()];
+        for _ in 0..9 {
             let start = Instant::now();
             gemm_f32(&Serial, m, &x, k, dense, &mut y, n, 1.0, &e).expect("sizes fit");
-            times[0].push(start.elapsed().as_secs_f64());
-            for (p, t) in packed.iter().zip(&mut times[1..]) {
+            base.push(start.elapsed().as_secs_f64());
+            for ((f, p), t) in packed.iter().zip(&mut times) {
                 let start = Instant::now();
-                gemm_packed(&Serial, Precision::Float, m, (&x, k), p, (&mut y, n), 1.0, &e)
-                    .expect("sizes fit");
+                gemm_packed(&Serial, f.precision, m, (&x, k), p, (&mut y, n), 1.0, &e).expect("sizes fit");
                 t.push(start.elapsed().as_secs_f64());
             }
         }
-        let [f, a, b] = times.map(median);
-        println!("{m:4} rows: float32 {:8.0} µs, int4 {:5.2} ×, int8 {:5.2} ×", f * 1e6, f / a, f / b);
+        let base = median(base);
+        print!("{m:3} rows: float32 {:7.0} µs", base * 1e6);
+        for ((f, _), t) in packed.iter().zip(times) {
+            print!(" | {} {:.2}", f.name, base / median(t));
+        }
+        println!();
     }
 }
 
@@ -196,7 +192,10 @@ fn main() {
     let dense = PackedB::from_nk(tier, &floats(k * n, 2), n, k).expect("sizes fit");
     let packed: Vec<(Format, PackedCodes)> = formats()
         .into_iter()
-        .filter(|f| part != "rows" && f.name.contains(&part))
+        .filter(|f| match part == "rows" {
+            true => f.precision == Precision::Float && f.zeros.is_none(),
+            false => f.name.contains(&part),
+        })
         .filter_map(|f| {
             let block = f.block.min(k);
             let mut codes: Vec<u8> = codes.iter().map(|c| if f.bits == 4 { c & 15 } else { *c }).collect();
@@ -225,7 +224,7 @@ fn main() {
         })
         .collect();
     if part == "rows" {
-        return rows(&codes, k, n, &dense);
+        return rows(&packed, k, n, &dense);
     }
     let x: Vec<f32> = (0..k).map(|i| ((i * 37 % 101) as f32).sin()).collect();
     let mut y = vec![0f32; n];

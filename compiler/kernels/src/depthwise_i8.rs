@@ -3,6 +3,7 @@
 //! The window's rows are gathered into cells of four, one cell for each channel, once for every input column; a pixel then
 //! is one integer dot product for each column under its window. Cells of 64 channels come out of the byte interleaving in an
 //! order of their own, in which weights and corrections are packed too, and which storing bytes undoes for free.
+//! Channels left over that fill at most half or a quarter of a block share it with those of the next lines of the result.
 
 use crate::conv_shape::Window;
 use crate::dispatch::Tier;
@@ -45,16 +46,31 @@ pub(crate) struct PackedDepthwiseI8 {
     scale: Vec<f32>,
 }
 
-/// Channel of lane `lane` of vector `v`, after interleaving the bytes of 64 channels.
+/// Place of lane `lane` of vector `v` in a row of 64 bytes, after interleaving.
 const fn channel(v: usize, lane: usize) -> usize {
     lane / 4 * 16 + v * 4 + lane % 4
+}
+
+/// Lines of the result that share the block from channel `start` on.
+fn lines_of(channels: usize, start: usize) -> usize {
+    match channels.saturating_sub(start) {
+        0..=16 => 4,
+        17..=32 => 2,
+        _ => 1,
+    }
+}
+
+/// The channel of a lane of a block.
+fn channel_of(channels: usize, block: usize, v: usize, lane: usize) -> usize {
+    let start = block * BLOCK;
+    start + channel(v, lane) % (BLOCK / lines_of(channels, start))
 }
 
 /// Values by channel as whole blocks in interleaved order.
 fn interleaved<T: Copy + Default>(x: &[T]) -> Vec<T> {
     let mut out = vec![T::default(); x.len().next_multiple_of(BLOCK)];
     for (at, out) in out.iter_mut().enumerate() {
-        let c = at / BLOCK * BLOCK + channel(at % BLOCK / LANES, at % LANES);
+        let c = channel_of(x.len(), at / BLOCK, at % BLOCK / LANES, at % LANES);
         *out = x.get(c).copied().unwrap_or_default();
     }
     out
@@ -94,7 +110,7 @@ impl PackedDepthwiseI8 {
             for (at, cell) in bytes.iter_mut().take(len).enumerate() {
                 let (v, lane) = (at % BLOCK / LANES, at % LANES);
                 let (column, quad) = (at / BLOCK % columns, at / BLOCK / columns % quads);
-                let c = at / BLOCK / columns / quads * BLOCK + channel(v, lane);
+                let c = channel_of(channels, at / BLOCK / columns / quads, v, lane);
                 for (i, byte) in cell.iter_mut().enumerate() {
                     let row = quad * 4 + i;
                     *byte = if c < channels && row < rows { f(c, row, column) } else { 0 };
@@ -144,6 +160,7 @@ pub(crate) struct Call<'a> {
 /// A call with its corrections worked out.
 struct Work<'a> {
     call: &'a Call<'a>,
+    /// Where sums begin.
     offset: Vec<i32>,
     scale: Vec<f32>,
     /// The epilogue over all of it, and over interleaved columns.
@@ -178,7 +195,7 @@ pub(crate) unsafe fn run(pool: &dyn Pool, call: &Call) -> Result<(), Error> {
     let plain = call.epilogue.residual.is_none() && call.epilogue.slope.is_none() && !finish.is_late();
     let mut work = Work {
         call,
-        offset: w.sums.iter().map(|s| s.wrapping_mul(call.zero)).collect(),
+        offset: w.sums.iter().map(|s| s.wrapping_mul(call.zero).wrapping_neg()).collect(),
         scale: w.scale.iter().map(|s| s * call.scale).collect(),
         finish: &finish,
         ordered: &ordered,
@@ -193,16 +210,30 @@ pub(crate) unsafe fn run(pool: &dyn Pool, call: &Call) -> Result<(), Error> {
         (work.scale, work.addend, work.store) = (r.scale, r.addend, Store::Codes(r.codes));
     }
     let blocks = w.channels.div_ceil(BLOCK);
+    // Lines of a task; those of the last block come in groups.
     let share = (GRAIN / (width * BLOCK)).clamp(1, lines);
-    let cuts = lines.div_ceil(share);
+    let group = lines_of(w.channels, (blocks - 1) * BLOCK);
+    let last = (share * group).next_multiple_of(group);
+    let (cuts, last_cuts) = (lines.div_ceil(share), lines.div_ceil(last));
     let task = |i: usize| {
-        let (block, first) = (i % blocks, i / blocks * share);
-        for line in first..lines.min(first + share) {
+        let whole = i < (blocks - 1) * cuts;
+        let (block, first, share, step) = match whole {
+            true => (i % (blocks - 1), i / (blocks - 1) * share, share, 1),
+            false => (blocks - 1, (i - (blocks - 1) * cuts) * last, last, group),
+        };
+        for line in (first..lines.min(first + share)).step_by(step) {
+            let live = step.min(lines - line);
             // SAFETY: the caller's contract; tasks have lines and channels of their own.
-            unsafe { self::line(w.tier, &work, line, block) }
+            unsafe {
+                match step {
+                    1 => self::line(w.tier, &work, line, live, block, Lines::<1>),
+                    2 => self::line(w.tier, &work, line, live, block, Lines::<2>),
+                    _ => self::line(w.tier, &work, line, live, block, Lines::<4>),
+                }
+            }
         }
     };
-    match blocks * cuts {
+    match (blocks - 1) * cuts + last_cuts {
         tasks if pool.threads() <= 1 => (0..tasks).for_each(task),
         tasks => pool.run(tasks, &task),
     }
@@ -213,10 +244,25 @@ thread_local! {
     static CELLS: RefCell<Aligned> = RefCell::default();
 }
 
+/// Lines of the result that share a block.
+trait Side: Copy {
+    const COUNT: usize;
+}
+
+#[derive(Clone, Copy)]
+struct Lines<const L: usize>;
+
+impl<const L: usize> Side for Lines<L> {
+    const COUNT: usize = L;
+}
+
+/// Most lines that share a block.
+const MOST_LINES: usize = 4;
+
 tiered! {
     /// # Safety
-    /// As [`run`], for one line of the output and one block of channels.
-    unsafe fn line(s: S; work: &Work, line: usize, block: usize) {
+    /// As [`run`], for `live` lines of the output from `line` on and one block of channels.
+    unsafe fn line<L: Side>(s: S; work: &Work, line: usize, live: usize, block: usize, _side: L) {
         let call = work.call;
         let w = call.weights;
         let window = &call.window;
@@ -231,15 +277,15 @@ tiered! {
         let mut first = 0;
         while first < width {
             let count = strip.min(width - first);
-            gather(s, work, line, block, first, count, cells.as_mut_slice().as_mut_ptr());
+            gather::<S, L>(s, work, (line, live), block, first, count, cells.as_mut_slice().as_mut_ptr());
             let cells = cells.as_ptr();
             let mut i = 0;
             while i + PIXELS <= count {
-                pixels::<S, PIXELS>(s, work, (line * width + first, i), block, cells);
+                pixels::<S, L, PIXELS>(s, work, (line * width + first, i), live, block, cells);
                 i += PIXELS;
             }
             while i < count {
-                pixels::<S, 1>(s, work, (line * width + first, i), block, cells);
+                pixels::<S, L, 1>(s, work, (line * width + first, i), live, block, cells);
                 i += 1;
             }
             first += count;
@@ -260,10 +306,10 @@ fn strip_width(window: &Window) -> usize {
 /// # Safety
 /// As [`run`]; `to` holds the cells.
 #[inline(always)]
-unsafe fn gather<S: Simd>(
+unsafe fn gather<S: Simd, L: Side>(
     s: S,
     work: &Work,
-    line: usize,
+    (line, live_lines): (usize, usize),
     block: usize,
     first: usize,
     count: usize,
@@ -273,24 +319,26 @@ unsafe fn gather<S: Simd>(
     let (w, window) = (call.weights, &call.window);
     let [kd, kh, columns] = window.kernel;
     let [_, height, width] = window.input;
-    let (image, od, oh) = window.line(line);
     let start = block * BLOCK;
     let live = BLOCK.min(w.channels - start);
     let pad = [call.zero as u8; BLOCK];
     let held = (count - 1) * window.stride[2] + (columns - 1) * window.dilation[2] + 1;
     let from = first * window.stride[2];
     for quad in 0..w.quads {
-        // Base and step of each of four rows; rows of padding repeat one pixel.
-        let mut rows = [(pad.as_ptr(), 0usize); 4];
-        for (i, row) in rows.iter_mut().enumerate() {
-            let tap = quad * 4 + i;
-            if tap >= kd * kh {
-                continue;
-            }
-            let source = (window.source(0, od, tap / kh), window.source(1, oh, tap % kh));
-            if let (Some(d), Some(h)) = source {
-                let line = ((image * window.input[0] + d) * height + h) * width;
-                *row = (call.x.wrapping_add(line * w.channels + start), w.channels);
+        // Base and step of each of four rows, for each line; rows of padding repeat one pixel.
+        let mut rows = [[(pad.as_ptr(), 0usize); MOST_LINES]; 4];
+        for l in 0..L::COUNT {
+            let (image, od, oh) = window.line(line + l.min(live_lines - 1));
+            for (i, row) in rows.iter_mut().enumerate() {
+                let tap = quad * 4 + i;
+                if tap >= kd * kh {
+                    continue;
+                }
+                let source = (window.source(0, od, tap / kh), window.source(1, oh, tap % kh));
+                if let (Some(d), Some(h)) = source {
+                    let line = ((image * window.input[0] + d) * height + h) * width;
+                    row[l] = (call.x.wrapping_add(line * w.channels + start), w.channels);
+                }
             }
         }
         for c in 0..held {
@@ -298,7 +346,17 @@ unsafe fn gather<S: Simd>(
             // SAFETY: the caller's contract: a pixel of the input, of which live channels are read, or of the padding.
             unsafe {
                 let cell = match at {
-                    Some(column) => s.interleave(rows.map(|(p, step)| p.wrapping_add(column * step)), live),
+                    Some(column) if L::COUNT == 1 => {
+                        s.interleave(rows.map(|[(p, step), ..]| p.wrapping_add(column * step)), live)
+                    }
+                    Some(column) => {
+                        let rows = rows.map(|r| r.map(|(p, step)| p.wrapping_add(column * step)));
+                        if L::COUNT == 2 {
+                            s.interleave_parts::<2>(rows.map(|[a, b, ..]| [a, b]), live)
+                        } else {
+                            s.interleave_parts::<4>(rows, live)
+                        }
+                    }
                     None => [s.splat_i(i32::from_ne_bytes([call.zero as u8; 4])); 4],
                 };
                 let to = to.add((c * w.quads + quad) * BLOCK);
@@ -310,15 +368,16 @@ unsafe fn gather<S: Simd>(
     }
 }
 
-/// `P` neighbouring pixels of a strip, the first at column `at.1`; result rows start at `at.0` for column 0.
+/// `P` neighbouring pixels of a strip in `live` lines, the first at column `at.1`; result rows start at `at.0` for column 0.
 ///
 /// # Safety
 /// As [`run`]; `cells` were gathered for the strip.
 #[inline(always)]
-unsafe fn pixels<S: Simd, const P: usize>(
+unsafe fn pixels<S: Simd, L: Side, const P: usize>(
     s: S,
     work: &Work,
     at: (usize, usize),
+    live: usize,
     block: usize,
     cells: *const f32,
 ) {
@@ -328,16 +387,15 @@ unsafe fn pixels<S: Simd, const P: usize>(
     let size = quads * columns * BLOCK;
     // SAFETY: the caller's contract.
     unsafe {
-        let mut acc = dots::<S, P>(s, work, at.1, w.cells.as_ptr().add(block * size), cells);
         let start = block * BLOCK;
+        let mut offset = [s.splat_i(0); 4];
         for v in 0..4 {
-            let offset = s.load_i(work.offset.as_ptr().add(start + v * LANES));
-            for p in 0..P {
-                acc[p][v] = s.sub_i(acc[p][v], offset);
-            }
+            offset[v] = s.load_i(work.offset.as_ptr().add(start + v * LANES));
         }
+        let mut acc = dots::<S, P>(s, work, at.1, w.cells.as_ptr().add(block * size), cells, offset);
         if let Some(ones) = &w.ones {
-            let sums = dots::<S, P>(s, work, at.1, ones.as_ptr().add(block * size), cells);
+            let none = [s.splat_i(0); 4];
+            let sums = dots::<S, P>(s, work, at.1, ones.as_ptr().add(block * size), cells, none);
             for v in 0..4 {
                 let zero = s.load_i(w.zero.as_ptr().add(start + v * LANES));
                 for p in 0..P {
@@ -345,11 +403,11 @@ unsafe fn pixels<S: Simd, const P: usize>(
                 }
             }
         }
-        finish::<S, P>(s, work, acc, at.0 + at.1, start);
+        finish::<S, L, P>(s, work, acc, (at.0 + at.1, live), start);
     }
 }
 
-/// Sums of `P` pixels from column `first` on with one block of weights.
+/// Sums of `P` pixels from column `first` on with one block of weights, beginning at `start`.
 ///
 /// # Safety
 /// As [`pixels`].
@@ -360,9 +418,10 @@ unsafe fn dots<S: Simd, const P: usize>(
     first: usize,
     mut weights: *const f32,
     cells: *const f32,
+    start: [S::I; 4],
 ) -> [[S::I; 4]; P] {
     let (window, quads) = (&work.call.window, work.call.weights.quads);
-    let mut acc = [[s.splat_i(0); 4]; P];
+    let mut acc = [start; P];
     for quad in 0..quads {
         for k in 0..window.kernel[2] {
             // SAFETY: the caller's contract.
@@ -386,18 +445,19 @@ unsafe fn dots<S: Simd, const P: usize>(
 }
 
 /// # Safety
-/// As [`run`]: `P` result rows from `row` on, channels from `start` on.
+/// As [`run`]: `P` result rows from `row` on, in each of `lines` lines, channels from `start` on.
 #[inline(always)]
-unsafe fn finish<S: Simd, const P: usize>(
+unsafe fn finish<S: Simd, L: Side, const P: usize>(
     s: S,
     work: &Work,
     mut acc: [[S::I; 4]; P],
-    row: usize,
+    (row, lines): (usize, usize),
     start: usize,
 ) {
     let call = work.call;
     let channels = call.weights.channels;
     let live = BLOCK.min(channels - start);
+    let width = call.window.output[2];
     let rows: [usize; P] = std::array::from_fn(|p| row + p);
     let mut f = [[s.splat(0.0); 4]; P];
     // SAFETY: the caller's contract; corrections have whole blocks.
@@ -407,7 +467,10 @@ unsafe fn finish<S: Simd, const P: usize>(
             codes.whole(s, &mut acc, columns);
             for p in 0..P {
                 let y = call.y.cast::<u8>().wrapping_add(rows[p] * channels + start);
-                s.store_codes_interleaved(y, acc[p], codes, live);
+                match L::COUNT {
+                    1 => s.store_codes_interleaved(y, acc[p], codes, live),
+                    _ => s.store_codes_parts(y, width * channels, acc[p], codes, (L::COUNT, lines), live),
+                }
             }
             return;
         }
@@ -417,7 +480,9 @@ unsafe fn finish<S: Simd, const P: usize>(
                 f[p][v] = s.mul(s.to_f(acc[p][v]), scale);
             }
         }
-        if let (true, Store::Bytes { scale, zero, low, high }) = (work.direct, call.store) {
+        if L::COUNT == 1
+            && let (true, Store::Bytes { scale, zero, low, high }) = (work.direct, call.store)
+        {
             let place = Place { out: rows.as_ptr(), live_rows: P, live_cols: BLOCK, col: start };
             work.ordered.sums(s, &mut f, &place);
             let q = Quantizer::new(s, scale, zero, low, high);
@@ -431,7 +496,6 @@ unsafe fn finish<S: Simd, const P: usize>(
             }
             return;
         }
-        let place = Place { out: rows.as_ptr(), live_rows: P, live_cols: live, col: start };
         for p in 0..P {
             if call.store == Store::Sums {
                 for v in 0..4 {
@@ -440,6 +504,40 @@ unsafe fn finish<S: Simd, const P: usize>(
             }
             f[p] = ordered(s, f[p]);
         }
+        for l in 0..L::COUNT.min(lines) {
+            let mut part = f;
+            if L::COUNT > 1 {
+                // The first vectors hold the line's channels; what follows is not stored.
+                let vectors = 4 / L::COUNT;
+                for p in 0..P {
+                    for v in 0..vectors {
+                        part[p][v] = f[p][l * vectors + v];
+                    }
+                }
+            }
+            rest::<S, P>(s, work, part, rows.map(|r| r + l * width), start, live);
+        }
+    }
+}
+
+/// The epilogue and storing of `P` result rows with their channels in order.
+///
+/// # Safety
+/// As [`finish`].
+#[inline(always)]
+unsafe fn rest<S: Simd, const P: usize>(
+    s: S,
+    work: &Work,
+    mut f: [[S::F; 4]; P],
+    rows: [usize; P],
+    start: usize,
+    live: usize,
+) {
+    let call = work.call;
+    let channels = call.weights.channels;
+    let place = Place { out: rows.as_ptr(), live_rows: P, live_cols: live, col: start };
+    // SAFETY: the caller's contract.
+    unsafe {
         if call.store != Store::Sums {
             work.finish.sums(s, &mut f, &place);
         }

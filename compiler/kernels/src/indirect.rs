@@ -58,6 +58,8 @@ const PANEL_BYTES: usize = 40 << 10;
 const BLOCK_BYTES: usize = 256 << 10;
 /// Every tile height of the widest tier divides this.
 const ROW_UNIT: usize = 24;
+/// What a block costs beside its rows, in rows.
+const BLOCK_COST: usize = 4;
 /// Pointers of a block.
 const MOST_POINTERS: usize = 8192;
 
@@ -100,10 +102,20 @@ fn block_rows(job: &Job, threads: usize) -> usize {
     let panels = job.b.panels.count();
     let bytes = job.b.panels.len(job.b.rows).saturating_mul(size_of::<f32>());
     let columns = panels >= 2 * threads && bytes > job.count.saturating_mul(job.row_bytes);
-    let shared = if threads == 1 || columns { usize::MAX } else { job.count.div_ceil(2 * threads) };
     let most = cached.min(MOST_POINTERS / job.taps).clamp(ROW_UNIT, 480);
     let most = if most < 480 { most / ROW_UNIT * ROW_UNIT } else { 480 };
-    most.min(shared.checked_next_multiple_of(ROW_UNIT).unwrap_or(usize::MAX))
+    if threads == 1 || columns { most } else { shared_rows(job.count, most, threads) }
+}
+
+/// Rows of a block, at most `most`, such that threads that take one block after the other end at about the same time.
+fn shared_rows(count: usize, most: usize, threads: usize) -> usize {
+    let ends = |rows: usize| {
+        let (blocks, rest) = (count / rows, count % rows);
+        let last = if blocks % threads > 0 { rows } else { rest };
+        // A block costs the pointers to its rows and reading the panels again.
+        blocks / threads * rows + last + count.div_ceil(rows * threads) * BLOCK_COST
+    };
+    (1..=most / ROW_UNIT).rev().map(|units| units * ROW_UNIT).min_by_key(|&rows| ends(rows)).unwrap_or(most)
 }
 
 #[derive(Default)]
@@ -239,6 +251,24 @@ fn cuts(taps: usize, depth: usize, most: usize, mut f: impl FnMut(Cut)) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn threads_end_together() {
+        for (count, most) in [(3136, 432), (12544, 480), (784, 480), (196, 480), (49, 480), (5000, 96)] {
+            for threads in [2, 3, 8] {
+                let rows = shared_rows(count, most, threads);
+                assert!(rows <= most && rows.is_multiple_of(ROW_UNIT));
+                let mut busy = vec![0; threads];
+                for first in (0..count).step_by(rows) {
+                    let next = busy.iter_mut().min().unwrap();
+                    *next += rows.min(count - first);
+                }
+                let share = count.div_ceil(threads);
+                let worst = busy.into_iter().max().unwrap();
+                assert!(worst <= share + share / 8 + ROW_UNIT, "{count} {threads}: {rows} {worst}");
+            }
+        }
+    }
 
     #[test]
     fn cuts_cover_the_sum_in_order() {

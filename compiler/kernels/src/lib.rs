@@ -44,6 +44,7 @@ pub mod rnn;
 mod scratch;
 mod simd;
 pub mod softmax;
+pub mod sparse_f32;
 pub mod stored;
 #[cfg(test)]
 mod testing;
@@ -69,3 +70,4 @@ pub use pack_i8::{PackedI8, Weights};
 pub use packed::{Codes, PackedCodes, Precision, Zero, gemm_packed};
 pub use parallel::{Pool, Serial};
 pub use pool_f32::{Pooling, global_pool_f32, pool_f32};
+pub use sparse_f32::{SparseF32, gemm_sparse_f32};

@@ -64,8 +64,10 @@ pub struct Codes<'a> {
 /// The longest block whose sums stay exact, and after which activations get a new scale.
 const LONGEST: usize = 256;
 
-/// Most rows for which reading weights takes longer than multiplying them.
-const MOST_ROWS: usize = 4;
+/// The share of zeros from which on a bitmap of 8-bit codes beats reading all of them.
+const SPARSE: f64 = 0.6;
+/// The same for codes of 4 bits, which lie behind a bitmap as bytes.
+const SPARSE_OF_4_BITS: f64 = 0.85;
 
 /// Scales as the kernel reads them: panel by panel, block by block.
 enum Scales {
@@ -113,8 +115,20 @@ fn panels(tier: Tier, n: usize) -> impl Iterator<Item = (usize, usize)> {
 }
 
 impl PackedCodes {
-    /// Packs all weights; `None` where no kernel of the tier reads this form.
+    /// Packs weights in the form that is read fastest: with a bitmap where many are zero. `None` where no kernel of the
+    /// tier reads them.
     pub fn new(tier: Tier, c: &Codes) -> Result<Option<PackedCodes>, Error> {
+        if let Zero::One(zero) = c.zero
+            && c.table.is_none()
+        {
+            let zeros = c.codes.iter().filter(|&&code| i32::from(code) == zero).count();
+            let least = if c.bits == 8 { SPARSE } else { SPARSE_OF_4_BITS };
+            if zeros as f64 >= least * c.codes.len() as f64
+                && let Some(sparse) = PackedCodes::sparse(tier, c)?
+            {
+                return Ok(Some(sparse));
+            }
+        }
         PackedCodes::dense(tier, c)
     }
 
@@ -249,9 +263,12 @@ impl PackedCodes {
         }
     }
 
-    /// Whether `m` rows are multiplied faster with packed weights than with floats.
-    pub fn pays(_tier: Tier, m: usize) -> bool {
-        m <= MOST_ROWS
+    /// Most rows that any packed weights multiply faster than floats do.
+    pub const MOST_ROWS: usize = 4;
+
+    /// Whether `m` rows are multiplied faster with these weights than with floats.
+    pub fn pays(&self, m: usize) -> bool {
+        m <= PackedCodes::MOST_ROWS
     }
 
     pub fn k(&self) -> usize {

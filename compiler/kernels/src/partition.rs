@@ -6,7 +6,7 @@ use std::ops::Range;
 /// Scalars below which a task is not worth handing over.
 pub(crate) const GRAIN: usize = 16 * 1024;
 
-/// Runs `f` over consecutive ranges that cover `0..n`, each of at least `grain` items but the last.
+/// Runs `f` over consecutive ranges that cover `0..n`, of about `grain` items or more and as many for every thread.
 pub(crate) fn ranges(pool: &dyn Pool, n: usize, grain: usize, f: &(dyn Fn(Range<usize>) + Sync)) {
     if n == 0 {
         return;
@@ -16,7 +16,7 @@ pub(crate) fn ranges(pool: &dyn Pool, n: usize, grain: usize, f: &(dyn Fn(Range<
     if tasks == 1 {
         return f(0..n);
     }
-    let size = n.div_ceil(tasks);
+    let size = n.div_ceil(tasks.next_multiple_of(pool.threads()));
     pool.run(n.div_ceil(size), &|t| f(t * size..n.min((t + 1) * size)));
 }
 

@@ -175,6 +175,13 @@ pub(crate) trait Simd: Copy {
         // SAFETY: 16 lanes.
         self.bits(unsafe { self.load(found.as_ptr()) })
     }
+    /// Numbers of a table at the lanes of `index`, of which the low five bits count.
+    #[inline(always)]
+    fn lookup32(self, table: &[f32; 32], index: Self::I) -> Self::F {
+        let found = self.array(self.of_bits(index)).map(|i| table[(i.to_bits() & 31) as usize]);
+        // SAFETY: 16 lanes.
+        unsafe { self.load(found.as_ptr()) }
+    }
     /// Stores the low byte of the first `n <= 16` lanes.
     ///
     /// # Safety
@@ -185,6 +192,23 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// Each pointer is valid for reading `n <= 64` bytes; beyond them anything may stand in the lanes.
     unsafe fn interleave(self, rows: [*const u8; 4], n: usize) -> [Self::I; 4];
+    /// The same for rows put together from `L` parts of up to `64 / L` bytes.
+    ///
+    /// # Safety
+    /// Each pointer is valid for reading `n <= 64 / L` bytes; beyond them anything may stand in the lanes.
+    #[inline(always)]
+    unsafe fn interleave_parts<const L: usize>(self, rows: [[*const u8; L]; 4], n: usize) -> [Self::I; 4] {
+        let mut bytes = [[0u8; 64]; 4];
+        // SAFETY: the caller's contract; parts lie inside of `bytes`.
+        unsafe {
+            for (row, bytes) in rows.iter().zip(&mut bytes) {
+                for (part, to) in row.iter().zip(bytes.chunks_exact_mut(64 / L)) {
+                    std::ptr::copy_nonoverlapping(*part, to.as_mut_ptr(), n);
+                }
+            }
+            self.interleave(std::array::from_fn(|i| bytes[i].as_ptr()), 64)
+        }
+    }
     /// Stores the low bytes of lanes that are in the order of [`Simd::interleave`], in the order of the bytes.
     ///
     /// # Safety
@@ -201,6 +225,29 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// `p` is valid for writing `n <= 64` bytes.
     unsafe fn store_codes_interleaved(self, p: *mut u8, x: [Self::I; 4], codes: Codes, n: usize);
+    /// The same in `parts` of `64 / parts` bytes, `n` of each of the first `live`, `step` apart.
+    ///
+    /// # Safety
+    /// `p` and the places of the other parts are valid for writing `n <= 64 / parts` bytes.
+    #[inline(always)]
+    unsafe fn store_codes_parts(
+        self,
+        p: *mut u8,
+        step: usize,
+        x: [Self::I; 4],
+        codes: Codes,
+        (parts, live): (usize, usize),
+        n: usize,
+    ) {
+        let mut bytes = [0u8; 64];
+        // SAFETY: `bytes` holds 64; the caller vouches for the parts.
+        unsafe {
+            self.store_codes_interleaved(bytes.as_mut_ptr(), x, codes, 64);
+            for (part, from) in bytes.chunks_exact(64 / parts).take(live).enumerate() {
+                std::ptr::copy_nonoverlapping(from.as_ptr(), p.wrapping_add(part * step), n);
+            }
+        }
+    }
 
     fn array(self, a: Self::F) -> [f32; LANES];
 

@@ -5,6 +5,7 @@
 use super::elementwise::{Walk, expression, function};
 use super::{Cx, Lowered, Work};
 use crate::group::{Quantize, quantization};
+use artefact::Call;
 use ir::{Binary as Op, DType, Expr, Graph, NodeId, Unary, ValueId};
 use kernels::chain::{Arg, Binary, Chain, Format, MOST_SLOTS, Step};
 use kernels::vecmath::Function;
@@ -22,7 +23,8 @@ pub struct Grown {
     walk: Walk,
 }
 
-/// The chain that ends in `root`, when there is one worth it: a dequantization takes part, or more than a quantization.
+/// The chain that ends in `root`, when there is one worth it: a dequantization or a comparison takes part, or more than a
+/// quantization.
 pub fn grow(graph: &Graph, root: NodeId, counts: &[usize], taken: impl Fn(NodeId) -> bool) -> Option<Grown> {
     let n = graph.get(root)?;
     let out = n.output(0).filter(|_| n.outputs().len() == 1 && !taken(root))?;
@@ -46,7 +48,8 @@ pub fn grow(graph: &Graph, root: NodeId, counts: &[usize], taken: impl Fn(NodeId
     } else {
         return None;
     };
-    if g.dequantized.is_empty() && (store == Format::F32 || g.nodes.len() == 1) {
+    let compares = g.steps.iter().any(|s| matches!(s, Step::Equal(..)));
+    if g.dequantized.is_empty() && !compares && (store == Format::F32 || g.nodes.len() == 1) {
         return None;
     }
     // Operands come first, which are known now.
@@ -59,6 +62,7 @@ pub fn grow(graph: &Graph, root: NodeId, counts: &[usize], taken: impl Fn(NodeId
         Step::Binary(op, a, b) => Step::Binary(op, arg(a), arg(b)),
         Step::Map(f, a) => Step::Map(f, arg(a)),
         Step::Snap(q, a) => Step::Snap(q, arg(a)),
+        Step::Equal(a, b) => Step::Equal(arg(a), arg(b)),
     });
     let Arg::Slot(result) = arg(result) else { return None };
     let (operands, formats): (Vec<ValueId>, Vec<Format>) = g.operands.iter().copied().unzip();
@@ -99,7 +103,13 @@ struct Growth<'a> {
 
 impl Growth<'_> {
     fn operand(&mut self, v: ValueId, format: Format) -> Option<Arg> {
-        if format == Format::F32 && self.graph.dtype(v) != Some(DType::F32) {
+        let dtype = match format {
+            Format::F32 => DType::F32,
+            Format::Words => DType::I32,
+            Format::Bytes { signed: true, .. } => DType::I8,
+            Format::Bytes { signed: false, .. } => DType::U8,
+        };
+        if self.graph.dtype(v) != Some(dtype) {
             return None;
         }
         let at = self.operands.iter().position(|&o| o == (v, format)).unwrap_or(self.operands.len());
@@ -172,8 +182,24 @@ impl Growth<'_> {
         self.operand(x, format(&q))
     }
 
+    /// The 32-bit integers that a cast to float32 compares, and the node that compares them for it alone.
+    fn compared(&self, id: NodeId) -> Option<(ValueId, ValueId, NodeId)> {
+        let cast = self.graph.get(id).filter(|n| n.is("Cast"))?;
+        let v = cast.input(0)?;
+        let p = self.graph.producer(v).filter(|&p| self.counts[v.index()] == 1 && !(self.taken)(p))?;
+        let n = self.graph.get(p).filter(|n| n.is("Equal"))?;
+        let word =
+            |v: &ValueId| self.graph.dtype(*v) == Some(DType::I32) && self.graph.ty(*v).concrete().is_some();
+        let (a, b) = (n.input(0).filter(word)?, n.input(1).filter(word)?);
+        let float = cast.output(0).and_then(|y| self.graph.dtype(y)) == Some(DType::F32);
+        float.then_some((a, b, p))
+    }
+
     /// Whether an element-wise node has steps.
     fn takes(&self, id: NodeId) -> bool {
+        if self.compared(id).is_some() {
+            return true;
+        }
         let mut probe = Growth {
             operands: Vec::new(),
             steps: Vec::new(),
@@ -204,6 +230,11 @@ impl Growth<'_> {
     }
 
     fn node(&mut self, id: NodeId) -> Option<Arg> {
+        if let Some((a, b, p)) = self.compared(id) {
+            self.nodes.push(p);
+            let (a, b) = (self.operand(a, Format::Words)?, self.operand(b, Format::Words)?);
+            return self.step(Step::Equal(a, b));
+        }
         if !self.takes(id) {
             return None;
         }
@@ -264,7 +295,12 @@ pub fn lower(cx: &Cx, g: &Grown) -> Lowered {
     let output = cx.graph.get(g.root).and_then(|n| n.output(0));
     let elements = output.and_then(|v| cx.shape(v)).map_or(0, |s| s.iter().product::<usize>());
     let flops = (elements * (g.chain.operands.len() + g.chain.steps.len() + 1)) as f64;
-    let call = g.walk.clone().chain(cx.tier, g.chain.clone());
+    let w = &g.walk;
+    let whole = w.outer.is_empty() && w.rows == 1 && w.inner[..] == [1];
+    let call = match g.chain.table(cx.tier).filter(|_| whole) {
+        Some(table) => Call::LookUp { tier: cx.tier, table },
+        None => g.walk.clone().chain(cx.tier, g.chain.clone()),
+    };
     Lowered {
         kind: "fused loop",
         work: Work::Call(Box::new(call)),
@@ -273,3 +309,6 @@ pub fn lower(cx: &Cx, g: &Grown) -> Lowered {
         flops,
     }
 }
+
+#[cfg(test)]
+mod tests;

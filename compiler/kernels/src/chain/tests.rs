@@ -96,3 +96,56 @@ fn what_does_not_fit_is_refused() {
     assert!(go(chain(add(0, 0), 1), 24, 20, 3).is_err());
     assert!(go(chain(add(0, 0), 1), 24, 24, usize::MAX).is_err());
 }
+
+#[test]
+fn a_table_does_what_its_chain_does() {
+    let [x, y] = [(true, 0.03, -5), (false, 0.011, 90)].map(|(signed, scale, zero)| Format::Bytes {
+        signed,
+        scale,
+        zero,
+    });
+    let chain = Chain {
+        operands: vec![x],
+        steps: vec![
+            Step::Map(Function::Tanh, Arg::Slot(0)),
+            Step::Binary(Binary::Mul, Arg::Slot(1), Arg::Slot(0)),
+        ],
+        result: 2,
+        store: y,
+    };
+    let data = bytes(333, 5);
+    for &tier in Tier::available() {
+        let (mut wanted, mut found) = (vec![1; 333], vec![2; 333]);
+        chain.run(tier, &[Place { data: &data, inner: 1, row: 0 }], &mut wanted, 1, 333).unwrap();
+        chain.table(tier).unwrap().map(tier, &data, &mut found).unwrap();
+        assert_eq!(found, wanted, "{tier:?}");
+        let floats = Chain { store: Format::F32, ..chain.clone() };
+        assert!(floats.table(tier).is_none());
+    }
+}
+
+#[test]
+fn equal_integers_are_one() {
+    let words = |x: &[i32]| x.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+    let (rows, n) = (3, 150);
+    let a = words(&[7, i32::MIN, 0x7fc0_0001]);
+    let columns: Vec<i32> = (0..n).map(|c| [c, i32::MIN, 0x7fc0_0001][c as usize % 3]).collect();
+    let places = [Place { data: &a, inner: 0, row: 1 }, Place { data: &words(&columns), inner: 1, row: 0 }];
+    let chain = Chain {
+        operands: vec![Format::Words; 2],
+        steps: vec![Step::Equal(Arg::Slot(0), Arg::Slot(1))],
+        result: 2,
+        store: Format::Bytes { signed: false, scale: 0.5, zero: 1 },
+    };
+    for &tier in Tier::available() {
+        let mut y = vec![9; rows * n as usize];
+        chain.run(tier, &places, &mut y, rows, n as usize).unwrap();
+        for (i, &y) in y.iter().enumerate() {
+            let same = [7, i32::MIN, 0x7fc0_0001][i / n as usize] == columns[i % n as usize];
+            assert_eq!(y, if same { 3 } else { 1 }, "{tier:?} {i}");
+        }
+        let sum =
+            Chain { steps: vec![Step::Binary(Binary::Add, Arg::Slot(0), Arg::Slot(1))], ..chain.clone() };
+        assert!(sum.run(tier, &places, &mut y, rows, n as usize).is_err());
+    }
+}

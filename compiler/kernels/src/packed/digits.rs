@@ -117,9 +117,9 @@ tiered! {
     /// One digit: x rounded to 1/127 of the block's largest |x|.
     unsafe fn one(s: S; x: *const f32, live: usize, len: usize, to: *mut u8, sums: &mut [i32]) -> f32 {
         let (most, finite) = largest(s, x, live);
-        if !finite || !(127.0 / most).is_finite() {
+        if !finite || most >= HUGE || !(127.0 / most).is_finite() {
             fill(to, len, sums);
-            return if finite { 0.0 } else { f32::NAN };
+            return if finite && most < HUGE { 0.0 } else { f32::NAN };
         }
         let scale = s.splat(127.0 / most);
         let mut sum = s.splat_i(0);

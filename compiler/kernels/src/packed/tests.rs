@@ -216,7 +216,7 @@ fn what_is_not_finite_goes_through() {
 fn tiny_and_huge_activations_do_not_overflow() {
     let case = Case::new(32, 16, 8, 32, 0, 3);
     let c = case.codes(32, 16, 32, false);
-    for x in [f32::from_bits(1), f32::MIN_POSITIVE, 1e-30, 1.9999999, 3e27, 3e34, 0.0] {
+    for x in [f32::from_bits(1), f32::MIN_POSITIVE, 1e-30, 1.9999999, 3e27, 1e35, 0.0] {
         let a = vec![x; 32];
         for &tier in Tier::available() {
             let packed = PackedCodes::new(tier, &c).unwrap().unwrap();
@@ -264,4 +264,20 @@ fn hostile_sizes_are_errors() {
         gemm_packed(&Serial, Precision::Float, 1, (&[0.0; 32], 32), &packed, (&mut y[1..], 16), 1.0, &e)
             .is_err()
     );
+}
+
+#[test]
+fn many_zeros_lie_behind_a_bitmap() {
+    let case = Case::new(64, 32, 8, 64, 0, 3);
+    let c = case.codes(64, 32, 64, false);
+    let Zero::One(zero) = c.zero else { panic!("one zero") };
+    let thin: Vec<u8> =
+        c.codes.iter().enumerate().map(|(i, &x)| if i % 10 == 0 { x } else { zero as u8 }).collect();
+    for &tier in Tier::available() {
+        let dense = PackedCodes::new(tier, &c).unwrap().unwrap();
+        assert!(dense.kept.is_none());
+        let thin = PackedCodes::new(tier, &Codes { codes: &thin, ..c }).unwrap().unwrap();
+        let reads = PackedCodes::sparse(tier, &c).unwrap().is_some();
+        assert_eq!(thin.kept.is_some(), reads, "{tier:?}");
+    }
 }

@@ -211,6 +211,14 @@ impl Simd for Avx512 {
         // SAFETY: the caller's contract; kernels for bitmaps run on CPUs with VBMI2 only.
         unsafe { expanded(mask, _mm512_loadu_si512(p.cast()), rest) }
     }
+    #[inline(always)]
+    fn lookup32(self, table: &[f32; 32], index: __m512i) -> __m512 {
+        // SAFETY: the table holds two vectors; `self` proves the instructions.
+        unsafe {
+            let (low, high) = (_mm512_loadu_ps(table.as_ptr()), _mm512_loadu_ps(table.as_ptr().add(LANES)));
+            _mm512_permutex2var_ps(low, index, high)
+        }
+    }
     #[cfg(not(miri))]
     #[inline(always)]
     fn lookup_wide(self, table: [__m512i; 4], index: __m512i) -> __m512i {
@@ -282,6 +290,63 @@ impl Simd for Avx512 {
             let c = _mm512_maskz_loadu_epi8(live, rows[2].cast());
             let d = _mm512_maskz_loadu_epi8(live, rows[3].cast());
             cells([a, b, c, d])
+        }
+    }
+    #[inline(always)]
+    unsafe fn interleave_parts<const L: usize>(self, rows: [[*const u8; L]; 4], n: usize) -> [__m512i; 4] {
+        // SAFETY: masked bytes are not touched; `self` proves the instructions.
+        unsafe {
+            let mut whole = [_mm512_setzero_si512(); 4];
+            for (row, whole) in rows.iter().zip(&mut whole) {
+                *whole = if L == 2 {
+                    let live = if n >= 32 { !0 } else { (1u32 << n) - 1 };
+                    let part = |i: usize| _mm256_maskz_loadu_epi8(live, row[i.min(L - 1)].cast());
+                    _mm512_inserti64x4::<1>(_mm512_castsi256_si512(part(0)), part(1))
+                } else {
+                    let live = if n >= 16 { !0 } else { (1u16 << n) - 1 };
+                    let part = |i: usize| _mm_maskz_loadu_epi8(live, row[i.min(L - 1)].cast());
+                    let half =
+                        |i: usize| _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(part(i)), part(i + 1));
+                    _mm512_inserti64x4::<1>(_mm512_castsi256_si512(half(0)), half(2))
+                };
+            }
+            cells(whole)
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_codes_parts(
+        self,
+        p: *mut u8,
+        step: usize,
+        x: [__m512i; 4],
+        codes: Codes,
+        (parts, live): (usize, usize),
+        n: usize,
+    ) {
+        // SAFETY: masked bytes are not touched; the caller vouches for the others; `self` proves the instructions.
+        unsafe {
+            let bytes = coded(x, codes);
+            let at = |i: usize| p.wrapping_add(i * step);
+            if parts == 2 {
+                let mask = if n >= 32 { !0 } else { (1u32 << n) - 1 };
+                _mm256_mask_storeu_epi8(at(0).cast(), mask, _mm512_castsi512_si256(bytes));
+                if live > 1 {
+                    _mm256_mask_storeu_epi8(at(1).cast(), mask, _mm512_extracti64x4_epi64::<1>(bytes));
+                }
+                return;
+            }
+            let mask = if n >= 16 { !0 } else { (1u16 << n) - 1 };
+            let quarters = [
+                _mm512_castsi512_si128(bytes),
+                _mm512_extracti32x4_epi32::<1>(bytes),
+                _mm512_extracti32x4_epi32::<2>(bytes),
+                _mm512_extracti32x4_epi32::<3>(bytes),
+            ];
+            for i in 0..4 {
+                if i < live {
+                    _mm_mask_storeu_epi8(at(i).cast(), mask, quarters[i]);
+                }
+            }
         }
     }
     #[inline(always)]

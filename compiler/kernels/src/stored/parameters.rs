@@ -26,13 +26,13 @@ fields! {
     Window { input, output, kernel, stride, dilation, pad }
 }
 
-variants! { Format { 0 = F32, 1 = Bytes { signed, scale, zero } } }
+variants! { Format { 0 = F32, 1 = Bytes { signed, scale, zero }, 2 = Words } }
 
 variants! { Arg { 0 = Slot(slot), 1 = Const(number) } }
 
 variants! { Binary { 0 = Add, 1 = Sub, 2 = Mul, 3 = Div, 4 = Min, 5 = Max } }
 
-variants! { Step { 0 = Binary(op, left, right), 1 = Map(function, of), 2 = Snap(format, of) } }
+variants! { Step { 0 = Binary(op, left, right), 1 = Map(function, of), 2 = Snap(format, of), 3 = Equal(left, right) } }
 
 variants! { Softmax { 0 = Plain, 1 = Log } }
 

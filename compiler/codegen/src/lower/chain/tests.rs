@@ -1,0 +1,77 @@
+use ir::{Evaluate, Feeds, Tensor, Value};
+use kernels::Serial;
+
+/// Compiles a graph of one input, compares it with the reference, and gives the kinds of its steps.
+fn kinds(text: &str, x: Tensor) -> Vec<&'static str> {
+    let text = format!("<ir_version: 10, opset_import: [\"\": 21]> g {text}");
+    let mut g = ir::text::parse(&text, &ops::Standard).unwrap();
+    ir::infer(&mut g).unwrap();
+    let feeds = Feeds::from([("x".to_string(), Value::Tensor(x.clone()))]);
+    let want = ir::Reference.run(&g, &feeds, &[]).unwrap().outputs.remove(0);
+    let program = crate::compile(&g).unwrap();
+    let got = program.run(&[Value::Tensor(x)], &Serial).unwrap().remove(0);
+    let [want, got] = [want, got].map(|v| v.tensor().unwrap().to_f32s().unwrap());
+    // A code may differ by one where functions round apart.
+    assert!(want.len() == got.len() && want.iter().zip(&got).all(|(a, b)| (a - b).abs() <= 1.0), "{text}");
+    assert!(want.iter().zip(&got).filter(|(a, b)| a != b).count() * 50 <= want.len(), "{text}");
+    program.steps().iter().map(|s| s.kind).filter(|k| *k != "view").collect()
+}
+
+#[test]
+fn equal_integers_are_part_of_a_chain() {
+    let x = Tensor::new(&[2, 3, 1], vec![3i32, 0, 9, 4, 4, -1]).unwrap();
+    let one_hot = "(int32[2,3,1] x) => (uint8[2,3,5] y) \
+        <int32[1,1,5] n = {0, 1, 2, 3, 4}, float s = {0.5}, uint8 z = {3}> {
+            e = Equal (x, n)
+            f = Cast <to = 1> (e)
+            y = QuantizeLinear (f, s, z)
+        }";
+    assert_eq!(kinds(one_hot, x.clone()), ["fused loop"]);
+    let floats = "(int32[2,3,1] x) => (float[2,3,5] y) <int32[1,1,5] n = {0, 1, 2, 3, 4}> {
+            e = Equal (x, n)
+            y = Cast <to = 1> (e)
+        }";
+    assert_eq!(kinds(floats, x), ["fused loop"]);
+}
+
+#[test]
+fn chains_of_bytes_are_tables() {
+    let x = Tensor::new(&[3, 100], (0..300).map(|i| i as f32 * 0.02 - 3.0).collect::<Vec<_>>()).unwrap();
+    let text = "(float[3,100] x) => (int8[3,100] y) \
+        <float s = {0.02}, int8 z = {4}, float t = {0.011}, uint8 u = {7}, int8 v = {-90}, float h = {0.5}> {
+            q = QuantizeLinear (x, s, z)
+            a = DequantizeLinear (q, s, z)
+            b = Mul (a, a)
+            c = QuantizeLinear (b, t, u)
+            d = DequantizeLinear (c, t, u)
+            e = Tanh (d)
+            f = Mul (e, h)
+            k = Add (f, a)
+            y = QuantizeLinear (k, s, v)
+        }";
+    let kinds = kinds(text, x);
+    assert_eq!(kinds.last(), Some(&"fused loop"));
+}
+
+#[test]
+fn spatial_reshapes_stay_channels_last() {
+    let x = Tensor::new(&[1, 4, 6, 1], (0..24).map(|i| (i % 7) as f32 - 3.0).collect::<Vec<_>>()).unwrap();
+    let text = "(float[1,4,6,1] x) => (int8[1,3,4] y) \
+        <float s = {0.05}, int8 z = {0}, int8[3,4,3,1] w = {1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2, 3, -4, -5, 6, 7, 8, 9, 1, 2, \
+         3, 4, 5, 6, 7, 8, 9, 1, -2, -3, -4, 5, 6, 7, 8, 9}, float u = {0.1}, int64[1] axis = {3}, \
+         float[1,3,1] b = {0.5, -0.25, 1.0}, float t = {0.2}> {
+            q = QuantizeLinear (x, s, z)
+            a = DequantizeLinear (q, s, z)
+            v = DequantizeLinear (w, u, z)
+            c = Conv (a, v)
+            d = QuantizeLinear (c, t, z)
+            e = DequantizeLinear (d, t, z)
+            f = Squeeze (e, axis)
+            h = Add (f, b)
+            y = QuantizeLinear (h, t, z)
+        }";
+    let kinds = kinds(text, x);
+    // Into the region and out of it.
+    assert!(kinds.iter().filter(|k| **k == "movement").count() <= 2, "{kinds:?}");
+    assert!(!kinds.contains(&"dequantization"), "{kinds:?}");
+}
