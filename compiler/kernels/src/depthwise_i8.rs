@@ -10,7 +10,7 @@ use crate::dispatch::Tier;
 use crate::epilogue::{Epilogue, Finish};
 use crate::error::{Error, product};
 use crate::gemm_i8::one_scale;
-use crate::integers::{Integers, Quantizer, Store};
+use crate::integers::{Codes, Integers, Quantizer, Store};
 use crate::pack::Aligned;
 use crate::pack_i8::{Weights, spread};
 use crate::parallel::Pool;
@@ -267,6 +267,13 @@ tiered! {
         let w = call.weights;
         let window = &call.window;
         let columns = window.kernel[2];
+        if S::WIDE
+            && (w.quads, columns, window.stride[2], window.dilation[2]) == (1, 3, 1, 1)
+            && w.ones.is_none()
+            && let Store::Codes(codes) = work.store
+        {
+            return rolled::<S, L>(s, work, (line, live), block, codes);
+        }
         let strip = strip_width(window);
         let held = (strip - 1) * window.stride[2] + (columns - 1) * window.dilation[2] + 1;
         let mut cells = CELLS.take();
@@ -301,6 +308,130 @@ fn strip_width(window: &Window) -> usize {
     fits.min(window.output[2])
 }
 
+/// Base and step between pixels of an input row.
+type Source = (*const u8, usize);
+
+/// The four input rows of a cell for each line; rows of padding repeat one pixel.
+#[inline(always)]
+fn sources<L: Side>(
+    work: &Work,
+    (line, live_lines): (usize, usize),
+    quad: usize,
+    start: usize,
+    pad: *const u8,
+) -> [[Source; MOST_LINES]; 4] {
+    let (call, w, window) = (work.call, work.call.weights, &work.call.window);
+    let ([kd, kh, _], [_, height, width]) = (window.kernel, window.input);
+    let mut rows = [[(pad, 0usize); MOST_LINES]; 4];
+    for l in 0..L::COUNT {
+        let (image, od, oh) = window.line(line + l.min(live_lines - 1));
+        for (i, row) in rows.iter_mut().enumerate() {
+            let tap = quad * 4 + i;
+            if tap >= kd * kh {
+                continue;
+            }
+            let source = (window.source(0, od, tap / kh), window.source(1, oh, tap % kh));
+            if let (Some(d), Some(h)) = source {
+                let line = ((image * window.input[0] + d) * height + h) * width;
+                row[l] = (call.x.wrapping_add(line * w.channels + start), w.channels);
+            }
+        }
+    }
+    rows
+}
+
+/// The cells of one input column.
+///
+/// # Safety
+/// `live` bytes can be read at that column of each row.
+#[inline(always)]
+unsafe fn cell<S: Simd, L: Side>(
+    s: S,
+    rows: &[[Source; MOST_LINES]; 4],
+    column: usize,
+    live: usize,
+) -> [S::I; 4] {
+    let rows = rows.map(|r| r.map(|(p, step)| p.wrapping_add(column * step)));
+    // SAFETY: the caller's contract.
+    unsafe {
+        match L::COUNT {
+            1 => s.interleave(rows.map(|r| r[0]), live),
+            2 => s.interleave_parts::<2>(rows.map(|[a, b, ..]| [a, b]), live),
+            _ => s.interleave_parts::<4>(rows, live),
+        }
+    }
+}
+
+/// One element for each of the four vectors of a block.
+macro_rules! four {
+    ($v:ident => $e:expr) => {
+        [
+            {
+                let $v = 0usize;
+                $e
+            },
+            {
+                let $v = 1usize;
+                $e
+            },
+            {
+                let $v = 2usize;
+                $e
+            },
+            {
+                let $v = 3usize;
+                $e
+            },
+        ]
+    };
+}
+
+/// Lines of windows of three adjacent columns: each column's cells are made once and add to the three pixels they are
+/// under, all in registers.
+///
+/// # Safety
+/// As [`run`], for `lines.1` lines from `lines.0` on and a block of channels; results are codes.
+#[inline(always)]
+unsafe fn rolled<S: Simd, L: Side>(s: S, work: &Work, lines: (usize, usize), block: usize, codes: Codes) {
+    let call = work.call;
+    let (w, window) = (call.weights, &call.window);
+    let (start, step) = (block * BLOCK, w.channels);
+    let live = BLOCK.min(w.channels - start);
+    let pad = [call.zero as u8; BLOCK];
+    let rows = sources::<L>(work, lines, 0, start, pad.as_ptr());
+    let (width, input, left) = (window.output[2], window.input[2], window.pad[2]);
+    // SAFETY: the caller's contract; corrections have whole blocks.
+    unsafe {
+        let weights = w.cells.as_ptr().add(block * 3 * BLOCK).cast::<i32>();
+        let w0 = four!(v => s.load_i(weights.add(v * LANES)));
+        let w1 = four!(v => s.load_i(weights.add(BLOCK + v * LANES)));
+        let w2 = four!(v => s.load_i(weights.add(2 * BLOCK + v * LANES)));
+        let offset = four!(v => s.load_i(work.offset.as_ptr().add(start + v * LANES)));
+        let columns = (work.scale.as_ptr().add(start), work.addend.as_ptr().add(start));
+        let none = [s.splat_i(i32::from_ne_bytes([call.zero as u8; 4])); 4];
+        let mut y = call.y.cast::<u8>().wrapping_add(lines.0 * width * step + start);
+        let (mut a, mut b) = (offset, offset);
+        for i in 0..width + 2 {
+            let x = match i.checked_sub(left).filter(|&column| column < input) {
+                Some(column) => cell::<S, L>(s, &rows, column, live),
+                None => none,
+            };
+            let mut c = [four!(v => s.dot(b[v], x[v], w2[v]))];
+            b = four!(v => s.dot(a[v], x[v], w1[v]));
+            a = four!(v => s.dot(offset[v], x[v], w0[v]));
+            if i >= 2 {
+                codes.whole(s, &mut c, columns);
+                let [c] = c;
+                match L::COUNT {
+                    1 => s.store_codes_interleaved(y, c, codes, live),
+                    _ => s.store_codes_parts(y, width * step, c, codes, (L::COUNT, lines.1), live),
+                }
+                y = y.wrapping_add(step);
+            }
+        }
+    }
+}
+
 /// Cells of the columns under output columns `first..first + count`: `[column][quad][64 cells]`.
 ///
 /// # Safety
@@ -325,38 +456,13 @@ unsafe fn gather<S: Simd, L: Side>(
     let held = (count - 1) * window.stride[2] + (columns - 1) * window.dilation[2] + 1;
     let from = first * window.stride[2];
     for quad in 0..w.quads {
-        // Base and step of each of four rows, for each line; rows of padding repeat one pixel.
-        let mut rows = [[(pad.as_ptr(), 0usize); MOST_LINES]; 4];
-        for l in 0..L::COUNT {
-            let (image, od, oh) = window.line(line + l.min(live_lines - 1));
-            for (i, row) in rows.iter_mut().enumerate() {
-                let tap = quad * 4 + i;
-                if tap >= kd * kh {
-                    continue;
-                }
-                let source = (window.source(0, od, tap / kh), window.source(1, oh, tap % kh));
-                if let (Some(d), Some(h)) = source {
-                    let line = ((image * window.input[0] + d) * height + h) * width;
-                    row[l] = (call.x.wrapping_add(line * w.channels + start), w.channels);
-                }
-            }
-        }
+        let rows = sources::<L>(work, (line, live_lines), quad, start, pad.as_ptr());
         for c in 0..held {
             let at = (from + c).checked_sub(window.pad[2]).filter(|&c| c < width);
             // SAFETY: the caller's contract: a pixel of the input, of which live channels are read, or of the padding.
             unsafe {
                 let cell = match at {
-                    Some(column) if L::COUNT == 1 => {
-                        s.interleave(rows.map(|[(p, step), ..]| p.wrapping_add(column * step)), live)
-                    }
-                    Some(column) => {
-                        let rows = rows.map(|r| r.map(|(p, step)| p.wrapping_add(column * step)));
-                        if L::COUNT == 2 {
-                            s.interleave_parts::<2>(rows.map(|[a, b, ..]| [a, b]), live)
-                        } else {
-                            s.interleave_parts::<4>(rows, live)
-                        }
-                    }
+                    Some(column) => cell::<S, L>(s, &rows, column, live),
                     None => [s.splat_i(i32::from_ne_bytes([call.zero as u8; 4])); 4],
                 };
                 let to = to.add((c * w.quads + quad) * BLOCK);
