@@ -82,11 +82,11 @@ fn main() {
                 ),
             ];
             if m <= 8 {
-                let p = Precision::Float;
                 all.push((
                     "bitmap",
                     Box::new(|| {
-                        gemm_packed(&Serial, p, m, (&x, k), &bitmap, (yd, n), 1.0, &e).expect("sizes fit")
+                        gemm_packed(&Serial, Precision::Float, m, (&x, k), &bitmap, (yd, n), 1.0, &e)
+                            .expect("sizes fit")
                     }),
                 ));
             }

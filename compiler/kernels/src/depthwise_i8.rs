@@ -448,8 +448,7 @@ unsafe fn gather<S: Simd, L: Side>(
 ) {
     let call = work.call;
     let (w, window) = (call.weights, &call.window);
-    let [kd, kh, columns] = window.kernel;
-    let [_, height, width] = window.input;
+    let (columns, width) = (window.kernel[2], window.input[2]);
     let start = block * BLOCK;
     let live = BLOCK.min(w.channels - start);
     let pad = [call.zero as u8; BLOCK];

@@ -397,4 +397,29 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn sparse_weights_and_tables_are_read_again() {
+        use crate::chain::{Chain, Format};
+        use crate::{SparseF32, Strides, gemm_sparse_f32};
+        let (m, k, n) = (9, 20, 70);
+        let w: Vec<f32> = (0..k * n).map(|i| if i % 5 == 0 { i as f32 } else { 0.0 }).collect();
+        let x: Vec<f32> = (0..m * k).map(|i| (i % 13) as f32 - 6.5).collect();
+        let packed = SparseF32::from_strided(Tier::best(), &w, Strides::kn(n), k, n).unwrap();
+        let read = again(&packed);
+        let run = |w: &SparseF32| {
+            let mut y = vec![0f32; m * n];
+            gemm_sparse_f32(&Serial, m, (&x, k), w, (&mut y, n), 1.0, &Epilogue::default()).unwrap();
+            y
+        };
+        assert_eq!(run(&packed), run(&read));
+        let format = |zero: i32| Format::Bytes { signed: false, scale: 0.5, zero };
+        let chain = Chain { operands: vec![format(3)], steps: Vec::new(), result: 0, store: format(9) };
+        let table = chain.table(Tier::best()).unwrap();
+        let mut y = [[0u8; 3]; 2];
+        for (table, y) in [&table, &again(&table)].into_iter().zip(&mut y) {
+            table.map(Tier::best(), &[0, 3, 255], y).unwrap();
+        }
+        assert_eq!(y, [[6, 9, 255]; 2]);
+    }
 }

@@ -5,7 +5,6 @@
 use super::elementwise::{Walk, expression, function};
 use super::{Cx, Lowered, Work};
 use crate::group::{Quantize, quantization};
-use artefact::Call;
 use ir::{Binary as Op, DType, Expr, Graph, NodeId, Unary, ValueId};
 use kernels::chain::{Arg, Binary, Chain, Format, MOST_SLOTS, Step};
 use kernels::vecmath::Function;
@@ -295,12 +294,7 @@ pub fn lower(cx: &Cx, g: &Grown) -> Lowered {
     let output = cx.graph.get(g.root).and_then(|n| n.output(0));
     let elements = output.and_then(|v| cx.shape(v)).map_or(0, |s| s.iter().product::<usize>());
     let flops = (elements * (g.chain.operands.len() + g.chain.steps.len() + 1)) as f64;
-    let w = &g.walk;
-    let whole = w.outer.is_empty() && w.rows == 1 && w.inner[..] == [1];
-    let call = match g.chain.table(cx.tier).filter(|_| whole) {
-        Some(table) => Call::LookUp { tier: cx.tier, table },
-        None => g.walk.clone().chain(cx.tier, g.chain.clone()),
-    };
+    let call = g.walk.clone().chain(cx.tier, g.chain.clone());
     Lowered {
         kind: "fused loop",
         work: Work::Call(Box::new(call)),

@@ -170,8 +170,12 @@ impl Walk {
         self.inner.iter().map(|&s| s != 0).collect()
     }
 
-    /// The call of a chain that walks its operands like this.
+    /// The call of a chain that walks its operands like this; from byte to byte it is a table.
     pub(super) fn chain(self, tier: Tier, chain: Chain) -> Call {
+        let whole = self.outer.is_empty() && self.rows == 1 && self.inner[..] == [1];
+        if whole && let Some(table) = chain.table(tier) {
+            return Call::LookUp { tier, table };
+        }
         let moving = self.moving();
         let (rows, n) = (self.rows, self.n);
         Call::Chain { tier, chain, outer: self.outer, rows, strides: self.row_strides, moving, n }
