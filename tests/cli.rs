@@ -8,6 +8,7 @@ mod compress;
 mod data;
 mod diff;
 mod dynamic;
+mod fuzz;
 mod hostile;
 mod inspect;
 mod optimize;

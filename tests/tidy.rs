@@ -11,13 +11,29 @@ const EDGES: &[(&str, &[&str])] = &[
     ("compiler/container", &[]),
     ("compiler/data", &["ir"]),
     ("compiler/artefact", &["kernels"]),
-    ("compiler/codegen", &["ir", "ops", "kernels", "artefact"]),
-    ("passes/exact", &["ir", "ops"]),
+    ("compiler/codegen", &["ir", "ops", "kernels", "artefact", "tally"]),
+    ("passes/exact", &["ir", "ops", "tally"]),
     ("passes/lossy", &["ir", "ops"]),
     ("passes/search", &["ir", "ops", "exact", "lossy"]),
     ("runtime", &["ir", "ops", "onnx", "container", "exact", "codegen", "kernels"]),
     ("runtime/capi", &["ir", "runtime"]),
-    ("fuzz/harness", &["ir", "ops", "onnx", "exact", "lossy", "codegen", "runtime"]),
+    ("fuzz/tally", &[]),
+    (
+        "fuzz/harness",
+        &[
+            "ir",
+            "ops",
+            "onnx",
+            "container",
+            "exact",
+            "lossy",
+            "search",
+            "codegen",
+            "kernels",
+            "runtime",
+            "tally",
+        ],
+    ),
 ];
 const MEMBERS: &[&str] = &[
     "ir",
@@ -33,6 +49,7 @@ const MEMBERS: &[&str] = &[
     "search",
     "runtime",
     "harness",
+    "tally",
 ];
 /// Crates in which `unsafe` has its place.
 const UNSAFE: &[&str] =

@@ -5,6 +5,7 @@ pub mod build;
 pub mod compress;
 pub mod diff;
 pub mod explain;
+pub mod fuzz;
 pub mod inspect;
 pub mod optimize;
 pub mod pack;

@@ -87,5 +87,7 @@ fn dispatch(cli: Cli) -> Result {
         Some(Command::Pick(a)) => commands::pareto::pick(a),
         Some(Command::Pack(a)) => commands::pack::pack(a),
         Some(Command::Unpack(a)) => commands::pack::unpack(a),
+        Some(Command::Fuzz(a)) => commands::fuzz::fuzz(a),
+        Some(Command::Reduce(a)) => commands::fuzz::reduce(a),
     }
 }

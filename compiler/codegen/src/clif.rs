@@ -4,6 +4,8 @@
 //! CLIF used: integer and float constants, add/sub/mul, float arithmetic, fcmp, bitselect/select, splat, load/store, brif,
 //! jump, call, return. Vectors are f32x4: the x64 back end takes no wider ones.
 
+#[cfg(feature = "counted")]
+mod count;
 mod object;
 mod text;
 mod typed;
@@ -302,6 +304,8 @@ fn emit_rows(mut b: FunctionBuilder, body: &LoopBody, target: cranelift::codegen
         let fits = b.ins().icmp(IntCC::SignedLessThanOrEqual, end, n);
         b.ins().brif(fits, inside, &[], after, &[]);
         b.switch_to_block(inside);
+        #[cfg(feature = "counted")]
+        count::block(&mut b, &format!("{body:?}"), turn as u64);
         let offset = b.ins().ishl_imm_u(i, 2);
         let vector = turn > 1;
         for part in 0..(turn / if vector { 4 } else { 1 }) {

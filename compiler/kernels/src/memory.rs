@@ -29,6 +29,12 @@ unsafe impl Sync for Memory {}
 impl Memory {
     /// A block by itself: `len` bytes.
     pub fn zeroed(len: usize) -> Memory {
+        #[cfg(all(feature = "guarded", target_os = "linux"))]
+        if len > 0
+            && let Some(region) = system::Region::guarded(len)
+        {
+            return Memory { start: region.start, len, _owner: Owner::Mapped { _region: Arc::new(region) } };
+        }
         if len >= system::LARGE
             && let Some(region) = system::Region::new(len, true)
         {
@@ -110,6 +116,9 @@ mod system {
     /// Pages of the system, given back on drop.
     pub struct Region {
         pub start: NonNull<u8>,
+        /// What was mapped, when more than the region.
+        #[cfg(feature = "guarded")]
+        whole: Option<(usize, usize)>,
         len: usize,
     }
 
@@ -152,13 +161,45 @@ mod system {
                 if slack > 0 {
                     libc::madvise(p.add(before).cast(), len, libc::MADV_HUGEPAGE);
                 }
-                Some(Region { start: NonNull::new(p.add(before))?, len })
+                Some(Region {
+                    start: NonNull::new(p.add(before))?,
+                    #[cfg(feature = "guarded")]
+                    whole: None,
+                    len,
+                })
+            }
+        }
+
+        /// Pages for `len` bytes that end, up to alignment, at a page which nobody may touch; another lies before them.
+        #[cfg(feature = "guarded")]
+        pub fn guarded(len: usize) -> Option<Region> {
+            let pages = len.checked_next_multiple_of(4096)?;
+            let all = pages.checked_add(2 * 4096)?;
+            // SAFETY: a new private mapping touches nothing that exists; what becomes accessible lies inside it.
+            unsafe {
+                let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+                let p = libc::mmap(std::ptr::null_mut(), all, libc::PROT_NONE, flags, -1, 0);
+                if p == libc::MAP_FAILED {
+                    return None;
+                }
+                let inner = p.cast::<u8>().add(4096);
+                let start = inner.add(pages - len.next_multiple_of(ALIGN).min(pages));
+                let region =
+                    Region { start: NonNull::new(start)?, whole: Some((p as usize, all)), len: pages };
+                (libc::mprotect(inner.cast(), pages, libc::PROT_READ | libc::PROT_WRITE) == 0)
+                    .then_some(region)
             }
         }
     }
 
     impl Drop for Region {
         fn drop(&mut self) {
+            #[cfg(feature = "guarded")]
+            if let Some((start, len)) = self.whole {
+                // SAFETY: as below.
+                unsafe { libc::munmap(start as *mut libc::c_void, len) };
+                return;
+            }
             // SAFETY: the range was mapped by `new`, and no block of it is left.
             unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
         }

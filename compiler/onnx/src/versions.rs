@@ -1,7 +1,7 @@
 //! Which opset holds a node: what each version of a standard operator accepts, from opset 13 on (`versions.txt`), and the
 //! few changes of meaning that a signature does not show.
 
-use ir::{DType, Graph, Node, ValueId, ValueType};
+use ir::{DType, Def, Graph, Node, ValueId, ValueType};
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
@@ -97,26 +97,42 @@ fn format_of_type(d: DType) -> i64 {
 
 fn types(graph: &Graph) -> Box<dyn Iterator<Item = DType> + '_> {
     let inner = graph.nodes().flat_map(|(_, n)| n.attrs.graphs()).flat_map(types);
-    Box::new(graph.values().filter_map(|v| graph.dtype(v)).chain(inner))
+    let counts = graph.use_counts();
+    // Constants that nobody reads are not written.
+    let written = move |v: &ValueId| counts[v.index()] > 0 || !matches!(graph.def(*v), Def::Initializer(_));
+    Box::new(graph.values().filter(written).filter_map(|v| graph.dtype(v)).chain(inner))
 }
 
 fn all_hold(graph: &Graph, v: i64) -> bool {
     graph.nodes().all(|(_, n)| {
-        (holds(graph, n, v) || !holds(graph, n, NEWEST))
-            && n.attrs.graphs().into_iter().all(|g| all_hold(g, v))
+        let stretched = || !holds(graph, n, NEWEST) && (form_holds(n, v) || !form_holds(n, NEWEST));
+        (holds(graph, n, v) || stretched()) && n.attrs.graphs().into_iter().all(|g| all_hold(g, v))
     })
+}
+
+fn row(n: &Node, v: i64) -> Option<&'static Version> {
+    TABLE.get(n.op.name())?.iter().rev().find(|r| r.since <= v)
 }
 
 fn holds(graph: &Graph, n: &Node, v: i64) -> bool {
     if !n.op.domain().is_empty() {
         return true;
     }
-    let Some(rows) = TABLE.get(n.op.name()) else { return false };
-    let Some(row) = rows.iter().rev().find(|r| r.since <= v) else { return false };
+    let Some(row) = row(n, v) else { return false };
+    form_holds(n, v) && row.inputs.accept(graph, n.inputs()) && row.outputs.accept(graph, n.outputs())
+}
+
+/// As [`holds`], whatever the element types: an older form would be read as something else.
+fn form_holds(n: &Node, v: i64) -> bool {
+    if !n.op.domain().is_empty() {
+        return true;
+    }
+    let Some(row) = row(n, v) else { return false };
     let known = |a: &str| row.attrs.contains(&a) || !defines(n.op.name(), a);
+    let fits = |f: &Formals, n: usize| f.variadic || n <= f.masks.len();
     n.attrs.iter().all(|(a, _)| known(a))
-        && row.inputs.accept(graph, n.inputs())
-        && row.outputs.accept(graph, n.outputs())
+        && fits(&row.inputs, n.inputs().len())
+        && fits(&row.outputs, n.outputs().len())
         && v >= meaning_since(n)
 }
 
@@ -149,6 +165,28 @@ mod tests {
             let masks = rows.iter().flat_map(|r| r.inputs.masks.iter().chain(&r.outputs.masks));
             assert!(masks.copied().all(|m| m != 0), "{name}");
         }
+    }
+
+    #[test]
+    fn tensors_that_are_not_written_ask_for_no_version() {
+        let mut g = Graph::new("g");
+        let x = g.add_input("x", ValueType::known(DType::F32, &[2]));
+        g.add_output("y", x);
+        g.add_initializer("unread", ir::Tensor::zeros(DType::F8E5M2, &[1]).unwrap());
+        assert_eq!(format(&g, OLDEST), FORMATS[0]);
+    }
+
+    /// An operator of types that no version takes was written in an opset where its third input had another form.
+    #[test]
+    fn stretched_types_do_not_change_the_form() {
+        let mut g = Graph::new("g");
+        let x = g.add_input("x", ValueType::known(DType::I32, &[1, 8, 1]));
+        let axis = g.add_initializer("axis", ir::Tensor::scalar(1i64));
+        let op = ir::Lookup::require(&ops::Standard, "", "DFT").unwrap();
+        let id = g.add_node("", op, ir::Attrs::new(), &[Some(x), None, Some(axis)], &["y"]);
+        let y = g.get(id).and_then(|n| n.output(0)).unwrap();
+        g.add_output("y", y);
+        assert_eq!(opset(&g, OLDEST), 20);
     }
 
     #[test]

@@ -188,8 +188,26 @@ fn eval_loop(cx: &EvalCx) -> Result<Vec<Value>> {
         pile.push(results)?;
         i += 1;
     }
-    state.extend(pile.stacked(g, 1 + carried, &[], &[])?);
+    if i == 0 && scans > 0 {
+        let types = [Tensor::scalar(0i64).into(), Tensor::scalar(go).into()];
+        let types: Vec<ValueType> = types.iter().chain(&state).map(Value::value_type).collect();
+        let typed = typed(g, &types, cx);
+        state.extend(pile.stacked(&typed, 1 + carried, &[], &[])?);
+    } else {
+        state.extend(pile.stacked(g, 1 + carried, &[], &[])?);
+    }
     Ok(state)
+}
+
+/// The body with the types that its values would have: what an empty pile is does not depend on what was inferred before.
+fn typed(g: &Graph, inputs: &[ValueType], cx: &EvalCx) -> Graph {
+    let mut typed = g.clone();
+    let captures: Vec<ValueType> = cx.captures.iter().map(Value::value_type).collect();
+    // A body that does not fit keeps the types it declares.
+    match ir::infer_with(&mut typed, inputs, &captures) {
+        Ok(_) => typed,
+        Err(_) => g.clone(),
+    }
 }
 
 /// Tensors that pile up over the iterations, one list per scan output.
@@ -342,7 +360,17 @@ fn eval_scan(cx: &EvalCx) -> Result<Vec<Value>> {
         state = results.by_ref().take(l.states).collect();
         pile.push(results)?;
     }
-    state.extend(pile.stacked(g, l.states, &l.output_axes, &l.output_reversed)?);
+    if length == 0 {
+        let entries = scanned.iter().zip(&axes).map(|(t, &a)| {
+            let mut shape = t.shape().to_vec();
+            shape.remove(a);
+            ValueType::known(t.dtype(), &shape)
+        });
+        let types: Vec<ValueType> = state.iter().map(Value::value_type).chain(entries).collect();
+        state.extend(pile.stacked(&typed(g, &types, cx), l.states, &l.output_axes, &l.output_reversed)?);
+    } else {
+        state.extend(pile.stacked(g, l.states, &l.output_axes, &l.output_reversed)?);
+    }
     Ok(state)
 }
 

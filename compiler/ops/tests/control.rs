@@ -214,3 +214,25 @@ fn names_survive_shape_arithmetic() {
     assert_eq!(ty("y"), ValueType::tensor(DType::F32, vec![d("N"), d("H"), 4.into(), 3.into()]));
     assert_eq!(ty("z"), ValueType::tensor(DType::F32, vec![d("N"), 12.into(), d("H")]));
 }
+
+/// What no iteration gives had another rank before the types of the body were inferred than after.
+#[test]
+fn what_no_iteration_gives_has_the_inferred_shape() {
+    let source = r#"g (int64 n, float[2,3] x) => (last, all) <bool yes = {1}> {
+        last, all = Loop (n, yes, x) <body = step (int64 i, bool go, float[?,?] v) => (go, w, seen) {
+            w = Relu (v)
+            seen = Identity (w)
+        }>
+    }"#;
+    let feeds: Feeds = [
+        ("n".to_string(), Tensor::scalar(0i64).into()),
+        ("x".to_string(), Tensor::new(&[2, 3], vec![1f32; 6]).unwrap().into()),
+    ]
+    .into();
+    let mut g = text::parse(source, &Standard).unwrap();
+    for _ in 0..2 {
+        let out = Reference.run(&g, &feeds, &[]).unwrap().outputs;
+        assert_eq!(out[1].tensor().unwrap().shape(), [0, 2, 3]);
+        ir::infer(&mut g).unwrap();
+    }
+}

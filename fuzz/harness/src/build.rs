@@ -48,6 +48,11 @@ impl<'a, 'b> Build<'a, 'b> {
         Build { u, graph, feeds: Feeds::new(), made: Vec::new(), placed: 0 }
     }
 
+    /// Goes on with a graph that is there.
+    pub fn over(u: &'a mut Unstructured<'b>, graph: Graph, made: Vec<Made>) -> Build<'a, 'b> {
+        Build { u, graph, feeds: Feeds::new(), made, placed: 0 }
+    }
+
     pub fn below(&mut self, n: usize) -> Result<usize> {
         self.u.int_in_range(0..=n.max(1) - 1)
     }

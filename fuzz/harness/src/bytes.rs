@@ -9,8 +9,23 @@ pub fn prescan_import(bytes: &[u8]) {
         Ok(back) => back,
         Err(e) => panic!("an exported model does not import: {e}"),
     };
-    let again = onnx::to_bytes(&back.graph, &ops::Standard);
-    assert!(again.is_ok_and(|again| again == out), "export and import change the file");
+    let again = match onnx::to_bytes(&back.graph, &ops::Standard) {
+        Ok(again) => again,
+        Err(e) => panic!("an imported model does not export: {e}"),
+    };
+    if let Some(d) = difference(&out, &again) {
+        panic!("export and import change the file: {d}");
+    }
+}
+
+/// Where two files part, with what is around there.
+pub fn difference(a: &[u8], b: &[u8]) -> Option<String> {
+    let at = (0..a.len().max(b.len())).find(|&i| a.get(i) != b.get(i))?;
+    let part = |x: &[u8]| {
+        let from = at.saturating_sub(24).min(x.len());
+        String::from_utf8_lossy(&x[from..(at + 16).min(x.len())]).escape_debug().to_string()
+    };
+    Some(format!("byte {at} of {} and {}: {} against {}", a.len(), b.len(), part(a), part(b)))
 }
 
 #[cfg(test)]

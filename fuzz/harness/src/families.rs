@@ -208,6 +208,11 @@ pub fn wide(u: &mut Unstructured) -> Result<Case> {
     Ok(Case { graph: b.graph, feeds: b.feeds })
 }
 
+/// Places operators of one family, whichever.
+pub fn any_family(b: &mut Build) -> Result<()> {
+    b.one_of(FAMILIES)?(b)
+}
+
 fn any(b: &mut Build) -> Result<ValueId> {
     if b.u.ratio(1, 5)? {
         let rank = b.below(5)?;

@@ -6,11 +6,33 @@
 pub mod build;
 pub mod bytes;
 #[cfg(feature = "run")]
+pub mod check;
+#[cfg(feature = "run")]
+mod compress;
+#[cfg(feature = "run")]
+pub mod container;
+#[cfg(feature = "run")]
+pub mod engine;
+#[cfg(feature = "run")]
 pub mod families;
 #[cfg(feature = "run")]
 pub mod generate;
 #[cfg(feature = "run")]
+pub mod mutate;
+#[cfg(feature = "run")]
 pub mod oracle;
+#[cfg(feature = "run")]
+pub mod pair;
+#[cfg(feature = "run")]
+mod panics;
+#[cfg(feature = "run")]
+pub mod passes;
+#[cfg(feature = "run")]
+pub mod quant;
+#[cfg(feature = "run")]
+pub mod random;
+#[cfg(feature = "run")]
+pub mod reduce;
 #[cfg(feature = "run")]
 pub mod targets;
 

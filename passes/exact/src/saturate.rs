@@ -20,6 +20,9 @@ struct Rules<'a> {
     /// Matches that were rewritten: by rule number, class and bound classes. Every round finds them again, and would only
     /// build again what is there. A match of classes that became one with others is a new match.
     done: FxHashSet<(usize, Id, Registers)>,
+    /// The rule that fired last.
+    #[cfg(feature = "counted")]
+    before: u64,
 }
 
 /// Applies `rules` for at most `rounds` rounds while the e-graph has at most `nodes` nodes; why it stopped.
@@ -30,8 +33,14 @@ pub fn saturate(
     nodes: usize,
 ) -> Result<StopReason> {
     let roots = rules.iter().map(|r| r.root()).collect::<Result<_, _>>().map_err(Error::internal)?;
-    let mut rules =
-        Rules { rules, roots, compiled: rules.iter().map(|_| None).collect(), done: FxHashSet::default() };
+    let mut rules = Rules {
+        rules,
+        roots,
+        compiled: rules.iter().map(|_| None).collect(),
+        done: FxHashSet::default(),
+        #[cfg(feature = "counted")]
+        before: 0,
+    };
     // egg reads a clock for its logs, and the first reading calibrates it for up to 200 ms.
     quanta::with_clock(&quanta::Clock::mock().0, || {
         egraph.rebuild();
@@ -60,6 +69,11 @@ impl Rules<'_> {
                 }
             }
             if applied > 0 {
+                #[cfg(feature = "counted")]
+                {
+                    let name = tally::key(rule.rule.name);
+                    tally::hit(tally::Kind::Rule, name, std::mem::replace(&mut self.before, name));
+                }
                 *egraph.analysis.fired.entry(rule.rule.name).or_default() += applied;
             }
             changed += applied;

@@ -1,0 +1,366 @@
+//! Applies a pair's passes one by one and asks the oracles after each.
+
+use crate::bytes::difference;
+use crate::compress;
+use crate::oracle::same;
+use crate::pair::Pair;
+use crate::passes::{Growth, Level, Pass, Tier};
+use crate::random::Random;
+use ir::{Blame, Evaluate, Feeds, Graph, Reference, Value};
+use runtime::ThreadPool;
+use std::panic::AssertUnwindSafe;
+use std::sync::OnceLock;
+use tally::{Kind, hit, key};
+
+/// What is wrong with a pair.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Who noticed: "panic", "error", "verifier", "answers", "threads", "bound", "bytes", "types", "determinism",
+    /// "growth", "memory", "round trip".
+    pub oracle: &'static str,
+    /// Position and name of the pass.
+    pub at: usize,
+    pub pass: &'static str,
+    pub message: String,
+}
+
+impl std::fmt::Display for Finding {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "{} after pass {} ({}): {}", self.oracle, self.at, self.pass, self.message)
+    }
+}
+
+/// Why a pass's result is not judged further: what the oracle says, or nothing to judge.
+pub enum Stop {
+    Found(&'static str, String),
+    /// The pass does not do this: unsupported, or above a limit.
+    Refused,
+}
+
+impl From<ir::Error> for Stop {
+    fn from(e: ir::Error) -> Stop {
+        match e.blame {
+            Blame::Limit | Blame::Unsupported => Stop::Refused,
+            _ => Stop::Found("error", e.to_string()),
+        }
+    }
+}
+
+pub fn found(oracle: &'static str, message: impl ToString) -> Stop {
+    Stop::Found(oracle, message.to_string())
+}
+
+/// How far a pair got.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ran {
+    /// Whether the graph runs at all.
+    pub valid: bool,
+    /// Passes judged.
+    pub passes: usize,
+}
+
+/// Limits under which one pair is run, so that none takes the machine.
+pub fn set_limits() {
+    ir::budget::set_tensor_limit(64 << 20);
+    ir::budget::set_total_limit(512 << 20);
+    ir::budget::set_step_limit(10_000);
+    ir::budget::set_work_limit(50_000_000);
+}
+
+/// Runs the pair's passes; the first thing that is wrong.
+pub fn check(pair: &Pair) -> Result<Ran, Finding> {
+    let mut ran = Ran::default();
+    let mut graph = pair.graph.clone();
+    if ir::infer(&mut graph).is_err() || ir::verify(&graph).is_err() {
+        return Ok(ran);
+    }
+    let feeds = pair.feeds();
+    let Ok(first) = Reference.run(&graph, &feeds, &[]) else { return Ok(ran) };
+    fix_shapes(&mut graph, &feeds);
+    let mut expected = first.outputs;
+    ran.valid = true;
+    observe("input", &graph);
+    for (at, pass) in pair.pipeline.passes.iter().enumerate() {
+        let finding = |oracle, message| Finding { oracle, at, pass: pass.name(), message };
+        let step =
+            || Step { graph: &graph, feeds: &feeds, expected: &expected, seed: pair.pipeline.seed }.run(pass);
+        match guarded(step) {
+            Err(panic) => return Err(finding("panic", panic)),
+            Ok(Err(Stop::Found(oracle, message))) => return Err(finding(oracle, message)),
+            Ok(Err(Stop::Refused)) => hit(Kind::Verdict, key(pass.name()), 1),
+            Ok(Ok(None)) => ran.passes += 1,
+            Ok(Ok(Some((new, outputs)))) => {
+                observe(pass.name(), &new);
+                (graph, expected) = (new, outputs);
+                ran.passes += 1;
+            }
+        }
+    }
+    Ok(ran)
+}
+
+/// Open dims get the sizes of the inputs.
+fn fix_shapes(graph: &mut Graph, feeds: &Feeds) {
+    let inputs = graph.inputs().to_vec();
+    for v in inputs {
+        if let Some(x) = feeds.get(graph.value_name(v))
+            && let Ok(ty) = graph.ty(v).merge(&x.value_type())
+        {
+            graph.set_type(v, ty);
+        }
+    }
+}
+
+/// The result, or what a panic said and where.
+pub fn guarded<T>(f: impl FnOnce() -> T) -> Result<T, String> {
+    crate::panics::quietly(AssertUnwindSafe(f))
+}
+
+/// Counts what the graph holds.
+fn observe(pass: &str, g: &Graph) {
+    let pass = key(pass);
+    for (_, n) in g.nodes() {
+        let op = key(n.op.name());
+        let ty = n.output(0).map(|v| g.ty(v));
+        let dtype = ty.and_then(|t| t.dtype()).map_or(0, |d| d.onnx() as u64);
+        let rank = ty.and_then(|t| t.rank()).map_or(9, |r| r.min(6) as u64);
+        hit(Kind::Operator, pass ^ op, dtype * 16 + rank);
+        for from in n.reads().filter_map(|v| g.producer(v)).filter_map(|p| g.get(p)) {
+            hit(Kind::Pair, pass ^ op, key(from.op.name()));
+        }
+        n.attrs.graphs().into_iter().for_each(|b| observe("body", b));
+    }
+}
+
+struct Step<'a> {
+    graph: &'a Graph,
+    feeds: &'a Feeds,
+    expected: &'a [Value],
+    seed: u64,
+}
+
+type Next = Result<Option<(Graph, Vec<Value>)>, Stop>;
+
+impl Step<'_> {
+    fn run(&self, pass: &Pass) -> Next {
+        let graph = match pass {
+            Pass::Exact { .. } | Pass::Fold | Pass::Widen => self.exact(pass)?,
+            Pass::File => Some(self.file()?),
+            Pass::Text => Some(self.text()?),
+            Pass::Compress { method, layer, candidate, data } => {
+                let choice = compress::Choice { method, layer: *layer, candidate: *candidate, data: *data };
+                return self.lossy(compress::apply(self.graph, self.feeds, &choice)?);
+            }
+            Pass::Search { percent, methods } => {
+                return self.lossy(Some(compress::search(self.graph, *percent, methods)?));
+            }
+            Pass::Run { tier } => {
+                self.code(*tier)?;
+                None
+            }
+        };
+        let Some(graph) = graph else { return Ok(None) };
+        let outputs = self.outputs(&graph)?;
+        same(self.graph, self.feeds, self.expected, &outputs).map_err(|e| found("answers", e))?;
+        Ok(Some((graph, outputs)))
+    }
+
+    /// The reference's answers of a pass's result, which must be sound.
+    fn outputs(&self, graph: &Graph) -> Result<Vec<Value>, Stop> {
+        ir::verify(graph).map_err(|e| found("verifier", e))?;
+        let before: Vec<_> = self.graph.inputs().iter().map(|&v| self.graph.value_name(v)).collect();
+        let after: Vec<_> = graph.inputs().iter().map(|&v| graph.value_name(v)).collect();
+        if before != after {
+            return Err(found("types", format!("inputs {before:?} became {after:?}")));
+        }
+        Ok(Reference
+            .run(graph, self.feeds, &[])
+            .map_err(|e| found("error", format!("its result does not run: {e}")))?
+            .outputs)
+    }
+
+    fn exact(&self, pass: &Pass) -> Result<Option<Graph>, Stop> {
+        let once = || -> Result<Option<Graph>, Stop> {
+            Ok(match pass {
+                Pass::Fold => Some(exact::folded(self.graph)?),
+                Pass::Widen => exact::widen(self.graph)?,
+                Pass::Exact { level, growth, without, order } => {
+                    let options = exact::Options { level: (*level).into(), growth: (*growth).into() };
+                    let fits =
+                        |r: &&exact::Rule| r.level <= options.level && !without.iter().any(|w| w == r.name);
+                    let mut rules: Vec<&'static exact::Rule> = exact::rules().filter(fits).collect();
+                    if *order != 0 {
+                        Random(*order).shuffle(&mut rules);
+                    }
+                    let (g, trace) = exact::optimize_with(self.graph, options, &rules)?;
+                    let mut last = 0;
+                    for (rule, n) in &trace.fired {
+                        hit(Kind::Rule, key(rule), last);
+                        hit(Kind::Rule, key(rule), 1 + n.ilog2() as u64);
+                        last = key(rule);
+                    }
+                    if options.growth == exact::Growth::Never
+                        && bytes(&g) > bytes(self.graph) + 4096 * (1 + trace.folded + trace.fired.len())
+                    {
+                        let (a, b) = (bytes(self.graph), bytes(&g));
+                        return Err(found("growth", format!("{a} bytes of constants became {b}")));
+                    }
+                    Some(g)
+                }
+                _ => None,
+            })
+        };
+        let g = once()?;
+        if self.seed.is_multiple_of(8) && once()? != g {
+            return Err(found("determinism", "the same graph gives another result the second time"));
+        }
+        Ok(g)
+    }
+
+    /// Written and read; from then on nothing changes any more: names are given by the first reading.
+    fn file(&self) -> Result<Graph, Stop> {
+        // What is only for running here has no form in a file.
+        if self.graph.nodes().any(|(_, n)| n.op.domain().starts_with("ir.")) {
+            return Err(Stop::Refused);
+        }
+        let read = |file: Vec<u8>| {
+            let back = onnx::from_bytes(file, &ops::Standard);
+            back.map(|m| m.graph)
+                .map_err(|e| found("round trip", format!("what was written cannot be read: {e}")))
+        };
+        let mut back = read(onnx::to_bytes(self.graph, &ops::Standard)?)?;
+        let second = onnx::to_bytes(&back, &ops::Standard)?;
+        let third = onnx::to_bytes(&read(second.clone())?, &ops::Standard)?;
+        if let Some(d) = difference(&second, &third) {
+            return Err(found("round trip", format!("written again, the file is another one: {d}")));
+        }
+        ir::infer(&mut back)?;
+        Ok(back)
+    }
+
+    fn text(&self) -> Result<Graph, Stop> {
+        let read = |text: &str| {
+            let back = ir::text::parse(text, &ops::Standard);
+            back.map_err(|e| found("round trip", format!("what was printed cannot be parsed: {e}")))
+        };
+        let mut back = read(&ir::text::print(self.graph)?)?;
+        let second = ir::text::print(&back)?;
+        let third = ir::text::print(&read(&second)?)?;
+        if let Some((a, b)) = second.lines().zip(third.lines()).find(|(a, b)| a != b) {
+            let short = |s: &str| s.chars().take(160).collect::<String>();
+            return Err(found("round trip", format!("printed again: {} against {}", short(a), short(b))));
+        }
+        ir::infer(&mut back)?;
+        Ok(back)
+    }
+
+    /// What a lossy pass gave: the same outputs in type and rank; sizes may follow from values.
+    fn lossy(&self, graph: Option<Graph>) -> Next {
+        let Some(graph) = graph else { return Ok(None) };
+        let outputs = match self.outputs(&graph) {
+            // Other values may make indices that lie outside.
+            Err(Stop::Found("error", _)) => return Err(Stop::Refused),
+            other => other?,
+        };
+        for (i, (a, b)) in self.expected.iter().zip(&outputs).enumerate() {
+            let (a, b) = (a.value_type(), b.value_type());
+            if (a.dtype(), a.rank()) != (b.dtype(), b.rank()) {
+                return Err(found("types", format!("output {i} was {a} and is {b}")));
+            }
+        }
+        Ok(Some((graph, outputs)))
+    }
+
+    /// Generated code gives the reference's answers, on one thread and, bit for bit the same, on two.
+    fn code(&self, tier: Tier) -> Result<(), Stop> {
+        let wide = exact::widen(self.graph)?;
+        let (ready, _) = exact::optimize(wide.as_ref().unwrap_or(self.graph), exact::Options::RUNTIME)?;
+        let program = match codegen::compile_on(&ready, tier.into()) {
+            Ok(p) => p,
+            // A session walks such a graph by reference.
+            Err(e) if matches!(e.blame, Blame::Unsupported | Blame::Model) => return Err(Stop::Refused),
+            Err(e) => return Err(e.into()),
+        };
+        for s in program.steps() {
+            let tail = (s.bytes as u64 / 4 % 16) * 64 + (s.bytes as u64).checked_ilog2().unwrap_or(0) as u64;
+            hit(Kind::Kernel, key(s.kind) ^ tier as u64, tail);
+            hit(Kind::Kernel, key(s.kind) ^ tier as u64, key(&s.op));
+        }
+        let sizes: usize = ready
+            .values()
+            .filter_map(|v| ready.ty(v).concrete())
+            .map(|s| 8 * s.iter().product::<usize>() + 4096)
+            .sum();
+        if program.arena_bytes() > sizes {
+            return Err(found(
+                "memory",
+                format!("{} bytes of arena for values of {sizes}", program.arena_bytes()),
+            ));
+        }
+        let values: Vec<Value> = ready
+            .inputs()
+            .iter()
+            .map(|&v| self.feeds.get(ready.value_name(v)).cloned())
+            .collect::<Option<_>>()
+            .ok_or(Stop::Refused)?;
+        let one = program.run(&values, &kernels::Serial)?;
+        same(self.graph, self.feeds, self.expected, &one).map_err(|e| found("answers", e))?;
+        if !identical(&one, &program.run(&values, two())?) {
+            return Err(found("threads", "two threads give other bits than one"));
+        }
+        Ok(())
+    }
+}
+
+/// Same bits.
+pub fn identical(a: &[Value], b: &[Value]) -> bool {
+    a.len() == b.len()
+        && a.iter().zip(b).all(|(a, b)| match (a, b) {
+            (Value::Tensor(a), Value::Tensor(b)) if a.dtype() != ir::DType::String => {
+                (a.dtype(), a.shape(), a.bytes()) == (b.dtype(), b.shape(), b.bytes())
+            }
+            _ => a == b,
+        })
+}
+
+fn two() -> &'static ThreadPool {
+    static POOL: OnceLock<ThreadPool> = OnceLock::new();
+    POOL.get_or_init(|| ThreadPool::new(2))
+}
+
+/// Bytes of a graph's constants, subgraphs included.
+pub fn bytes(g: &Graph) -> usize {
+    let own: usize = g.initializers().map(|(_, t)| t.stored_bytes()).sum();
+    let inner = g.nodes().flat_map(|(_, n)| n.attrs.graphs()).map(bytes).sum::<usize>();
+    own + inner
+}
+
+impl From<Level> for exact::Level {
+    fn from(l: Level) -> exact::Level {
+        match l {
+            Level::Portable => exact::Level::Portable,
+            Level::Runtime => exact::Level::Runtime,
+        }
+    }
+}
+
+impl From<Growth> for exact::Growth {
+    fn from(g: Growth) -> exact::Growth {
+        match g {
+            Growth::Never => exact::Growth::Never,
+            Growth::Bounded => exact::Growth::Bounded,
+            Growth::Allowed => exact::Growth::Allowed,
+        }
+    }
+}
+
+impl From<Tier> for kernels::Tier {
+    fn from(t: Tier) -> kernels::Tier {
+        match t {
+            Tier::Portable => kernels::Tier::Portable,
+            Tier::Avx2 => kernels::Tier::Avx2.usable(),
+            Tier::Avx512 => kernels::Tier::Avx512.usable(),
+            Tier::Best => kernels::Tier::best(),
+        }
+    }
+}
