@@ -236,12 +236,18 @@ impl<'a, 'b> Build<'a, 'b> {
 
 /// Whether the element types are those of the specification, type variables included.
 fn typed(s: &Signature, values: &[Option<Value>]) -> bool {
+    let dtype = |v: &Option<Value>| if let Some(Value::Tensor(t)) = v { Some(t.dtype()) } else { None };
+    allowed(s, values.iter().map(dtype))
+}
+
+/// The same for types alone; `None` is absent or no tensor.
+pub fn allowed(s: &Signature, inputs: impl Iterator<Item = Option<DType>>) -> bool {
     let mut bound: Vec<(&str, DType)> = Vec::new();
-    values.iter().enumerate().all(|(i, v)| {
-        let (Some(Value::Tensor(t)), Some(f)) = (v, s.inputs.get(i).or(s.inputs.last())) else { return true };
-        let Types::Of(allowed) = f.types else { return true };
-        let same = bound.iter().all(|(n, d)| *n != f.type_name || *d == t.dtype());
-        bound.push((f.type_name, t.dtype()));
-        same && allowed.contains(&t.dtype())
+    inputs.enumerate().all(|(i, d)| {
+        let (Some(d), Some(f)) = (d, s.inputs.get(i).or(s.inputs.last())) else { return true };
+        let Types::Of(all) = f.types else { return true };
+        let same = bound.iter().all(|(n, b)| *n != f.type_name || *b == d);
+        bound.push((f.type_name, d));
+        same && all.contains(&d)
     })
 }

@@ -15,6 +15,8 @@ pub mod container;
 pub mod engine;
 #[cfg(feature = "run")]
 pub mod families;
+#[cfg(all(test, feature = "run"))]
+mod found;
 #[cfg(feature = "run")]
 pub mod generate;
 #[cfg(feature = "run")]

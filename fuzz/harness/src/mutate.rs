@@ -5,6 +5,7 @@ pub mod general;
 pub mod passes;
 pub mod tensors;
 
+use crate::build::allowed;
 use crate::pair::{Pair, feeds};
 use crate::random::Random;
 use ir::{Attr, Def, Evaluate, Feeds, Graph, Reference, Tensor, Value, ValueId, ValueType};
@@ -94,7 +95,9 @@ pub fn settled(mut g: Graph, seed: u64, limits: Limits) -> Option<Graph> {
     forget_types(&mut g);
     ir::infer(&mut g).ok()?;
     ir::verify(&g).ok()?;
-    if !scales_are_sane(&g) {
+    let typed =
+        |n: &ir::Node| allowed(n.op.signature(), n.inputs().iter().map(|v| v.and_then(|v| g.dtype(v))));
+    if !scales_are_sane(&g) || !g.nodes().all(|(_, n)| typed(n)) {
         return None;
     }
     let large =
