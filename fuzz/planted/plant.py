@@ -47,7 +47,7 @@ def build(folder):
         path = copy / b["file"]
         path.write_text(path.read_text().replace(b["find"], b["put"].replace("PLANTED", SWITCH % b["name"])))
     env = {**os.environ, "COMPRESS_NO_ARTEFACTS": "1", "CARGO_TARGET_DIR": str(folder / "target")}
-    subprocess.run(["cargo", "build", "--release", "--bin", "compress"], cwd=copy, env=env, check=True)
+    subprocess.run(["cargo", "build", "--release", "--bin", "compress", "--features", "instrumented"], cwd=copy, env=env, check=True)
 
 
 def run(folder, seconds, options):

@@ -15,6 +15,9 @@ use crate::table::Row;
 use ir::{Feeds, Graph, Result, Use, ValueId};
 use lossy::Replaces;
 
+/// A knapsack solved with weights by selection, and the lightest weight of all.
+type Solve<'a> = &'a dyn Fn(&[Vec<Item>], f64) -> Option<Solution>;
+
 /// Share of the time after which no more layers are timed.
 const TIMED: f64 = 0.7;
 /// Selections that one knapsack starts from another's.
@@ -123,7 +126,7 @@ impl Costs {
     fn settle(
         &self,
         items: &[Vec<Item>],
-        solve: &dyn Fn(&[Vec<Item>], f64) -> Option<Solution>,
+        solve: Solve,
         fits: &dyn Fn(&Solution) -> bool,
         better: &dyn Fn(&Solution, &Solution) -> bool,
     ) -> Option<Solution> {
