@@ -1,6 +1,7 @@
 //! Samples on disk as named tensors: npz, npy, safetensors, folders of them or of images.
 #![forbid(unsafe_code)]
 
+pub mod degrade;
 mod folder;
 pub mod images;
 mod labels;
