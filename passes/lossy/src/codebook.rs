@@ -53,7 +53,7 @@ impl Method for Codebook {
 fn candidate(cx: &Context, k: usize) -> Result<Candidate> {
     let scales: Vec<f32> = cx.matrix.rows().into_iter().map(|r| rms(r.iter())).collect();
     let levels = learn(cx, &scales, k);
-    let rounded = round(cx.matrix, cx.measure, Order::Activity, &Levels { levels: &levels, scales: &scales });
+    let rounded = round(cx.matrix, cx.sweep(), Order::Activity, &Levels { levels: &levels, scales: &scales });
     let scales = Array2::from_shape_fn((scales.len(), 1), |(r, _)| scales[r]);
     let fragment = table(&cx.layer.weight, &cx.layer.view, &rounded.codes, &levels, &scales)?;
     Ok(cx.weight("codebook", format!("codebook {k} entries"), fragment, &rounded.values))

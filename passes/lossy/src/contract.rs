@@ -90,7 +90,7 @@ fn applied(g: &Graph, layer: &Layer, c: &Candidate) -> Graph {
 fn candidates(method: &dyn Method, g: &Graph, layer: &Layer, stats: Option<&Stats>) -> Vec<Candidate> {
     let m = layer.view.matrix(&layer.tensor).unwrap();
     let measure = if layer.bias.is_some() { stats.map(Stats::centered) } else { stats };
-    let cx = Context { graph: g, layer, matrix: &m, stats, measure };
+    let cx = Context { graph: g, layer, matrix: &m, stats, measure, compensate: true };
     match method.applies(layer, stats.is_some()) {
         Ok(()) => method.candidates(&cx).unwrap(),
         Err(_) => Vec::new(),

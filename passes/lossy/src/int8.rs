@@ -56,7 +56,7 @@ fn candidate(cx: &Context, (scale, zero): (f32, u8), noise: f64, recipe: &str) -
     let Some(mut n) = NodeBuild::new(cx)? else { return Ok(None) };
     let node = cx.graph.node(cx.layer.node)?;
     let g = grid(cx.matrix.view(), 8, cx.matrix.ncols(), None, false);
-    let rounded = round(cx.matrix, cx.node_stats(), Order::Activity, &g);
+    let rounded = round(cx.matrix, cx.node_stats().filter(|_| cx.compensate), Order::Activity, &g);
     let correction =
         cx.correction(&rounded.values).filter(|_| matches!(cx.layer.bias, Some(Bias::Constant(_))));
     let s = n.b.constant("xs", Tensor::scalar(scale));

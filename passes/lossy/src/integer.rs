@@ -72,7 +72,7 @@ impl Integer {
     fn candidate(&self, cx: &Context, block: usize) -> Result<Candidate> {
         let view = &cx.layer.view;
         let mut grid = grouped_grid(cx, self.bits, block);
-        let mut rounded = round(cx.matrix, cx.measure, Order::Activity, &grid);
+        let mut rounded = round(cx.matrix, cx.sweep(), Order::Activity, &grid);
         if grid.scales.ncols() == 1 && cx.measure.is_some() {
             rescale(cx, &mut grid, &mut rounded);
         }

@@ -28,6 +28,7 @@ pub mod quant;
 pub mod range;
 mod replace;
 mod rounding;
+mod sparse;
 mod sparse_form;
 pub mod spectrum;
 pub mod stats;

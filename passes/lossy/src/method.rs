@@ -27,6 +27,8 @@ pub struct Context<'a> {
     pub stats: Option<&'a Stats>,
     /// The statistics that errors are measured by: centered when the layer's bias can absorb the mean.
     pub measure: Option<&'a Stats>,
+    /// Rounding and removal make up for their errors in the weights still free; without, each weight is on its own.
+    pub compensate: bool,
 }
 
 /// What one decision of a method is about.
@@ -67,6 +69,10 @@ pub trait Method: Sync {
     }
     /// All parameter choices worth pricing.
     fn candidates(&self, cx: &Context) -> Result<Vec<Candidate>>;
+    /// Whether it is tried only when it is named.
+    fn on_request(&self) -> bool {
+        false
+    }
 }
 
 impl Context<'_> {
@@ -87,6 +93,11 @@ impl Context<'_> {
         self.layer.bias?;
         let shift = self.stats?.shift(&(self.matrix - decoded));
         shift.iter().all(|x| x.is_finite()).then_some(shift)
+    }
+
+    /// The statistics to compensate by.
+    pub fn sweep(&self) -> Option<&Stats> {
+        self.measure.filter(|_| self.compensate)
     }
 
     /// The statistics for candidates that replace the node: only a constant bias can take their mean error.

@@ -11,6 +11,7 @@ use crate::low_rank::LowRank;
 use crate::method::Method;
 use crate::nm::TwoOfFour;
 use crate::prune::Prune;
+use crate::sparse::Sparse;
 use crate::tucker::Tucker;
 
 /// Every method, in the order reports list them.
@@ -31,6 +32,7 @@ pub static METHODS: &[&dyn Method] = &[
     &Tucker,
     &Prune,
     &TwoOfFour,
+    &Sparse,
     &Channels,
 ];
 

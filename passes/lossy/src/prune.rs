@@ -52,14 +52,14 @@ fn candidate(cx: &Context, share: f32, bits: u32) -> Result<Candidate> {
 pub fn pruned(cx: &Context, pattern: Pattern, bits: u32, order: Order) -> (Rounded, Grid) {
     let g = grid(cx.matrix.view(), bits, cx.matrix.ncols(), None, false);
     let policy = Policy { pattern, inner: Some(&g) };
-    let rounded = match cx.measure {
+    let rounded = match cx.sweep() {
         Some(s) => swept(cx.matrix, s, order, &policy),
         None => nearest(by_magnitude(cx.matrix, pattern).view(), &policy),
     };
     (rounded, g)
 }
 
-fn by_magnitude(w: &Array2<f32>, pattern: Pattern) -> Array2<f32> {
+pub fn by_magnitude(w: &Array2<f32>, pattern: Pattern) -> Array2<f32> {
     let mut out = w.clone();
     for mut row in out.rows_mut() {
         let width = match pattern {

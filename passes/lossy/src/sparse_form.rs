@@ -23,25 +23,43 @@ pub fn sparse(name: &str, view: &View, codes: &Array2<u8>, grid: &Grid) -> Resul
     if values.is_empty() {
         values.push(zero);
     }
-    let packed: Vec<u8> = stored
-        .chunks(4)
-        .map(|c| c.iter().enumerate().fold(0, |p, (i, &v)| p | u8::from(v != zero) << i))
-        .collect();
+    let n = values.len();
+    let v = kept(&mut b, &[n], values, grid)?;
+    let x = spread(&mut b, stored.iter().map(|&c| c != zero), v)?;
+    let x = b.reshape(x, &view.stored_shape(), "xr")?;
+    let w = scaled(&mut b, view, grid, x)?;
+    b.finish(&[w])
+}
+
+/// As [`sparse`] with the kept values as they are.
+pub fn sparse_floats(name: &str, view: &View, values: &Array2<f32>) -> Result<Graph> {
+    let mut b = Build::new(name);
+    let stored = view.stored(values);
+    let mut some: Vec<f32> = stored.iter().copied().filter(|&x| x != 0.0).collect();
+    if some.is_empty() {
+        some.push(0.0);
+    }
+    let v = b.constant("v", Tensor::vector(some));
+    let x = spread(&mut b, stored.iter().map(|&x| x != 0.0), v)?;
+    let w = b.reshape(x, &view.shape, "w")?;
+    b.finish(&[w])
+}
+
+/// The values `v` at the places of a mask, in order, zeros elsewhere.
+fn spread(b: &mut Build, mask: impl Iterator<Item = bool>, v: ValueId) -> Result<ValueId> {
+    let mask: Vec<bool> = mask.collect();
+    let packed: Vec<u8> =
+        mask.chunks(4).map(|c| c.iter().enumerate().fold(0, |p, (i, &k)| p | u8::from(k) << i)).collect();
     let bits: Vec<i32> = (0..16).flat_map(|p| (0..4).map(move |i| (p >> i) & 1)).collect();
-    let mask = looked_up(&mut b, "m", &[stored.len()], &packed, Tensor::new(&[16, 4], bits)?)?;
+    let mask = looked_up(b, "m", &[mask.len()], &packed, Tensor::new(&[16, 4], bits)?)?;
     // The running count numbers the kept values; before the first it is −1, which reads the last and is masked.
     let axis = b.constant("axis", Tensor::scalar(0i64));
     let count = b.op("CumSum", "n", Attrs::new(), &[mask, axis])?;
     let one = b.constant("one", Tensor::scalar(1i32));
     let at = b.op("Sub", "at", Attrs::new(), &[count, one])?;
-    let n = values.len();
-    let v = kept(&mut b, &[n], values, grid)?;
     let all = b.op("Gather", "all", Attrs::new().with("axis", 0i64), &[v, at])?;
     let maskf = b.cast(mask, DType::F32, "mf")?;
-    let x = b.op("Mul", "x", Attrs::new(), &[all, maskf])?;
-    let x = b.reshape(x, &view.stored_shape(), "xr")?;
-    let w = scaled(&mut b, view, grid, x)?;
-    b.finish(&[w])
+    b.op("Mul", "x", Attrs::new(), &[all, maskf])
 }
 
 /// The six ways to keep two of four.

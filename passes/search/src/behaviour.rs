@@ -60,7 +60,7 @@ pub fn size(g: &Graph) -> Result<u64> {
 fn search(goal: Goal, edit: impl Fn(&mut Options)) -> crate::Outcome {
     let mut options = Options::new(goal);
     edit(&mut options);
-    compress(&model(), Some(&Noise::new(96)), &options, &Reference, &size, &Silent).unwrap()
+    compress(&model(), Some(&Noise::new(288)), &options, &Reference, &size, &Silent).unwrap()
 }
 
 #[test]
@@ -206,4 +206,35 @@ fn without_data_the_report_says_so() {
     assert_eq!(o.decision.status, Status::Unchecked);
     assert!(o.decision.notes[0].starts_with("no data"));
     assert!(size(&o.graph).unwrap() < size(&model()).unwrap());
+}
+
+#[test]
+fn data_that_cannot_prove_the_drop_are_refused_unless_asked() {
+    let run = |samples: Noise, unproven: bool| {
+        let options = Options { unproven, ..Options::new(Goal::MaxDrop(0.01)) };
+        compress(&model(), Some(&samples), &options, &Reference, &size, &Silent).unwrap().decision
+    };
+    let few = run(Noise::new(10), false);
+    assert_eq!(few.status, Status::Unsupported);
+    assert!(few.notes[0].contains("10 samples prove no drop below"), "{:?}", few.notes);
+    let asked = run(Noise::new(10), true);
+    assert!(asked.status != Status::Unsupported && asked.notes.iter().any(|n| n.contains("cannot support")));
+    // Copies count once.
+    let copies = Noise((0..200).map(|i| Noise::new(9).0[i % 9].clone()).collect());
+    let d = run(copies, false);
+    assert_eq!(d.status, Status::Unsupported);
+    assert!(d.notes[0].contains("9 samples (of 200"), "{:?}", d.notes);
+}
+
+#[test]
+fn dynamic_programming_beats_one_recipe_for_all() {
+    let with = |allocation| {
+        let o = search(Goal::MaxDrop(0.03), |o| {
+            o.allocation = allocation;
+            o.methods = crate::select("int8-weight,int6,int5,int4,int3,int2").unwrap();
+        });
+        o.decision.bytes_after
+    };
+    use crate::Allocation::*;
+    assert!(with(Dynamic) <= with(Uniform) && with(Dynamic) <= with(Greedy) + 64);
 }

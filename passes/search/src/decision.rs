@@ -1,6 +1,7 @@
 //! The decision of the search, ready to be stored: it is the report.
 
 use crate::clock::Latency;
+use crate::histogram::Histogram;
 use crate::knapsack::Solution;
 use crate::metric::{Measured, Metric};
 use crate::table::Row;
@@ -22,6 +23,8 @@ pub enum Status {
     NotFaster,
     /// There was no data: errors are those of the weights alone.
     Unchecked,
+    /// The data are too few to promise the drop; the note says how many it takes.
+    Unsupported,
 }
 
 /// The alternative one step cheaper.
@@ -83,6 +86,9 @@ pub struct LayerDecision {
     pub refusals: Vec<(String, String)>,
     /// The argument of `--layer` that fixes this choice.
     pub pin: String,
+    /// How its weights lie, before and after.
+    #[serde(default)]
+    pub weights: Option<Histogram>,
 }
 
 impl LayerDecision {
@@ -130,6 +136,8 @@ pub struct Decision {
     /// Measured when speed was the goal.
     pub latency: Option<Latency>,
     pub trials: Vec<Trial>,
+    /// What the knapsack offers around the choice: bytes of all layers and predicted distortion.
+    pub front: Vec<(u64, f64)>,
     pub layers: Vec<LayerDecision>,
     pub notes: Vec<String>,
 }
@@ -146,7 +154,8 @@ fn layer(original: &Graph, row: &Row, column: usize, total: f64) -> LayerDecisio
     let chosen = row.candidate(column).map(|o| &o.head);
     let bytes = chosen.map_or(row.bytes, |c| c.bytes);
     let own = chosen.map_or(0.0, |c| c.error);
-    let error = own * row.gain;
+    let error =
+        column.checked_sub(1).and_then(|i| Some(row.distortion(i, row.candidates.get(i)?))).unwrap_or(0.0);
     let cheaper = row.candidates.iter().map(|o| &o.head).filter(|c| c.bytes < bytes).max_by_key(|c| c.bytes);
     let recipe = chosen.map_or("keep", |c| &c.recipe);
     LayerDecision {
@@ -181,6 +190,7 @@ fn layer(original: &Graph, row: &Row, column: usize, total: f64) -> LayerDecisio
         candidates_ns: Vec::new(),
         refusals: row.refusals.clone(),
         pin: format!("^{}$={recipe}", regex::escape(&l.name)),
+        weights: None,
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::goal::{Options, Progress, Samples, check};
 use crate::knapsack::least_weight;
 use crate::metric::{Measured, Metric};
+use crate::originals::Originals;
 use crate::{Search, Size, decision, largest, on_threads};
 use ir::{Evaluate, Graph, Result};
 use serde::{Deserialize, Serialize};
@@ -36,7 +37,8 @@ pub fn front(
     progress: &dyn Progress,
 ) -> Result<Vec<Point>> {
     on_threads(options.threads, || {
-        let mut search = Search::prepare(graph, graph, samples, options, evaluate, progress)?;
+        let originals = Originals::look(graph, samples, evaluate, progress)?;
+        let mut search = Search::prepare(&originals, graph, options, evaluate, progress)?;
         let outside = size(graph)?.saturating_sub(search.rows.iter().map(|r| r.bytes).sum());
         let ceiling: f64 = search.items.iter().map(|r| largest(r)).sum::<f64>().clamp(LEAST, MOST);
         progress.stage("front", POINTS);

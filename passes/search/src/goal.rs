@@ -1,5 +1,6 @@
 //! What the user asks for.
 
+use crate::allocate::Allocation;
 use crate::clock::Clock;
 use crate::metric::Metric;
 use crate::shelf::{Memory, Shelf};
@@ -7,6 +8,7 @@ use ir::{Error, Feeds, Graph, Result, Tensor};
 use lossy::candidate::tensor_bytes;
 use lossy::{Candidate, Layer, METHODS, Method, Serves, methods};
 use regex::Regex;
+use std::collections::BTreeMap;
 
 /// What ends the search.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -19,6 +21,8 @@ pub enum Goal {
     Fastest(f64),
     /// Best quality within this measured time of one run.
     TargetLatency(Time),
+    /// Best quality with this share of zeros in the layers that the method `sparse` prunes.
+    TargetSparsity(f64),
 }
 
 /// A time of one run.
@@ -44,7 +48,7 @@ impl Goal {
     pub fn drop(self) -> Option<f64> {
         match self {
             Goal::MaxDrop(drop) | Goal::Fastest(drop) => Some(drop),
-            Goal::TargetBytes(_) | Goal::TargetLatency(_) => None,
+            Goal::TargetBytes(_) | Goal::TargetLatency(_) | Goal::TargetSparsity(_) => None,
         }
     }
 
@@ -131,7 +135,7 @@ pub fn select(list: &str) -> Result<Vec<&'static dyn Method>> {
     let excludes = words.iter().all(|w| w.starts_with('-'));
     let keep = |m: &&&'static dyn Method| {
         if excludes {
-            !words.iter().any(|w| w.trim_start_matches('-') == m.name())
+            !m.on_request() && !words.iter().any(|w| w.trim_start_matches('-') == m.name())
         } else {
             words.contains(&m.name())
         }
@@ -158,6 +162,12 @@ pub struct Options {
     pub judge: Option<Box<Judge>>,
     /// Times layers and models when speed is the goal; without one, choices are those of the overrides alone.
     pub clock: Option<Box<dyn Clock>>,
+    /// How layers share a budget.
+    pub allocation: Allocation,
+    /// Methods make up for their errors; false shows what that is worth.
+    pub compensate: bool,
+    /// Data too few to prove the drop at 95 % are taken, and what is expected decides.
+    pub unproven: bool,
 }
 
 /// Gives a model a number.
@@ -179,6 +189,9 @@ impl Options {
             metric: None,
             judge: None,
             clock: None,
+            allocation: Allocation::default(),
+            compensate: true,
+            unproven: false,
         }
     }
 
@@ -210,7 +223,8 @@ impl Options {
 
 /// Whether a method may serve the goal.
 fn useful(goal: Goal, m: &dyn Method) -> bool {
-    m.serves() == Serves::Both || (m.serves() == Serves::Time) == goal.timed()
+    let serves = m.serves() == Serves::Both || (m.serves() == Serves::Time) == goal.timed();
+    serves && !m.on_request()
 }
 
 /// Samples of model inputs, made one at a time.
@@ -224,6 +238,10 @@ pub trait Samples: Sync {
     /// The class of sample `i`, when the data say.
     fn label(&self, _i: usize) -> Option<i64> {
         None
+    }
+    /// The number of what sample `i` was made from: versions of one thing count as one.
+    fn source(&self, i: usize) -> usize {
+        i
     }
 }
 
@@ -277,7 +295,39 @@ impl Split {
         }
         s
     }
+
+    /// As [`Split::of`] with samples of one group in one part. Groups of several samples, the largest first, go to the
+    /// part that lacks most.
+    pub fn grouped(groups: &[usize]) -> Split {
+        let mut members = BTreeMap::<usize, Vec<usize>>::new();
+        groups.iter().enumerate().for_each(|(i, g)| members.entry(*g).or_default().push(i));
+        if members.len() == groups.len() || members.len() < PARTS.len() {
+            return Split::of(groups.len());
+        }
+        let mut order: Vec<Vec<usize>> = members.into_values().collect();
+        order.sort_by_key(|m| (std::cmp::Reverse(m.len()), m[0]));
+        let mut parts: [Vec<usize>; 3] = Default::default();
+        for (done, m) in order.into_iter().enumerate() {
+            let lacks = |p: &usize| PARTS[*p] * groups.len() as f64 - parts[*p].len() as f64;
+            // No part stays empty.
+            let most = (0..PARTS.len()).rev().max_by(|a, b| lacks(a).total_cmp(&lacks(b))).unwrap_or(0);
+            parts[if done < PARTS.len() { done } else { most }].extend(m);
+        }
+        parts.iter_mut().for_each(|p| p.sort());
+        let [calibration, selection, held_back] = parts;
+        Split { calibration, selection, held_back }
+    }
+
+    /// True when held-back samples chose nothing.
+    pub fn held_apart(&self) -> bool {
+        self.held_back
+            .iter()
+            .all(|i| self.selection.binary_search(i).is_err() && self.calibration.binary_search(i).is_err())
+    }
 }
+
+/// Shares of the samples that calibrate, select, are held back.
+const PARTS: [f64; 3] = [0.375, 0.375, 0.25];
 
 #[cfg(test)]
 mod tests {
@@ -293,10 +343,27 @@ mod tests {
     }
 
     #[test]
+    fn groups_stay_together() {
+        assert_eq!(Split::grouped(&(0..40).collect::<Vec<_>>()), Split::of(40));
+        let groups: Vec<usize> = (0..96).map(|i| i % 12).collect();
+        let s = Split::grouped(&groups);
+        let of = |part: &[usize]| part.iter().map(|i| i % 12).collect::<std::collections::BTreeSet<_>>();
+        let all = [of(&s.calibration), of(&s.selection), of(&s.held_back)];
+        assert_eq!(all.iter().map(|p| p.len()).sum::<usize>(), 12);
+        assert!(s.held_apart() && s.held_back.len() == 24 && s.calibration.len() == 40, "{s:?}");
+        let two = Split::grouped(&[0, 0, 0, 3]);
+        assert!(!Split::of(1).held_apart() && two == Split::of(4));
+        let lopsided = Split::grouped(&[vec![0; 50], vec![50], vec![51]].concat());
+        assert_eq!((lopsided.selection, lopsided.held_back), (vec![50], vec![51]));
+    }
+
+    #[test]
     fn method_lists_and_overrides() {
         assert_eq!(select("int4,float16").unwrap().len(), 2);
-        assert_eq!(select("-int4").unwrap().len(), METHODS.len() - 1);
-        assert_eq!(select("").unwrap().len(), METHODS.len());
+        let usual = METHODS.iter().filter(|m| !m.on_request()).count();
+        assert_eq!(select("-int4").unwrap().len(), usual - 1);
+        assert_eq!(select("").unwrap().len(), usual);
+        assert_eq!(select("sparse").unwrap().len(), 1);
         assert!(select("magic").is_err());
         assert!(Override::parse("^conv=int4 block 32").is_ok());
         assert_eq!(Override::parse("^conv=channels 5/8").unwrap().channels(), Some((5, 8)));

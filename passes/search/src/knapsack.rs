@@ -50,6 +50,36 @@ pub fn least_error(rows: &[Vec<Item>], budget: u64) -> Option<Solution> {
     Some(finish(rows, choice, bound, exact, |s| s.error))
 }
 
+/// As [`least_weight`], by steps of least price alone.
+pub fn greedy_weight(rows: &[Vec<Item>], budget: f64) -> Option<Solution> {
+    let costs = |i: &Item| i.error;
+    let choice = greedy(rows, budget, &costs, &|i| i.weight as f64)?;
+    let bound = lagrange(rows, budget, costs, |i| i.weight as f64);
+    Some(finish(rows, choice, bound, false, |s| s.weight as f64))
+}
+
+/// As [`least_error`], by steps of least price alone.
+pub fn greedy_error(rows: &[Vec<Item>], budget: u64) -> Option<Solution> {
+    let costs = |i: &Item| i.weight as f64;
+    let choice = greedy(rows, budget as f64, &costs, &|i| i.error)?;
+    let bound = lagrange(rows, budget as f64, costs, |i| i.error);
+    Some(finish(rows, choice, bound, false, |s| s.error))
+}
+
+fn greedy(
+    rows: &[Vec<Item>],
+    budget: f64,
+    cost: &dyn Fn(&Item) -> f64,
+    value: &dyn Fn(&Item) -> f64,
+) -> Option<Vec<usize>> {
+    let kept: Vec<Vec<usize>> = rows.iter().map(|r| frontier(r, cost, value)).collect();
+    if kept.iter().any(Vec::is_empty) {
+        return None;
+    }
+    let least: f64 = rows.iter().zip(&kept).map(|(r, k)| cost(&r[k[0]])).sum();
+    (least <= budget).then(|| by_price(rows, &kept, budget, cost, value))
+}
+
 fn finish(
     rows: &[Vec<Item>],
     choice: Vec<usize>,

@@ -4,6 +4,7 @@
 //! on samples none of these saw. The decision is the report.
 #![deny(unsafe_code)]
 
+mod allocate;
 mod apply;
 #[cfg(test)]
 mod behaviour;
@@ -12,35 +13,45 @@ mod behaviour_in_time;
 mod bisect;
 mod calibrate;
 mod clock;
+mod compare;
 mod confidence;
 mod decision;
 mod front;
 mod goal;
+mod histogram;
+mod kin;
 pub mod knapsack;
 mod latency;
 mod margins;
 mod metric;
+mod originals;
 mod piece;
 mod sensitivity;
 mod shelf;
 mod slim;
+mod sparsity;
 mod speed;
 mod table;
 
+pub use allocate::Allocation;
 pub use clock::{Clock, Latency, Piece, Spread};
+pub use compare::{Comparison, Pair, Quality, compare};
 pub use decision::{Channels, Decision, LayerDecision, RunnerUp, Status, Trial};
 pub use front::{Point, front};
 pub use goal::{Goal, Judge, Options, Override, Progress, Samples, Silent, Split, Time, names, select};
+pub use histogram::Histogram;
 pub use metric::{Measured, Metric, NAMED};
 pub use shelf::{Memory, Shelf};
 
 use bisect::Bisection;
+use confidence::{Level, WHOLE};
 use goal::late;
 use ir::{Error, Evaluate, Graph, Result};
 use knapsack::{Item, Solution, least_error, least_weight};
 use lossy::Layer;
 use margins::Margins;
 use metric::Reference;
+use originals::Originals;
 use shelf::Offer;
 use std::collections::BTreeMap;
 use table::Row;
@@ -54,17 +65,15 @@ const MARGIN: f64 = 0.85;
 const RETREATS: u8 = 24;
 const RETREAT: f64 = 0.94;
 const RETREAT_STEP: f64 = 0.01;
-/// Most samples whose margins are looked at.
-const MARGINS: usize = 2048;
 /// Relative weight error allowed per layer when there is no data to measure with.
 const BLIND: f64 = 1.5e-4;
 /// Shares of the time after which a selection that passed is enough, and after which none is looked for any more.
 const SEARCHED: f64 = 0.85;
 const OVER: f64 = 0.95;
+/// Points of the predicted front.
+const FRONT: usize = 24;
 /// Stack of each thread: nested graphs recurse.
 const STACK: usize = 64 << 20;
-/// Bytes of outputs kept for comparison.
-const OUTPUTS: usize = 96 << 20;
 
 /// Tells the bytes of a graph as a file.
 pub type Size<'a> = &'a (dyn Fn(&Graph) -> Result<u64> + Sync);
@@ -107,12 +116,21 @@ fn search(
     progress: &dyn Progress,
 ) -> Result<Outcome> {
     let samples = samples.filter(|s| !s.is_empty());
-    let calibration = Split::of(samples.map_or(0, Samples::len)).calibration;
+    let originals = samples.map(|s| Originals::look(graph, s, evaluate, progress)).transpose()?;
+    let calibration = originals.as_ref().map_or_else(Vec::new, |o| o.split().calibration);
     let bench = slim::Bench { samples, calibration: &calibration, evaluate, progress };
     let (cut, mut notes) = slim::forced(graph, &options.overrides, bench)?;
     let start = cut.as_ref().unwrap_or(graph);
-    let mut outcome = match samples {
-        Some(s) => slim::run(Search::prepare(graph, start, s, options, evaluate, progress)?, size)?,
+    let mut outcome = match &originals {
+        Some(o) => {
+            let metric = options.judge.as_ref().map(|_| Metric::Judged).or(options.metric);
+            let why = o.unsupported(options, metric)?;
+            if let Some(why) = why.clone().filter(|_| !options.unproven) {
+                return Ok(refused(graph, why));
+            }
+            notes.extend(why);
+            slim::run(Search::prepare(o, start, options, evaluate, progress)?, size)?
+        }
         None => blind(graph, start, options, size, progress)?,
     };
     outcome.decision.notes.append(&mut notes);
@@ -121,7 +139,7 @@ fn search(
 
 struct Search<'a> {
     /// What the user gave: its outputs and bytes are what is compared with.
-    original: &'a Graph,
+    originals: &'a Originals<'a>,
     /// The same graph, maybe with fewer channels.
     graph: &'a Graph,
     samples: &'a dyn Samples,
@@ -154,29 +172,28 @@ fn judged(judge: &goal::Judge, base: f64, graph: &Graph) -> Result<Measured> {
 
 impl<'a> Search<'a> {
     fn prepare(
-        original: &'a Graph,
+        originals: &'a Originals<'a>,
         graph: &'a Graph,
-        samples: &'a dyn Samples,
         options: &'a Options,
         evaluate: &'a dyn Evaluate,
         progress: &'a dyn Progress,
     ) -> Result<Self> {
-        let mut split = Split::of(samples.len());
+        let (samples, mut split) = (originals.samples, originals.split());
         let layers = lossy::layers(graph);
         let stats = calibrate::calibrate(graph, &layers, samples, &split.calibration, evaluate, progress)?;
         let mut rows = table::build(graph, layers, stats, &options.methods, options, progress)?;
         let metric = options.judge.as_ref().map(|_| Metric::Judged).or(options.metric);
-        let selection = reference(original, samples, &mut split.selection, metric, evaluate, progress)?;
-        let margins = margins(original, samples, &selection, evaluate, progress)?;
+        let selection = originals.reference(&mut split.selection, metric)?;
+        let margins = originals.margins(&selection)?;
         let mut probes: Vec<usize> = split.selection.iter().copied().take(PROBES).collect();
-        let probe = reference(graph, samples, &mut probes, None, evaluate, progress)?;
+        let probe = originals.reference_of(graph, &mut probes, None)?;
         let shelf = options.shelf.as_ref();
         sensitivity::measure_gains(graph, &mut rows, shelf, &probe, samples, &probes, evaluate, progress)?;
         let items = rows.iter().map(Row::items).collect();
-        let base = options.judge.as_ref().map_or(Ok(0.0), |j| j(original))?;
+        let base = options.judge.as_ref().map_or(Ok(0.0), |j| j(originals.graph))?;
         let (trials, seen) = (Vec::new(), BTreeMap::new());
         Ok(Search {
-            original,
+            originals,
             graph,
             samples,
             options,
@@ -199,6 +216,7 @@ impl<'a> Search<'a> {
         match self.options.goal {
             Goal::MaxDrop(drop) => self.within_drop(drop, size),
             Goal::TargetBytes(bytes) => self.within_bytes(bytes, size),
+            Goal::TargetSparsity(share) => self.within_sparsity(share, size),
             Goal::Fastest(drop) => {
                 self.time()?;
                 self.within_drop(drop, size)
@@ -214,7 +232,7 @@ impl<'a> Search<'a> {
     fn least(&self, budget: f64) -> Option<Solution> {
         match &self.costs {
             Some(c) => c.least(&self.items, budget),
-            None => least_weight(&self.items, budget),
+            None => self.least_bytes(budget),
         }
     }
 
@@ -248,6 +266,7 @@ impl<'a> Search<'a> {
         let mut held = self.split.held_back.clone();
         let reference = self.reference(&mut held)?;
         self.split.held_back = held;
+        let mut look = 0;
         let mut budget = b.passed.unwrap_or(1e-9);
         let mut closest: Option<(Solution, Measured, bool)> = None;
         for i in 0..RETREATS {
@@ -258,8 +277,10 @@ impl<'a> Search<'a> {
             let Some(s) = self.least(budget) else { break };
             // Below what this selection loses, so that the next is another one.
             budget = f64::min(budget * (RETREAT - RETREAT_STEP * f64::from(i)), s.error * (1.0 - 1e-6));
-            let mut m = self.measure_on(&s, &reference, &self.split.held_back)?;
-            let met = b.passed.is_some() && self.holds(&s, &mut m, drop)?;
+            look += 1;
+            let level = Level::look(look);
+            let mut m = self.measure_on(&s, &reference, &self.split.held_back, level)?;
+            let met = b.passed.is_some() && self.holds(&s, &mut m, drop, level)?;
             closest = Some((s, m, met));
             if met {
                 break;
@@ -272,9 +293,9 @@ impl<'a> Search<'a> {
 
     /// Whether held-back samples that gave `m` confirm the drop. Where they are too few to count, none that did not
     /// calibrate may be lost, and margins must promise the drop under the errors of all that did not calibrate.
-    fn holds(&mut self, s: &Solution, m: &mut Measured, drop: f64) -> Result<bool> {
-        let seen = self.measure(s)?;
-        Ok(confirmed(self.selection.metric, m, &seen, drop))
+    fn holds(&mut self, s: &Solution, m: &mut Measured, drop: f64, level: Level) -> Result<bool> {
+        let seen = self.measure_on(s, &self.selection, &self.split.selection, level)?;
+        Ok(confirmed(self.selection.metric, m, &seen, drop, level))
     }
 
     /// Least error within the file size, checked on held-back samples for the report.
@@ -286,12 +307,12 @@ impl<'a> Search<'a> {
         let reference = self.reference(&mut held)?;
         self.split.held_back = held;
         for _ in 0..4 {
-            let Some(s) = least_error(&self.items, room) else { return self.unreachable() };
+            let Some(s) = self.least_error(room) else { return self.unreachable() };
             let g = apply::compressed(self.graph, &self.chosen(&s), self.options.shelf.as_ref())?;
             let found = size(&g)?;
             self.progress.step();
             if found <= bytes {
-                let m = self.measure_on(&s, &reference, &self.split.held_back)?;
+                let m = self.measure_on(&s, &reference, &self.split.held_back, WHOLE)?;
                 let gap = s.gap(s.error);
                 return self.conclude(s, Some(m), gap, true, size);
             }
@@ -303,7 +324,7 @@ impl<'a> Search<'a> {
     /// The original's outputs on other samples than those that select.
     fn reference(&self, which: &mut Vec<usize>) -> Result<Reference> {
         let metric = Some(self.selection.metric);
-        reference(self.original, self.samples, which, metric, self.evaluate, self.progress)
+        self.originals.reference(which, metric)
     }
 
     fn chosen<'s>(&'s self, s: &Solution) -> Vec<(&'s Layer, &'s Offer)> {
@@ -315,12 +336,18 @@ impl<'a> Search<'a> {
         if let Some(m) = self.seen.get(&s.choice) {
             return Ok(*m);
         }
-        let m = self.measure_on(s, &self.selection, &self.split.selection)?;
+        let m = self.measure_on(s, &self.selection, &self.split.selection, Level::look(1))?;
         self.seen.insert(s.choice.clone(), m);
         Ok(m)
     }
 
-    fn measure_on(&self, s: &Solution, reference: &Reference, which: &[usize]) -> Result<Measured> {
+    fn measure_on(
+        &self,
+        s: &Solution,
+        reference: &Reference,
+        which: &[usize],
+        level: Level,
+    ) -> Result<Measured> {
         if let Some(judge) = &self.options.judge {
             return judged(
                 judge.as_ref(),
@@ -331,7 +358,7 @@ impl<'a> Search<'a> {
         let g = apply::dense(self.graph, &self.chosen(s), self.options.shelf.as_ref())?;
         let outputs = sensitivity::outputs(&g, self.samples, which, self.evaluate, self.progress);
         self.evaluate.forget();
-        Ok(reference.measure(&outputs?, self.margins.as_ref()))
+        Ok(reference.measure(&outputs?, self.margins.as_ref(), level))
     }
 
     fn conclude(
@@ -349,7 +376,7 @@ impl<'a> Search<'a> {
         };
         let status = if !met {
             Status::NotReached
-        } else if size(&graph)? >= size(self.original)? {
+        } else if size(&graph)? >= size(self.originals.graph)? {
             Status::NothingGained
         } else if latency.is_some_and(|l| !l.gains()) {
             Status::NotFaster
@@ -357,7 +384,7 @@ impl<'a> Search<'a> {
             Status::Met
         };
         let selection = Some(self.measure(&s)?);
-        let decision = Decision {
+        let mut decision = Decision {
             metric: Some(self.selection.metric),
             selection,
             held_back,
@@ -366,27 +393,44 @@ impl<'a> Search<'a> {
             latency,
             trials: std::mem::take(&mut self.trials),
             notes: self.doubts(held_back),
+            front: self.predicted_front(),
             ..self.summary(&s, status)
         };
+        let all = histogram::histograms(&self.rows, &s, self.options.shelf.as_ref())?;
+        decision.layers.iter_mut().zip(all).for_each(|(l, h)| l.weights = h);
         Ok(Outcome { graph, decision })
+    }
+
+    /// Bytes of the layers and the error predicted for them, at budgets around those tried.
+    fn predicted_front(&self) -> Vec<(u64, f64)> {
+        let ceiling: f64 = self.items.iter().map(|r| largest(r)).sum::<f64>().clamp(1e-5, 1.0);
+        let budgets = (0..FRONT).map(|i| 1e-6 * (ceiling / 1e-6).powf(i as f64 / (FRONT - 1) as f64));
+        let mut points: Vec<(u64, f64)> = budgets
+            .filter_map(|b| knapsack::greedy_weight(&self.items, b))
+            .map(|s| (s.weight, s.error))
+            .collect();
+        points.dedup_by_key(|p| p.0);
+        points
     }
 
     /// What the held-back samples cannot say.
     fn doubts(&self, held_back: Option<Measured>) -> Vec<String> {
-        let (Some(drop), Some(m)) = (self.options.goal.drop(), held_back) else { return Vec::new() };
-        if !self.selection.metric.counts() || m.countable() <= drop {
-            return Vec::new();
+        let mut notes: Vec<String> = self.originals.resemblance().into_iter().collect();
+        let (Some(drop), Some(m)) = (self.options.goal.drop(), held_back) else { return notes };
+        if !self.selection.metric.counts() || m.countable(WHOLE) <= drop {
+            return notes;
         }
-        let needed = confidence::needed(drop);
+        let needed = confidence::needed(drop, WHOLE);
         let total = needed * self.samples.len() as f64 / m.samples.max(1) as f64;
-        vec![format!(
+        notes.push(format!(
             "drop ≤ {:.2} pt is expected from margins; counting on {} held-back samples alone supports only {:.1} pt at 95 % \
              confidence, about {total:.0} samples would be needed for {:.2} pt",
             m.bound * 100.0,
             m.samples,
-            m.countable() * 100.0,
+            m.countable(WHOLE) * 100.0,
             drop * 100.0
-        )]
+        ));
+        notes
     }
 
     /// No selection fits: the decision shows the smallest one.
@@ -401,19 +445,20 @@ impl<'a> Search<'a> {
             trials: std::mem::take(&mut self.trials),
             ..self.summary(&s, Status::NotReached)
         };
-        Ok(Outcome { graph: self.original.clone(), decision })
+        Ok(Outcome { graph: self.originals.graph.clone(), decision })
     }
 }
 
 /// Whether held-back samples that gave `m` confirm the drop, the selection samples having given `seen`; the bound of `m`
 /// becomes that of both.
-fn confirmed(metric: Metric, m: &mut Measured, seen: &Measured, drop: f64) -> bool {
+fn confirmed(metric: Metric, m: &mut Measured, seen: &Measured, drop: f64, level: Level) -> bool {
     if !metric.counts() {
         return m.expected_within(drop);
     }
     let share = m.samples as f64 / (m.samples + seen.samples).max(1) as f64;
     m.bound = share * m.bound + (1.0 - share) * seen.bound;
-    let counted = if m.countable() <= drop { m.counted() <= drop } else { m.lost + seen.lost == 0.0 };
+    let counted =
+        if m.countable(level) <= drop { m.counted(level) <= drop } else { m.lost + seen.lost == 0.0 };
     counted && m.expected_within(drop)
 }
 
@@ -447,6 +492,9 @@ fn blind(
                 .collect();
             (least_weight(&within, f64::MAX), 0.0)
         }
+        Goal::TargetSparsity(_) => {
+            return Err(Error::data("a target of sparsity needs data to tell layers apart"));
+        }
         Goal::TargetBytes(bytes) => {
             let fixed = size(graph)?.saturating_sub(rows.iter().map(|r| r.bytes).sum());
             let s = least_error(&items, bytes.saturating_sub(fixed));
@@ -467,6 +515,13 @@ fn blind(
     Ok(Outcome { graph: out, decision })
 }
 
+/// No search: the data cannot support what is asked for.
+fn refused(graph: &Graph, why: String) -> Outcome {
+    let s = Solution { choice: Vec::new(), weight: 0, error: 0.0, bound: 0.0 };
+    let decision = Decision { notes: vec![why], ..summary(graph, &[], &s, Status::Unsupported) };
+    Outcome { graph: graph.clone(), decision }
+}
+
 fn summary(original: &Graph, rows: &[Row], s: &Solution, status: Status) -> Decision {
     let layers = decision::layers(original, rows, s);
     Decision {
@@ -481,6 +536,7 @@ fn summary(original: &Graph, rows: &[Row], s: &Solution, status: Status) -> Deci
         gap: 0.0,
         latency: None,
         trials: Vec::new(),
+        front: Vec::new(),
         layers,
         notes: Vec::new(),
     }
@@ -496,55 +552,4 @@ fn largest(row: &[Item]) -> f64 {
 
 fn smallest(row: &[Item]) -> usize {
     (0..row.len()).min_by_key(|&i| row[i].weight).unwrap_or(0)
-}
-
-/// Margins of the original on all samples, for metrics that count.
-fn margins(
-    graph: &Graph,
-    samples: &dyn Samples,
-    reference: &Reference,
-    evaluate: &dyn Evaluate,
-    progress: &dyn Progress,
-) -> Result<Option<Margins>> {
-    if !reference.metric.has_margins() {
-        return Ok(None);
-    }
-    let all: Vec<usize> = (0..samples.len()).collect();
-    let which = calibrate::spread(&all, MARGINS);
-    progress.stage("margins", which.len());
-    let mut margins = Margins::default();
-    for i in which {
-        goal::check(progress)?;
-        let run = evaluate.run(graph, &samples.feeds(i)?, &[])?;
-        reference.add_margins(&mut margins, &run.outputs, samples.label(i));
-        progress.step();
-    }
-    Ok(Some(margins))
-}
-
-/// The original's outputs on samples; takes fewer samples when outputs are large.
-fn reference(
-    graph: &Graph,
-    samples: &dyn Samples,
-    which: &mut Vec<usize>,
-    metric: Option<Metric>,
-    evaluate: &dyn Evaluate,
-    progress: &dyn Progress,
-) -> Result<Reference> {
-    progress.stage("original outputs", which.len());
-    let (mut outputs, mut labels, mut bytes) = (Vec::new(), Vec::new(), 0usize);
-    for &i in which.iter() {
-        goal::check(progress)?;
-        let run = evaluate.run(graph, &samples.feeds(i)?, &[])?;
-        bytes += run.outputs.iter().filter_map(|v| v.tensor().ok()).map(|t| t.stored_bytes()).sum::<usize>();
-        outputs.push(run.outputs);
-        labels.push(samples.label(i));
-        progress.step();
-        if bytes > OUTPUTS {
-            break;
-        }
-    }
-    which.truncate(outputs.len());
-    let names: Vec<String> = graph.outputs().iter().map(|o| o.name.clone()).collect();
-    Ok(Reference::new(outputs, &names, labels, metric))
 }

@@ -5,7 +5,8 @@
 //! samples; a margin m then changes with probability P(Z > m/σ). Changes are rare events with these probabilities as
 //! weights, which bounds their rate.
 
-use crate::confidence;
+use crate::confidence::{self, Level, tail};
+use crate::kin::{Kin, averaged};
 
 /// Rivals of the best class looked at in each row.
 const RIVALS: usize = 8;
@@ -32,6 +33,7 @@ struct Row {
 #[derive(Default)]
 pub struct Margins {
     samples: Vec<Vec<Row>>,
+    kin: Option<Kin>,
 }
 
 /// Sizes of score errors: one standard deviation of the difference of two scores for each row measured.
@@ -47,7 +49,7 @@ pub struct Noise {
 pub struct Estimate {
     /// Expected net losses: changes away from a right class less changes towards it.
     pub expected: f64,
-    /// Upper bound of losses at 95 %.
+    /// Upper bound of losses.
     pub bound: f64,
 }
 
@@ -60,31 +62,49 @@ impl Margins {
         self.samples.push(rows.collect());
     }
 
+    /// With what is known of the resemblance of samples.
+    pub fn among(mut self, kin: Kin) -> Margins {
+        self.kin = Some(kin);
+        self
+    }
+
+    /// Samples that are no copies of others.
+    pub fn distinct(&self) -> usize {
+        self.kin.as_ref().map_or(self.samples.len(), Kin::distinct)
+    }
+
     /// The least bound that so many samples can give.
-    pub fn finest(&self) -> f64 {
+    pub fn finest(&self, level: Level) -> f64 {
         let largest = WIDER.iter().fold(0.5, |w, c| f64::min(w, 0.5 / c));
-        confidence::weighted_count(&[], largest) / self.samples.len().max(1) as f64
+        confidence::weighted_count(&[], largest, level) / self.distinct().max(1) as f64
     }
 
     /// The rate of changes under errors like these.
-    pub fn estimate(&self, noise: &Noise) -> Estimate {
+    pub fn estimate(&self, noise: &Noise, level: Level) -> Estimate {
         let spreads = noise.typical();
-        let n = self.samples.len().max(1) as f64;
+        let copies = self.kin.as_ref().map_or(&[][..], |k| &k.copies);
+        let n = self.distinct().max(1) as f64;
         // Errors as large as the margins saturate: the largest rate of all widths counts.
-        let (mut weights, mut wider, mut lost) = (Vec::new(), 1.0, 0.0);
+        let (mut each, mut weights, mut wider, mut lost) = (Vec::new(), Vec::new(), 1.0, 0.0);
         for c in WIDER {
             wider = c;
-            weights = self.samples.iter().map(|s| losses(s, &spreads, c) / c).collect::<Vec<f64>>();
+            each = self.samples.iter().map(|s| losses(s, &spreads, c) / c).collect::<Vec<f64>>();
+            weights = averaged(&each, copies);
             let (sum, squares) = weights.iter().fold((0.0, 0.0), |(a, b), w| (a + w, b + w * w));
             lost = f64::max(lost, sum / n);
             if squares > 0.0 && sum * sum / squares >= ENOUGH {
                 break;
             }
         }
-        let gained: f64 = self.samples.iter().map(|s| gains(s, &spreads)).sum();
+        let gained: Vec<f64> = self.samples.iter().map(|s| gains(s, &spreads)).collect();
+        let gained: f64 = averaged(&gained, copies).iter().sum();
         // A row at a tie changes in half of all cases.
         let largest = if spreads.is_empty() { 0.0 } else { 0.5 / wider };
-        let bound = confidence::weighted_count(&weights, largest) / n;
+        let mut bound = confidence::weighted_count(&weights, largest, level) / n;
+        if let Some(k) = self.kin.as_ref().filter(|k| k.clusters()) {
+            // Kin stand or fall together: the spread is that of their means.
+            bound = bound.max(confidence::mean(&averaged(&each, &k.groups), level));
+        }
         Estimate { expected: lost - gained / n, bound: bound.max(lost).min(1.0) }
     }
 }
@@ -157,19 +177,10 @@ impl Noise {
     }
 }
 
-/// P(Z > z) of a standard normal variable (Abramowitz & Stegun 26.2.17, |ε| < 7.5e-8).
-fn tail(z: f64) -> f64 {
-    if z < 0.0 {
-        return 1.0 - tail(-z);
-    }
-    let t = 1.0 / (1.0 + 0.2316419 * z);
-    let p = t * (0.319381530 + t * (-0.356563782 + t * (1.781477937 + t * (-1.821255978 + t * 1.330274429))));
-    (-z * z / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt() * p
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::confidence::WHOLE;
 
     /// SplitMix64 as nearly normal values.
     fn normal(state: &mut u64) -> f64 {
@@ -204,7 +215,7 @@ mod tests {
                 let (mut margins, mut noise) = (Margins::default(), Noise::default());
                 part.iter().for_each(|(a, _)| margins.push(a, 10, None));
                 part.iter().take(40).for_each(|(a, b)| noise.push(a, b, f64::INFINITY));
-                let e = margins.estimate(&noise);
+                let e = margins.estimate(&noise, WHOLE);
                 expected += e.expected / 100.0;
                 covered += usize::from(e.bound >= truth);
             }
@@ -214,14 +225,33 @@ mod tests {
     }
 
     #[test]
+    fn copies_and_kin_say_less() {
+        let (mut state, mut noise) = (5, Noise::default());
+        let some: Vec<_> = (0..30).map(|_| pair(&mut state, 0.05)).collect();
+        some.iter().for_each(|(a, b)| noise.push(a, b, f64::INFINITY));
+        let of = |times: usize| {
+            let mut m = Margins::default();
+            (0..times).for_each(|_| some.iter().for_each(|(a, _)| m.push(a, 10, None)));
+            m
+        };
+        let class: Vec<usize> = (0..120).map(|i| i % 30).collect();
+        let copies = of(4).among(Kin { copies: class.clone(), groups: class.clone() });
+        let kin = of(4).among(Kin { copies: (0..120).collect(), groups: class });
+        let bound = |m: &Margins| m.estimate(&noise, WHOLE).bound;
+        assert!((bound(&copies) - bound(&of(1))).abs() < 1e-12 && bound(&of(4)) < bound(&of(1)));
+        assert!(bound(&kin) >= bound(&of(4)));
+        assert_eq!(copies.finest(WHOLE), of(1).finest(WHOLE));
+    }
+
+    #[test]
     fn labels_credit_changes_towards_the_right_class() {
         let (mut right, mut wrong) = (Margins::default(), Margins::default());
         right.push(&[1.0, 1.1], 2, Some(1));
         wrong.push(&[1.0, 1.1], 2, Some(0));
         let mut noise = Noise::default();
         noise.push(&[1.0, 1.1], &[1.05, 1.0], f64::INFINITY);
-        assert!(right.estimate(&noise).expected > 0.1);
-        assert!(wrong.estimate(&noise).expected < -0.1);
+        assert!(right.estimate(&noise, WHOLE).expected > 0.1);
+        assert!(wrong.estimate(&noise, WHOLE).expected < -0.1);
     }
 
     #[test]
@@ -229,11 +259,6 @@ mod tests {
         let (mut margins, mut noise) = (Margins::default(), Noise::default());
         margins.push(&[1.0, 1.0, 0.5], 3, None);
         noise.push(&[1.0, 1.0, 0.5], &[1.0, 1.0, 0.5], f64::INFINITY);
-        assert_eq!(margins.estimate(&noise), Estimate { expected: 0.0, bound: 0.0 });
-    }
-
-    #[test]
-    fn the_tail_is_the_normal_one() {
-        assert!((tail(1.96) - 0.025).abs() < 1e-4 && (tail(-1.0) - 0.8413).abs() < 1e-4);
+        assert_eq!(margins.estimate(&noise, WHOLE), Estimate { expected: 0.0, bound: 0.0 });
     }
 }

@@ -1,6 +1,7 @@
 //! How close a compressed model's outputs are to the original's, in the measure a user of the model would look at.
 
-use crate::confidence;
+use crate::confidence::{self, Level};
+use crate::kin::{Kin, averaged};
 use crate::margins::{Margins, Noise};
 use ir::{Tensor, Value};
 use serde::{Deserialize, Serialize};
@@ -78,6 +79,7 @@ pub struct Reference {
     /// Mean squared deviation of the judged output from its mean over samples.
     variance: f64,
     all: Vec<Vec<Option<Vec<f32>>>>,
+    kin: Option<Kin>,
 }
 
 /// What was measured on a set of samples.
@@ -89,13 +91,14 @@ pub struct Measured {
     pub base: f64,
     /// Expected fall of the metric: for classes from margins and errors, so that few samples say more.
     pub drop: f64,
-    /// Upper bound of the fall at 95 %: for classes from margins, else from the spread over samples.
+    /// Upper bound of the fall, at 95 % over all looks at these samples: for classes from margins, else from the spread.
     pub bound: f64,
     /// The least that `bound` can be with so few samples.
     pub finest: f64,
     /// Samples (or shares of samples) lost and gained, counted.
     pub lost: f64,
     pub gained: f64,
+    /// Copies count once.
     pub samples: usize,
     /// Squared output error relative to the output's power.
     pub distortion: f64,
@@ -113,16 +116,20 @@ impl Measured {
         2.0 * self.finest <= allowed
     }
 
-    /// The least drop that counting losses among these samples could promise at 95 %.
-    pub fn countable(&self) -> f64 {
-        confidence::unseen(self.samples)
+    /// The least drop that counting losses among these samples could promise.
+    pub fn countable(&self, level: Level) -> f64 {
+        confidence::unseen(self.samples, level)
     }
 
-    /// The upper bound at 95 % from counted losses and gains alone.
-    pub fn counted(&self) -> f64 {
-        let whole = |x: f64| (x - 1e-9).ceil().max(0.0) as usize;
-        confidence::net_losses(whole(self.lost), whole(self.gained), self.samples)
+    /// The upper bound from counted losses and gains alone.
+    pub fn counted(&self, level: Level) -> f64 {
+        net_losses(self.lost, self.gained, self.samples, level)
     }
+}
+
+fn net_losses(lost: f64, gained: f64, samples: usize, level: Level) -> f64 {
+    let whole = |x: f64| (x - 1e-9).ceil().max(0.0) as usize;
+    confidence::net_losses(whole(lost), whole(gained), samples, level)
 }
 
 /// Outputs of fewer numbers are not compared by direction: one positive number is always parallel to another.
@@ -177,12 +184,18 @@ impl Reference {
         let power: Vec<f64> = (0..count).map(|i| mean_power(&all, i)).collect();
         let variance = Some(variance(&samples)).filter(|&v| v > 0.0);
         let variance = variance.unwrap_or_else(|| power.get(output).copied().unwrap_or(0.0));
-        Reference { metric, output, probabilities, samples, classes, labels, power, variance, all }
+        Reference { metric, output, probabilities, samples, classes, labels, power, variance, all, kin: None }
+    }
+
+    /// With what is known of the resemblance of the samples.
+    pub fn among(mut self, kin: Kin) -> Reference {
+        self.kin = Some(kin);
+        self
     }
 
     /// Compares the outputs of the same samples, in the same order. `margins` tell how changes of class are to be
     /// expected on others.
-    pub fn measure(&self, outputs: &[Vec<Value>], margins: Option<&Margins>) -> Measured {
+    pub fn measure(&self, outputs: &[Vec<Value>], margins: Option<&Margins>, level: Level) -> Measured {
         let floats: Vec<Vec<Option<Vec<f32>>>> =
             outputs.iter().map(|o| o.iter().map(floats).collect()).collect();
         let found: Vec<&[f32]> =
@@ -205,22 +218,26 @@ impl Reference {
         }
         let n = drops.len().max(1) as f64;
         let counted = drops.iter().sum::<f64>() / n;
+        let class = |of: fn(&Kin) -> &[usize]| self.kin.as_ref().map_or(&[][..], of);
+        let once = averaged(&drops, class(|k| &k.copies));
+        let lost = once.iter().filter(|d| **d > 0.0).sum::<f64>();
+        let gained = -once.iter().filter(|d| **d < 0.0).sum::<f64>();
         let (drop, bound, finest) = match margins {
             Some(m) => {
-                let e = m.estimate(&noise);
+                let e = m.estimate(&noise, level);
                 let broken = broken as f64 / n;
-                (e.expected + broken, (e.bound + broken).min(1.0), m.finest())
+                (e.expected + broken, (e.bound + broken).min(1.0), m.finest(level))
             }
             // One sample has no spread to judge by.
-            None if drops.len() < 2 => (counted, counted, 0.0),
+            None if once.len() < 2 => (counted, counted, 0.0),
             None if self.metric.counts() => {
-                let whole = |x: f64| (x - 1e-9).ceil().max(0.0) as usize;
-                let lost = drops.iter().filter(|d| **d > 0.0).sum();
-                let gained = -drops.iter().filter(|d| **d < 0.0).sum::<f64>();
-                let bound = confidence::net_losses(whole(lost), whole(gained), drops.len());
-                (counted, bound, confidence::unseen(drops.len()))
+                let bound = net_losses(lost, gained, once.len(), level);
+                (counted, bound, confidence::unseen(once.len(), level))
             }
-            None => (counted, confidence::mean(&drops), 0.0),
+            None => match averaged(&drops, class(|k| &k.groups)) {
+                one if one.len() < 2 => (counted, counted, 0.0),
+                groups => (counted, confidence::mean(&groups, level).max(counted), 0.0),
+            },
         };
         Measured {
             value: values / n,
@@ -228,11 +245,21 @@ impl Reference {
             drop,
             bound,
             finest,
-            lost: drops.iter().filter(|d| **d > 0.0).sum(),
-            gained: -drops.iter().filter(|d| **d < 0.0).sum::<f64>(),
-            samples: drops.len(),
+            lost,
+            gained,
+            samples: once.len(),
             distortion: self.distortion(&floats),
         }
+    }
+
+    /// The metric of the `at`-th sample for these outputs of it.
+    pub fn value(&self, at: usize, outputs: &[Value]) -> f64 {
+        let (Some(a), b) = (self.samples.get(at), outputs.get(self.output).and_then(floats)) else {
+            return 0.0;
+        };
+        let b = b.unwrap_or_default();
+        let broken = a.len() != b.len() || b.iter().any(|x| !x.is_finite());
+        if broken { 0.0 } else { self.sample(a, &b, self.labels.get(at).copied().flatten()).0 }
     }
 
     /// Adds what one sample's outputs of the original say about margins.
@@ -410,6 +437,7 @@ fn overlap(a: &[f32], b: &[f32], threshold: f32) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::confidence::WHOLE;
 
     fn outputs(rows: &[&[f32]], shape: &[usize]) -> Vec<Vec<Value>> {
         rows.iter().map(|r| vec![Value::Tensor(Tensor::new(shape, r.to_vec()).unwrap())]).collect()
@@ -425,7 +453,7 @@ mod tests {
         let at = |metric, found: &[&[f32]], labels: &[i64]| {
             let labels = labels.iter().map(|&l| Some(l)).collect();
             let r = Reference::new(outputs(rows, &[1, 6]), &["y".into()], labels, Some(metric));
-            r.measure(&outputs(found, &[1, 6]), None)
+            r.measure(&outputs(found, &[1, 6]), None, WHOLE)
         };
         let turned: &[&[f32]] = &[&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]];
         let m = at(Metric::Top5, turned, &[0, 5]);
@@ -452,7 +480,7 @@ mod tests {
     fn equal_outputs_lose_nothing() {
         let rows: &[&[f32]] = &[&[1.0, 5.0, 2.0], &[4.0, 0.0, 1.0]];
         let r = reference(rows, &[1, 3], "logits", &[1, 2]);
-        let m = r.measure(&outputs(rows, &[1, 3]), None);
+        let m = r.measure(&outputs(rows, &[1, 3]), None, WHOLE);
         assert_eq!((m.value, m.base, m.drop, m.distortion), (0.5, 0.5, 0.0, 0.0));
     }
 
@@ -463,7 +491,7 @@ mod tests {
         let mut margins = Margins::default();
         r.add_margins(&mut margins, &outputs(rows, &[1, 4])[0], None);
         let noisy = |s: f32| {
-            let m = r.measure(&outputs(&[&[1.0 + s, 1.1 - s, -3.0 + s, -s]], &[1, 4]), Some(&margins));
+            let m = r.measure(&outputs(&[&[1.0 + s, 1.1 - s, -3.0 + s, -s]], &[1, 4]), Some(&margins), WHOLE);
             assert!(m.bound >= m.drop);
             m.drop
         };
@@ -478,7 +506,7 @@ mod tests {
         let found = [row(0.59, 0.81), row(0.8, 0.6), row(1.0, 0.1)];
         let (rows, found) = (rows.each_ref().map(|r| &r[..]), found.each_ref().map(|r| &r[..]));
         let r = reference(&rows, &[1, 8], "embedding", &[]);
-        let m = r.measure(&outputs(&found, &[1, 8]), None);
+        let m = r.measure(&outputs(&found, &[1, 8]), None, WHOLE);
         assert!(m.bound > 2.0 * m.drop && m.drop > 0.0, "{m:?}");
         assert!(!m.expected_within(m.drop) && m.expected_within(m.bound));
     }
@@ -489,18 +517,18 @@ mod tests {
         let r = reference(rows, &[1, 1], "y", &[]);
         // Parallel, and wrong.
         let constant: &[&[f32]] = &[&[0.5], &[0.5], &[0.5], &[0.5]];
-        assert!((r.measure(&outputs(constant, &[1, 1]), None).value - 0.0).abs() < 1e-6);
+        assert!((r.measure(&outputs(constant, &[1, 1]), None, WHOLE).value - 0.0).abs() < 1e-6);
         let near: &[&[f32]] = &[&[0.1], &[0.86], &[0.1], &[0.9]];
-        let m = r.measure(&outputs(near, &[1, 1]), None);
+        let m = r.measure(&outputs(near, &[1, 1]), None, WHOLE);
         assert!((m.drop - 0.01 / 4.0).abs() < 1e-6, "{m:?}");
         // One sample has no spread: its size takes the place.
         let one = reference(&[&[0.5]], &[1, 1], "y", &[]);
-        assert!((one.measure(&outputs(&[&[0.4]], &[1, 1]), None).value - 0.96).abs() < 1e-6);
+        assert!((one.measure(&outputs(&[&[0.4]], &[1, 1]), None, WHOLE).value - 0.96).abs() < 1e-6);
     }
 
     #[test]
     fn bad_outputs_count_as_lost() {
         let r = reference(&[&[0.6, 0.8]], &[1, 2], "e", &[]);
-        assert_eq!(r.measure(&outputs(&[&[f32::NAN, 1.0]], &[1, 2]), None).drop, 1.0);
+        assert_eq!(r.measure(&outputs(&[&[f32::NAN, 1.0]], &[1, 2]), None, WHOLE).drop, 1.0);
     }
 }

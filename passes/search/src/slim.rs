@@ -5,6 +5,7 @@
 //! that changed are calibrated and priced again, all others keep their rows.
 
 use crate::bisect::Bisection;
+use crate::confidence::Level;
 use crate::goal::{Goal, Override, Progress, Samples, check, late};
 use crate::knapsack::{Item, least_error, least_weight};
 use crate::metric::{Measured, Reference};
@@ -89,7 +90,7 @@ fn wins(goal: Goal, found: &Outcome, base: &Outcome, size: Size) -> Result<bool>
     let rank = |o: &Outcome| o.decision.selection.map(|m| (m.drop, m.distortion));
     Ok(match goal {
         Goal::MaxDrop(_) | Goal::Fastest(_) => size(&found.graph)? < size(&base.graph)?,
-        Goal::TargetBytes(_) | Goal::TargetLatency(_) => rank(found) < rank(base),
+        Goal::TargetBytes(_) | Goal::TargetLatency(_) | Goal::TargetSparsity(_) => rank(found) < rank(base),
     })
 }
 
@@ -174,7 +175,7 @@ impl<'a> Search<'a> {
                 let s = whole.checked_sub(over).and_then(|room| least_error(&items, room));
                 s.map_or(Vec::new(), |s| picked(&priced, &s.choice))
             }
-            Goal::TargetBytes(_) | Goal::TargetLatency(_) => Vec::new(),
+            Goal::TargetBytes(_) | Goal::TargetLatency(_) | Goal::TargetSparsity(_) => Vec::new(),
         };
         if picks.is_empty() { Ok(None) } else { cut_graph(self.graph, &picks, self.bench()).map(Some) }
     }
@@ -242,7 +243,7 @@ impl<'a> Search<'a> {
         let slim = cut_graph(self.graph, &picks, self.bench())?;
         let found = outputs(&slim, self.samples, &self.split.selection, self.evaluate, self.progress);
         self.evaluate.forget();
-        let m = self.selection.measure(&found?, self.margins.as_ref());
+        let m = self.selection.measure(&found?, self.margins.as_ref(), Level::look(1));
         Ok((saved - price * m.distortion >= least).then_some(slim))
     }
 
@@ -341,11 +342,11 @@ impl<'a> Search<'a> {
         }
         let on = |which: &[usize], reference: &Reference| -> Result<Measured> {
             let found = outputs(slim, self.samples, which, self.evaluate, self.progress)?;
-            Ok(reference.measure(&found, self.margins.as_ref()))
+            Ok(reference.measure(&found, self.margins.as_ref(), Level::look(1)))
         };
         let m = on(&self.split.selection, &self.selection)?;
         let passed = m.expected_within(drop * MARGIN)
-            && confirmed(held.metric, &mut on(&self.split.held_back, held)?, &m, drop);
+            && confirmed(held.metric, &mut on(&self.split.held_back, held)?, &m, drop, Level::look(1));
         self.evaluate.forget();
         Ok(passed)
     }
@@ -399,7 +400,7 @@ impl<'a> Search<'a> {
             }
         }
         Ok(Search {
-            original: self.original,
+            originals: self.originals,
             graph: slim,
             samples: self.samples,
             options: self.options,

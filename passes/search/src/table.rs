@@ -35,6 +35,8 @@ pub struct Row {
     pub forced: bool,
     /// Input vectors that calibrated this layer; 0 without data.
     pub vectors: u64,
+    /// Output distortion of each candidate, where it was measured one by one.
+    pub measured: Option<Vec<f64>>,
 }
 
 impl Row {
@@ -45,9 +47,16 @@ impl Row {
             .chain(
                 self.candidates
                     .iter()
-                    .map(|o| Item { weight: o.head.bytes, error: o.head.error * self.gain }),
+                    .enumerate()
+                    .map(|(i, o)| Item { weight: o.head.bytes, error: self.distortion(i, o) }),
             )
             .collect()
+    }
+
+    /// Output distortion of a candidate: measured, or predicted from the layer's error.
+    pub fn distortion(&self, at: usize, o: &Offer) -> f64 {
+        let measured = self.measured.as_ref().and_then(|m| m.get(at)).copied();
+        measured.unwrap_or(o.head.error * self.gain)
     }
 
     /// What a later run needs to do without pricing this layer.
@@ -80,6 +89,7 @@ impl Row {
             power: f64::from_bits(v["power"].as_u64()?),
             forced: v["forced"].as_bool()?,
             vectors: v["vectors"].as_u64()?,
+            measured: None,
         })
     }
 
@@ -200,6 +210,7 @@ fn row(
         power: 0.0,
         forced: wanted.is_some() && !keep,
         vectors: stats.map_or(0, Stats::count),
+        measured: None,
         layer,
     };
     if matrix.iter().any(|x| !x.is_finite()) {
@@ -211,7 +222,14 @@ fn row(
         (Some(s), Some(_)) => Some(s.centered()),
         (s, _) => s,
     };
-    let cx = Context { graph: body, layer: &row.layer, matrix: &matrix, stats, measure };
+    let cx = Context {
+        graph: body,
+        layer: &row.layer,
+        matrix: &matrix,
+        stats,
+        measure,
+        compensate: options.compensate,
+    };
     row.power = match stats {
         Some(s) => s.error(&matrix),
         None => matrix.iter().map(|&x| f64::from(x).powi(2)).sum(),

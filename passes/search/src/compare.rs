@@ -1,0 +1,133 @@
+//! The quality of one model beside another's, or against labels, with confidence bounds: every sample counts, as no sample
+//! chose anything.
+
+use crate::confidence::{self, WHOLE};
+use crate::goal::{Progress, Samples, check};
+use crate::kin::{Kin, averaged};
+use crate::metric::{Metric, Reference};
+use crate::on_threads;
+use crate::originals::Originals;
+use ir::{Evaluate, Graph, Result, Value};
+use serde::Serialize;
+
+/// A mean over samples with its two-sided 95 % interval.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Quality {
+    pub value: f64,
+    pub low: f64,
+    pub high: f64,
+}
+
+/// Two models on the same samples.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Pair {
+    /// The original, against labels or against its own answers on clean samples.
+    pub original: Quality,
+    /// The other, against the same.
+    pub compressed: Option<Quality>,
+    /// By how much the other is worse, and the most that may be at 95 %.
+    pub drop: Option<f64>,
+    pub bound: Option<f64>,
+}
+
+/// What a comparison found.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Comparison {
+    #[serde(serialize_with = "named")]
+    pub metric: Metric,
+    /// Samples compared; fewer than given when outputs are large.
+    pub samples: usize,
+    /// Those that are no copies, and groups of those that do not resemble each other.
+    pub distinct: usize,
+    pub groups: usize,
+    /// On the samples as they are.
+    pub clean: Pair,
+    /// On each of the other versions.
+    pub versions: Vec<Pair>,
+}
+
+fn named<S: serde::Serializer>(m: &Metric, s: S) -> std::result::Result<S::Ok, S::Error> {
+    s.serialize_str(m.name())
+}
+
+/// Compares `other` with `original` on `samples` and on each of `versions` of the same samples. Without labels, the
+/// original's answers on the samples as they are take their place.
+pub fn compare(
+    original: &Graph,
+    other: Option<&Graph>,
+    samples: &dyn Samples,
+    versions: &[&dyn Samples],
+    metric: Option<Metric>,
+    evaluate: &dyn Evaluate,
+    progress: &dyn Progress,
+) -> Result<Comparison> {
+    on_threads(1, || {
+        let originals = Originals::look(original, samples, evaluate, progress)?;
+        let mut which: Vec<usize> = (0..samples.len()).collect();
+        let reference = originals.reference(&mut which, metric)?;
+        let kin = originals.kin.only(&which);
+        let run = |graph: &Graph, samples: &dyn Samples| -> Result<Vec<f64>> {
+            let of = |i: &usize| -> Result<Vec<Value>> {
+                check(progress)?;
+                let found = evaluate.run(graph, &samples.feeds(*i)?, &[])?.outputs;
+                progress.step();
+                Ok(found)
+            };
+            // One sample's outputs at a time.
+            let values = which.iter().enumerate().map(|(at, i)| Ok(reference.value(at, &of(i)?)));
+            values.collect()
+        };
+        let models = 1 + usize::from(other.is_some());
+        progress.stage("compare", which.len() * models * (1 + versions.len()));
+        let sets: Vec<&dyn Samples> = std::iter::once(samples).chain(versions.iter().copied()).collect();
+        // One model after the other, so that one compiled form exists at a time.
+        let a = sets.iter().map(|s| run(original, *s)).collect::<Result<Vec<_>>>()?;
+        evaluate.forget();
+        let b = other.map(|g| sets.iter().map(|s| run(g, *s)).collect::<Result<Vec<_>>>()).transpose()?;
+        evaluate.forget();
+        let mut pairs =
+            a.iter().enumerate().map(|(i, a)| pair(&reference, &kin, a, b.as_ref().map(|b| &b[i][..])));
+        let clean = pairs.next().unwrap_or_else(|| pair(&reference, &kin, &[], None));
+        Ok(Comparison {
+            metric: reference.metric,
+            samples: which.len(),
+            distinct: kin.distinct(),
+            groups: kin.apart(),
+            clean,
+            versions: pairs.collect(),
+        })
+    })
+}
+
+fn pair(reference: &Reference, kin: &Kin, a: &[f64], b: Option<&[f64]>) -> Pair {
+    let counts = reference.metric.counts();
+    let quality = |x: &[f64]| {
+        let once = averaged(x, &kin.copies);
+        let value = once.iter().sum::<f64>() / once.len().max(1) as f64;
+        let (low, high) = if counts {
+            confidence::rate(value, once.len())
+        } else {
+            let (low, high) = confidence::interval(&averaged(x, &kin.groups));
+            (low, high.min(1.0))
+        };
+        Quality { value, low, high }
+    };
+    let lost: Option<Vec<f64>> = b.map(|b| a.iter().zip(b).map(|(x, y)| x - y).collect());
+    let once = lost.as_ref().map(|l| averaged(l, &kin.copies));
+    let bound = lost.as_ref().zip(once.as_ref()).map(|(l, once)| {
+        let groups = confidence::mean(&averaged(l, &kin.groups), WHOLE);
+        let whole = |x: f64| (x - 1e-9).ceil().max(0.0) as usize;
+        let sum = |sign: f64| whole(once.iter().map(|d| (sign * d).max(0.0)).sum());
+        match (counts, kin.clusters()) {
+            (false, _) => groups,
+            (true, false) => confidence::net_losses(sum(1.0), sum(-1.0), once.len(), WHOLE),
+            (true, true) => confidence::net_losses(sum(1.0), sum(-1.0), once.len(), WHOLE).max(groups),
+        }
+    });
+    Pair {
+        original: quality(a),
+        compressed: b.map(quality),
+        drop: once.map(|l| l.iter().sum::<f64>() / l.len().max(1) as f64),
+        bound: bound.map(|b| b.min(1.0)),
+    }
+}
