@@ -14,5 +14,6 @@ mod inspect;
 mod optimize;
 mod pack;
 mod pareto;
+mod promise;
 mod run;
 mod speed;

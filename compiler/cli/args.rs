@@ -36,6 +36,8 @@ pub enum Command {
     Build(BuildArgs),
     /// Measure latency, load time and peak memory.
     Bench(BenchArgs),
+    /// Measure the quality of a file beside the original's, or against labels, with confidence bounds.
+    Eval(EvalArgs),
     /// Compare two models' outputs and name the first layer that diverges.
     Diff(DiffArgs),
     /// Say why a report's layers are stored as they are, and what else was possible.
@@ -208,11 +210,27 @@ pub struct CompressArgs {
     /// How many times smaller: `--target-ratio 4` is `--target-size 25%`.
     #[arg(long, value_name = "N")]
     pub target_ratio: Option<f64>,
+    /// Prune this share of the weights, such as `70%`, and store nothing else: how layers share it is chosen so that the output
+    /// changes least (layer-adaptive pruning).
+    #[arg(long, value_name = "S", conflicts_with_all = ["max_drop", "target_size", "target_ratio", "methods"], requires = "data")]
+    pub target_sparsity: Option<String>,
+    /// Leave out parts of the search, to see what they are worth: no-compensation (weights are rounded and removed one by one),
+    /// greedy or uniform (layers share the budget by steps of least price, or one recipe serves all), global (with
+    /// --target-sparsity: one threshold on all magnitudes).
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub ablate: Vec<String>,
     /// What must not fall: top1, top5 (both want `labels`), agreement, overlap, cosine, sqnr, or `cmd:./eval.sh`, a command that
     /// gets a model's path and prints a number, the higher the better; its drop is relative to the original's number
     /// [default: by the form of the outputs].
     #[arg(long, value_name = "M")]
     pub metric: Option<String>,
+    /// Degradations under which images should keep their quality: noise, blur, contrast, jpeg. Half of the samples that calibrate,
+    /// choose and check are then degraded, in turn in each way.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "data", conflicts_with = "state")]
+    pub robust: Vec<String>,
+    /// Write a file even where the data are too few to prove the drop at 95 %: what is expected decides.
+    #[arg(long)]
+    pub unproven: bool,
     #[arg(long, value_name = "LIST", value_delimiter = ',', help = methods_help())]
     pub methods: Option<Vec<String>>,
     /// Fix the method of layers whose name matches: `--layer '^head/=keep'`, `--layer 'fc1=channels 3/4'` (how many output
@@ -287,7 +305,7 @@ fn seconds(s: &str) -> Result<f64, String> {
 }
 
 /// Samples, and how they become inputs.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Data")]
 pub struct DataArgs {
     /// Sample inputs: a file of arrays (npz, npy, safetensors; named after model inputs, first axis = samples, optional integer
@@ -458,6 +476,34 @@ pub struct BenchArgs {
     /// Keep compiled programs and packed weights in this folder, and start from them [default: COMPRESS_CACHE, if set].
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub bounds: Bounds,
+}
+
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    /// The model whose answers count as right where there are no labels.
+    pub original: PathBuf,
+    /// The model to judge; without, the first is judged by labels.
+    pub compressed: Option<PathBuf>,
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// What is measured: top1, top5, agreement, overlap, cosine, sqnr, or `cmd:./eval.sh` [default: by labels and the form of the
+    /// outputs].
+    #[arg(long, value_name = "M")]
+    pub metric: Option<String>,
+    /// Also on degraded images: noise (σ 0.08 of the range), blur (σ 1 pixel), contrast (× 0.4), jpeg (quality 25). Arrays are
+    /// degraded within the range that --mean, --std and --scale say, else each within its own.
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub robust: Vec<String>,
+    /// Seed of the noise.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Worker threads [default: all cores].
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod build;
 pub mod compress;
 pub mod diff;
+pub mod eval;
 pub mod explain;
 pub mod fuzz;
 pub mod inspect;

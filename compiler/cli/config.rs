@@ -24,6 +24,10 @@ struct Config {
     target_latency: Option<String>,
     costs: Option<PathBuf>,
     metric: Option<String>,
+    #[serde(default)]
+    robust: Vec<String>,
+    #[serde(default)]
+    unproven: bool,
     methods: Option<Vec<String>>,
     #[serde(default)]
     layer: Vec<String>,
@@ -51,7 +55,8 @@ fn has_goal(args: &CompressArgs) -> bool {
 }
 
 fn has_target(args: &CompressArgs) -> bool {
-    args.target_size.is_some() || args.target_ratio.is_some() || args.target_latency.is_some()
+    let sizes = args.target_size.is_some() || args.target_ratio.is_some() || args.target_sparsity.is_some();
+    sizes || args.target_latency.is_some()
 }
 
 fn read(path: &Path) -> Result<Config> {
@@ -74,6 +79,10 @@ fn fill(args: &mut CompressArgs, c: Config) {
     args.data.path = args.data.path.take().or(c.data);
     args.recipe = args.recipe.take().or(c.recipe);
     args.metric = args.metric.take().or(c.metric);
+    if args.robust.is_empty() {
+        args.robust = c.robust;
+    }
+    args.unproven |= c.unproven;
     args.methods = args.methods.take().or(c.methods);
     args.threads = args.threads.or(c.threads);
     args.seed = args.seed.or(c.seed);
@@ -92,9 +101,13 @@ fn follow(args: &mut CompressArgs, r: &report::json::Report) {
         // Its choices were made by measurements; these are not repeated.
         args.replayed = true;
         args.target_size = r.goal.strip_prefix("target size ").map(str::to_string);
+        args.target_sparsity = r.goal.strip_prefix("target sparsity ").map(str::to_string);
         args.target_ratio = r.goal.strip_prefix("target ratio ").and_then(|x| x.parse().ok());
     }
     args.seed = args.seed.or(Some(r.repro.seed));
+    if args.robust.is_empty() {
+        args.robust = r.repro.robust.clone();
+    }
     let pins: Vec<String> = r.layers.iter().map(|l| l.pin.clone()).collect();
     args.layer = [pins, std::mem::take(&mut args.layer)].concat();
 }

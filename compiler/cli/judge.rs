@@ -39,7 +39,8 @@ pub fn of(command: String, target: PathBuf) -> Box<Judge> {
     })
 }
 
-fn judge(command: &str, model: &std::path::Path) -> ir::Result<f64> {
+/// The last number that `command` prints when it gets the path of a model.
+pub fn judge(command: &str, model: &std::path::Path) -> ir::Result<f64> {
     let failed = |why: String| Error::data(format!("--metric cmd:{command}: {why}"));
     let ran = Command::new("sh")
         .arg("-c")

@@ -15,6 +15,7 @@ mod model;
 mod packed;
 mod progress;
 mod report;
+mod robust;
 mod shelf;
 mod states;
 
@@ -82,6 +83,7 @@ fn dispatch(cli: Cli) -> Result {
         Some(Command::Inspect(a)) => commands::inspect::run(a),
         Some(Command::Build(a)) => commands::build::run(a),
         Some(Command::Bench(a)) => commands::bench::run(a),
+        Some(Command::Eval(a)) => commands::eval::run(a),
         Some(Command::Diff(a)) => commands::diff::run(a),
         Some(Command::Explain(a)) => commands::explain::run(a),
         Some(Command::Pick(a)) => commands::pareto::pick(a),

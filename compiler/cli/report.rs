@@ -23,4 +23,6 @@ pub struct Facts {
     pub seconds: f64,
     pub goal: String,
     pub seed: u64,
+    /// Degradations that half of the samples got.
+    pub robust: Vec<String>,
 }

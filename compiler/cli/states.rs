@@ -15,6 +15,7 @@ use ir::{DType, Evaluate, Feeds, Graph, Tensor, Value, ValueId, ValueType};
 const RESET: &str = "reset";
 
 /// Pairs of a graph's outputs and inputs.
+#[derive(Default)]
 pub struct Links {
     /// Position among the outputs, name of the input.
     pairs: Vec<(usize, String)>,

@@ -6,9 +6,9 @@ use crate::progress::Progress;
 use crate::report::{self, Facts};
 use crate::shelf::Disk;
 use crate::states::{Links, Steps};
-use crate::{costs, engine, files, judge, limits, model, packed};
+use crate::{costs, engine, files, judge, limits, model, packed, robust};
 use ir::{Evaluate, Feeds, Graph, Value};
-use search::{Goal, Options, Override, Status, Time};
+use search::{Allocation, Goal, Options, Override, Status, Time};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -53,29 +53,34 @@ pub fn run(args: CompressArgs) -> Result {
     }
     let evaluate = engine::frugal(threads);
     let links = Links::parse(&args.state, &graph)?;
-    let steps = Steps::open(&args.data, &graph, &links, evaluate.as_ref())?;
+    let ways = robust::parse(&args.robust)?;
+    let data = robust::opening(&args.data, !ways.is_empty());
+    let steps = Steps::open(&data, &graph, &links, evaluate.as_ref())?;
     let adapter = steps.as_ref().map(Adapter);
+    let mixed = adapter
+        .as_ref()
+        .filter(|_| !ways.is_empty())
+        .map(|samples| -> Result<robust::Mixed> {
+            let pixels = robust::pixels(&args.data, &graph, samples)?;
+            Ok(robust::Mixed { samples, pixels, ways, seed: args.seed.unwrap_or(0) })
+        })
+        .transpose()?;
+    let plain = adapter.as_ref().map(|a| a as &dyn search::Samples);
+    let samples = mixed.as_ref().map(|m| m as &dyn search::Samples).or(plain);
     let size: search::Size = if packed::wanted(&output) { &packed::size } else { &model::size };
     let progress = Progress::new(args.quiet || args.json).within(started, args.time);
     if options.goal.timed() && !args.replayed {
         options.clock = Some(Box::new(costs::Stopwatch::new(args.threads.unwrap_or(1), args.costs.clone())));
     }
     if args.pareto {
-        let samples = adapter.as_ref().ok_or_else(|| Failure::usage("--pareto needs --data"))?;
+        let samples = samples.ok_or_else(|| Failure::usage("--pareto needs --data"))?;
         let points = search::front(&graph, samples, &options, evaluate.as_ref(), size, &progress)?;
         progress.finish();
         let data = args.data.path.clone().unwrap_or_default();
         let front = report::front::Front { model: path, data, input_bytes: opened.file_bytes, points };
         return super::pareto::write(&front, &output.with_extension(""), args.quiet);
     }
-    let mut outcome = search::compress(
-        &graph,
-        adapter.as_ref().map(|a| a as &dyn search::Samples),
-        &options,
-        evaluate.as_ref(),
-        size,
-        &progress,
-    )?;
+    let mut outcome = search::compress(&graph, samples, &options, evaluate.as_ref(), size, &progress)?;
     progress.finish();
     // Keeps the times of layers.
     options.clock = None;
@@ -100,8 +105,12 @@ pub fn run(args: CompressArgs) -> Result {
         seconds: 0.0,
         goal: goal_text(&args),
         seed: args.seed.unwrap_or(0),
+        robust: args.robust.clone(),
     };
-    if matches!(decision.status, Status::NotReached | Status::NothingGained | Status::NotFaster) {
+    if matches!(
+        decision.status,
+        Status::NotReached | Status::NothingGained | Status::NotFaster | Status::Unsupported
+    ) {
         return Err(Failure::no_gain(report::terminal::refusal(&facts, decision)));
     }
     let recipe = recipe(&args, decision);
@@ -170,7 +179,8 @@ fn identity(args: &CompressArgs, hash: &str, bytes: u64) -> String {
         args.data.path.as_ref().map(|p| (p, std::fs::metadata(p).ok().and_then(|m| m.modified().ok())));
     let version = env!("CARGO_PKG_VERSION");
     let container = args.output.as_deref().is_some_and(packed::wanted);
-    let options = (args.data.options(), &args.methods, &args.layer, args.seed, container);
+    let options =
+        (args.data.options(), &args.methods, &args.layer, args.seed, container, &args.robust, &args.ablate);
     format!("{version} {hash} {bytes} {data:?} {options:?}")
 }
 
@@ -184,10 +194,27 @@ fn options(args: &CompressArgs, file_bytes: u64, output: &Path) -> Result<Option
         Some(judge::Wanted::Command(c)) => o.judge = Some(judge::of(c, output.to_path_buf())),
         None => {}
     }
+    o.unproven = args.unproven;
     if args.metric.is_some() && args.data.path.is_none() {
         return Err(Failure::usage("--metric needs --data, which also calibrates"));
     }
     let usage = |e: ir::Error| Failure::usage(e.to_string());
+    for word in &args.ablate {
+        match Allocation::NAMED.iter().find(|(n, _)| n == word) {
+            _ if word == "no-compensation" => o.compensate = false,
+            Some((_, Allocation::Global)) if args.target_sparsity.is_none() => {
+                return Err(Failure::usage("--ablate global needs --target-sparsity"));
+            }
+            Some((_, a)) => o.allocation = *a,
+            None => {
+                let names = "no-compensation, greedy, uniform, global";
+                return Err(Failure::usage(format!("--ablate '{word}' is none of {names}")));
+            }
+        }
+    }
+    if args.target_sparsity.is_some() {
+        o.methods = search::select("sparse").map_err(usage)?;
+    }
     if let Some(list) = &args.methods {
         o.methods = search::select(&list.join(",")).map_err(usage)?;
     }
@@ -203,6 +230,12 @@ fn goal(args: &CompressArgs, file_bytes: u64) -> Result<Goal> {
         return parse_latency(s)
             .map(Goal::TargetLatency)
             .ok_or_else(|| Failure::usage(format!("--target-latency '{s}' is not 5ms or 60%")));
+    }
+    if let Some(s) = &args.target_sparsity {
+        let share = parse_drop(s).filter(|x| (0.0..0.99).contains(x));
+        return share.map(Goal::TargetSparsity).ok_or_else(|| {
+            Failure::usage(format!("--target-sparsity '{s}' is no share below 99 %, such as 70%"))
+        });
     }
     if let Some(s) = &args.target_size {
         let bytes = match s.trim().strip_suffix('%') {
@@ -241,6 +274,9 @@ pub fn parse_drop(s: &str) -> Option<f64> {
 }
 
 fn goal_text(args: &CompressArgs) -> String {
+    if let Some(s) = &args.target_sparsity {
+        return format!("target sparsity {s}");
+    }
     let drop = args.max_drop.as_deref().unwrap_or("1%");
     match (&args.target_size, args.target_ratio, &args.target_latency) {
         (Some(s), _, _) => format!("target size {s}"),
@@ -273,7 +309,7 @@ fn recipe(args: &CompressArgs, d: &search::Decision) -> String {
     )
 }
 
-struct Adapter<'a>(&'a Steps);
+pub struct Adapter<'a>(pub &'a Steps);
 
 impl search::Samples for Adapter<'_> {
     fn len(&self) -> usize {

@@ -41,10 +41,12 @@ pub fn write(w: &mut impl Write, f: &Facts, d: &Decision) -> std::io::Result<()>
         page += &format!("<h2>Time per layer, before and after</h2>{}", time_chart(&d.layers));
     }
     page += &format!("<h2>Share of the predicted error per layer</h2>{}", share_chart(&d.layers));
+    page += &front_chart(d);
     if d.trials.len() > 1 {
         page += &format!("<h2>Selections tried: bytes against measured drop</h2>{}", trials_chart(d));
     }
     page += &layer_table(&d.layers);
+    page += &weights(&d.layers);
     page += &refusals(&d.layers);
     page += &rules(f);
     w.write_all(page.as_bytes())
@@ -200,6 +202,120 @@ fn trials_chart(d: &Decision) -> String {
         let _ = write!(s, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"5\" fill=\"{color}\"/>");
     }
     s + "</svg><p>Blue: inside the budget. Red: outside.</p>"
+}
+
+/// The predicted front of bytes and error, what was measured beside it, and the choice.
+fn front_chart(d: &Decision) -> String {
+    let tried = || d.trials.iter().map(|t| (t.bytes, t.measured.distortion, t.passed)).filter(|t| t.1 > 0.0);
+    let points: Vec<(u64, f64)> = d.front.iter().copied().filter(|p| p.1 > 0.0).collect();
+    if points.len() < 2 {
+        return String::new();
+    }
+    let errors = || {
+        points
+            .iter()
+            .map(|p| p.1)
+            .chain(tried().map(|t| t.1))
+            .chain((d.predicted > 0.0).then_some(d.predicted))
+    };
+    let (low, high) = errors().fold((f64::MAX, f64::MIN), |(a, b), e| (a.min(e.log10()), b.max(e.log10())));
+    let (low, high) = (low.floor(), high.ceil().max(low.floor() + 1.0));
+    let most = points
+        .iter()
+        .map(|p| p.0)
+        .chain(tried().map(|t| t.0))
+        .chain([d.bytes_before])
+        .max()
+        .unwrap_or(1)
+        .max(1);
+    let x = |bytes: u64| 70.0 + bytes as f64 / most as f64 * 880.0;
+    let y = |error: f64| 20.0 + (high - error.log10()) / (high - low) * 280.0;
+    let mut s = String::from(
+        "<h2>Front of bytes and error, with the choice</h2><svg viewBox=\"0 0 1000 350\" width=\"100%\" role=\"img\">\
+         <path d=\"M70 20V300H950\" fill=\"none\" stroke=\"#889\"/>",
+    );
+    for power in low as i32..=high as i32 {
+        let at = y(10f64.powi(power));
+        let _ = write!(s, "<text x=\"62\" y=\"{:.1}\" text-anchor=\"end\">1e{power}</text>", at + 4.0);
+    }
+    let line: Vec<String> = points.iter().map(|p| format!("{:.1},{:.1}", x(p.0), y(p.1))).collect();
+    let _ = write!(
+        s,
+        "<polyline fill=\"none\" stroke=\"{AFTER}\" stroke-width=\"2\" points=\"{}\"/>",
+        line.join(" ")
+    );
+    for (bytes, error, passed) in tried() {
+        let color = if passed { AFTER } else { "#c4483c" };
+        let _ = write!(
+            s,
+            "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"4\" fill=\"{color}\"><title>{}, measured {error:.1e}</title></circle>",
+            x(bytes),
+            y(error),
+            megabytes(bytes)
+        );
+    }
+    if d.predicted > 0.0 {
+        let (cx, cy) = (x(d.bytes_after), y(d.predicted));
+        let _ = write!(
+            s,
+            "<circle cx=\"{cx:.1}\" cy=\"{cy:.1}\" r=\"8\" fill=\"none\" stroke=\"#111\" stroke-width=\"2\"/>\
+             <text x=\"{:.1}\" y=\"{:.1}\">chosen: {}, {:.1e}</text>",
+            cx + 12.0,
+            cy - 8.0,
+            megabytes(d.bytes_after),
+            d.predicted
+        );
+    }
+    let _ = write!(
+        s,
+        "<text x=\"510\" y=\"335\" text-anchor=\"middle\">bytes of all layers, 0 to {} (now {})</text></svg>\
+         <p>Line: squared output error relative to the output's power that the knapsack predicts for the least bytes. Dots: measured \
+         on the samples that chose; blue passed, red did not. Ring: the choice.</p>",
+        megabytes(most),
+        megabytes(d.bytes_before)
+    );
+    s
+}
+
+/// Histograms of weights, before and after.
+fn weights(layers: &[LayerDecision]) -> String {
+    let mut rows = String::new();
+    for l in largest(layers, |l| l.bytes_before as f64) {
+        let Some(h) = &l.weights else { continue };
+        let most = h.before.iter().chain(h.after.iter().flatten()).copied().max().unwrap_or(1).max(1);
+        // By the root, so that tails show.
+        let tall = |n: u32| 60.0 * (f64::from(n) / f64::from(most)).sqrt();
+        let bars = |counts: &[u32], color: &str, shift: f64, wide: f64| -> String {
+            let bar = |(i, &n): (usize, &u32)| {
+                let (at, height) = (i as f64 * 8.0 + shift, tall(n));
+                format!(
+                    "<rect x=\"{at:.1}\" y=\"{:.1}\" width=\"{wide}\" height=\"{height:.1}\" fill=\"{color}\"/>",
+                    64.0 - height
+                )
+            };
+            counts.iter().enumerate().map(bar).collect()
+        };
+        let after = h
+            .after
+            .as_deref()
+            .map_or("<text x=\"4\" y=\"14\">stored as factors</text>".into(), |a| bars(a, AFTER, 3.5, 3.5));
+        let _ = write!(
+            rows,
+            "<tr><td>{}<br>{}<td><svg viewBox=\"0 0 256 66\" width=\"256\" role=\"img\">{}{after}</svg><br>{:.3} to {:.3}</tr>",
+            escape(&l.layer),
+            escape(&l.summary()),
+            bars(&h.before, BEFORE, 0.0, 7.0),
+            h.low,
+            h.high
+        );
+    }
+    if rows.is_empty() {
+        return String::new();
+    }
+    format!(
+        "<h2>Weights per layer</h2><details><summary>Histograms, grey before and blue after; heights by their root</summary>\
+         <table>{rows}</table></details>"
+    )
 }
 
 fn layer_table(layers: &[LayerDecision]) -> String {

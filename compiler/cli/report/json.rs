@@ -28,9 +28,10 @@ pub fn value(f: &Facts, d: &Decision) -> Value {
         "latency": d.latency,
         "layers": d.layers,
         "trials": d.trials,
+        "front": d.front.iter().map(|(b, e)| json!({"bytes": b, "predicted_distortion": e})).collect::<Vec<_>>(),
         "exact_rules": f.rules.iter().map(|(n, k)| json!({"rule": n, "fired": k})).collect::<Vec<_>>(),
         "notes": d.notes,
-        "repro": {"seed": f.seed, "seconds": f.seconds},
+        "repro": {"seed": f.seed, "robust": f.robust, "seconds": f.seconds},
     })
 }
 
@@ -45,6 +46,8 @@ pub struct Report {
 #[derive(Debug, Deserialize)]
 pub struct Repro {
     pub seed: u64,
+    #[serde(default)]
+    pub robust: Vec<String>,
 }
 
 /// Reads a report that an earlier run wrote.

@@ -121,6 +121,11 @@ pub fn text(f: &Facts, d: &Decision, dry: bool) -> String {
 
 /// One line for exit code 3: the goal and the closest that was reached.
 pub fn refusal(f: &Facts, d: &Decision) -> String {
+    if let (search::Status::Unsupported, Some(why)) = (d.status, d.notes.first()) {
+        return format!(
+            "{why}; --unproven writes what is expected to hold, --target-size promises a size; no file written"
+        );
+    }
     let reached = match (&d.metric, &d.held_back) {
         (Some(m), Some(h)) => {
             format!("closest: {} {} with {} of weights", m.name(), measured(h), megabytes(d.bytes_after))

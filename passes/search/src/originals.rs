@@ -2,7 +2,7 @@
 
 use crate::calibrate::spread;
 use crate::confidence::{self, Level};
-use crate::goal::{Goal, Options, Progress, Samples, Split, check};
+use crate::goal::{Options, Progress, Samples, Split, check};
 use crate::kin::{Kin, SKETCH, Sketch};
 use crate::margins::Margins;
 use crate::metric::{Metric, Reference};
@@ -98,7 +98,7 @@ impl<'a> Originals<'a> {
 
     /// Why no selection can be proven to stay within the goal, and how many samples it takes; `None` when one can.
     pub fn unsupported(&self, options: &Options, metric: Option<Metric>) -> Result<Option<String>> {
-        let Goal::MaxDrop(drop) = options.goal else { return Ok(None) };
+        let Some(drop) = options.goal.drop() else { return Ok(None) };
         if options.judge.is_some() || !(drop > 0.0 && drop < 1.0) {
             return Ok(None);
         }

@@ -1,6 +1,7 @@
 //! The parts of the search that are about time: layers timed before it, whole models raced at its end.
 
 use crate::clock::Latency;
+use crate::confidence::WHOLE;
 use crate::goal::Time;
 use crate::knapsack::{Solution, least_error};
 use crate::latency::Costs;
@@ -38,7 +39,7 @@ impl Search<'_> {
     pub(crate) fn race(&self, graph: &Graph, s: &Solution) -> Result<Option<Latency>> {
         let Some(clock) = &self.options.clock else { return Ok(None) };
         self.progress.stage("race", 1);
-        let spreads = clock.race(&[self.original, graph], &self.samples.feeds(0)?);
+        let spreads = clock.race(&[self.originals.graph, graph], &self.samples.feeds(0)?);
         let Some([original, compressed]) = spreads.as_deref() else { return Err(untimed()) };
         let predicted_ms = self.costs.as_ref().map_or(f64::NAN, |c| c.total(&s.choice) / 1e6);
         let (original, compressed) = (*original, *compressed);
@@ -54,7 +55,7 @@ impl Search<'_> {
         let Some(costs) = self.costs.clone() else {
             // Without a clock the overrides have chosen.
             let Some(s) = least_error(&self.items, u64::MAX) else { return self.unreachable() };
-            let m = self.measure_on(&s, &reference, &self.split.held_back)?;
+            let m = self.measure_on(&s, &reference, &self.split.held_back, WHOLE)?;
             return self.conclude(s, Some(m), f64::NAN, true, size);
         };
         let whole = costs.total(&vec![0; self.items.len()]) / 1e6;
@@ -68,7 +69,7 @@ impl Search<'_> {
             let (target, found) =
                 (time.milliseconds(latency.original.median_ms), latency.compressed.median_ms);
             if found <= target {
-                let m = self.measure_on(&s, &reference, &self.split.held_back)?;
+                let m = self.measure_on(&s, &reference, &self.split.held_back, WHOLE)?;
                 let mut outcome = self.conclude(s, Some(m), f64::NAN, true, size)?;
                 outcome.decision.latency = Some(latency);
                 return Ok(outcome);
@@ -83,7 +84,7 @@ impl Search<'_> {
 
     /// What the report says of a selection, with times where there are some.
     pub(crate) fn summary(&self, s: &Solution, status: Status) -> Decision {
-        let mut d = summary(self.original, &self.rows, s, status);
+        let mut d = summary(self.originals.graph, &self.rows, s, status);
         if let Some(costs) = &self.costs {
             costs.annotate(&self.rows, &s.choice, &mut d.layers);
         }
