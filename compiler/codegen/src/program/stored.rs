@@ -28,6 +28,7 @@ const KINDS: &[&str] = &[
     "reduction",
     "resize",
     "softmax",
+    "sparse product",
     "transposed convolution",
     "vector function",
 ];
