@@ -61,9 +61,7 @@ fn spatial_reshapes_stay_channels_last() {
          3, 4, 5, 6, 7, 8, 9, 1, -2, -3, -4, 5, 6, 7, 8, 9}, float u = {0.1}, int64[1] axis = {3}, \
          float[1,3,1] b = {0.5, -0.25, 1.0}, float t = {0.2}> {
             q = QuantizeLinear (x, s, z)
-            a = DequantizeLinear (q, s, z)
-            v = DequantizeLinear (w, u, z)
-            c = Conv (a, v)
+            c = ir.QuantizedConv (q, s, z, w, u, z)
             d = QuantizeLinear (c, t, z)
             e = DequantizeLinear (d, t, z)
             f = Squeeze (e, axis)
