@@ -125,7 +125,8 @@ fn layer(cx: &Cx, op: &str) -> Option<Layer> {
         _ if group == 1 => *shape.get(1)?,
         _ => return None,
     };
-    if !cx.constant(w) || cx.constant(x) || (!cx.absent(b) && !cx.constant(b)) {
+    // Scaled, an empty weight is the same weight again, and its product then equals a multiple of itself.
+    if !cx.constant(w) || cx.constant(x) || (!cx.absent(b) && !cx.constant(b)) || shape.contains(&0) {
         return None;
     }
     Some(Layer { attrs, x, w, b, rank: shape.len(), channels })
@@ -168,7 +169,7 @@ fn scale_inputs(cx: &mut Cx) -> Option<Id> {
 fn matrix(cx: &Cx) -> Option<(Id, Id, usize, usize)> {
     let (x, w) = (cx.id("?x")?, cx.id("?w")?);
     let shape = cx.shape(w)?;
-    if shape.len() != 2 || !cx.constant(w) || cx.constant(x) || cx.rank(x)? < 2 {
+    if shape.len() != 2 || !cx.constant(w) || cx.constant(x) || cx.rank(x)? < 2 || shape.contains(&0) {
         return None;
     }
     Some((x, w, shape[0], shape[1]))
