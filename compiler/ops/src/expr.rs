@@ -56,6 +56,10 @@ fn plain(op: Binary, x: &Tensor, y: &Tensor) -> Result<Option<Vec<f32>>> {
 fn rows(x: &Tensor, y: &Tensor, f: impl Fn(f32, f32) -> f32) -> Result<Vec<f32>> {
     let (a, b) = (x.data::<f32>()?, y.data::<f32>()?);
     let mut out = budget::vec(a.len())?;
+    if a.is_empty() {
+        // Its other dims may be any number.
+        return Ok(out);
+    }
     let mut shape = vec![1; x.rank() - y.rank()];
     shape.extend_from_slice(y.shape());
     let (Some((&n, outer)), Some((&m, from))) = (x.shape().split_last(), shape.split_last()) else {
@@ -491,6 +495,13 @@ mod tests {
         assert_eq!(r.to_i64s().unwrap(), [i64::MIN, 0]);
         let a = Tensor::vector(vec![200u8]);
         assert_eq!(run(Expr::In(0) + Expr::In(0), &[&a]), [144.0]);
+    }
+
+    #[test]
+    fn lines_without_elements_take_no_time() {
+        let x = Tensor::new(&[1 << 40, 0], Vec::<f32>::new()).unwrap();
+        let y = evaluate(&(Expr::In(0) + Expr::In(1)), &[&x, &Tensor::scalar(1f32)]).unwrap();
+        assert_eq!(y.shape(), x.shape());
     }
 
     #[test]

@@ -292,7 +292,7 @@ fn general() -> Vec<(&'static [&'static str], Instance)> {
             let y = b.plain("Conv", &[y, w]);
             b.out(y);
         }),
-        (&["fold-wide-pad-into-conv"], |b| {
+        (&["fold-wide-pad-into-conv", "state-no-pad-behind-wide-pad"], |b| {
             let (x, p, w) =
                 (b.input(&[1, 2, 4, 4]), b.ints(&[0, 0, 9, 0, 0, 0, 2, 1]), b.weight(&[3, 2, 3, 3]));
             let y = b.plain("Pad", &[x, p]);

@@ -30,6 +30,8 @@ pub static RULES: &[Rule] = &[
         pad_into_conv(cx, i64::MAX)
     })
     .runtime(),
+    // Where they know that paddings are constant they move them inside themselves, but not into these.
+    Rule::build("state-no-pad-behind-wide-pad", "(Conv ?a (Pad ?p ?x ?pads ?v ?axes) ?w ?b)", state_no_pad),
     Rule::build("fold-transpose-into-gemm", "(Gemm ?a ?x (Transpose ?t ?w) ?b)", transpose_into_gemm),
 ];
 
@@ -251,6 +253,24 @@ fn pad_into_conv(cx: &mut Cx, widest: i64) -> Option<Id> {
     attrs.set("pads", sum?);
     let (w, b) = (cx.id("?w")?, cx.id("?b")?);
     cx.op("Conv", attrs, &[x, w, b])
+}
+
+fn state_no_pad(cx: &mut Cx) -> Option<Id> {
+    let mut attrs = cx.attrs("?a")?;
+    let none = attrs.ints("pads").ok()?.is_none_or(|p| p.iter().all(|&p| p == 0));
+    if attrs.str_or("auto_pad", "NOTSET").ok()? != "NOTSET" || !none {
+        return None;
+    }
+    if cx.ints(cx.id("?pads")?)?.iter().all(|&p| p <= NARROW) {
+        return None;
+    }
+    attrs.remove("pads");
+    attrs.set("auto_pad", "VALID".to_string());
+    let pad = ["?x", "?pads", "?v", "?axes"].map(|v| cx.id(v));
+    let pad: Option<Vec<Id>> = pad.into_iter().collect();
+    let (w, b) = (cx.id("?w")?, cx.id("?b")?);
+    let padded = cx.op("Pad", cx.attrs("?p")?, &pad?)?;
+    cx.op("Conv", attrs, &[padded, w, b])
 }
 
 fn transpose_into_gemm(cx: &mut Cx) -> Option<Id> {
