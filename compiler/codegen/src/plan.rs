@@ -149,7 +149,7 @@ fn place(lives: &[Life]) -> Result<(Vec<usize>, usize)> {
         total = total.max(at.checked_add(lives[i].bytes).ok_or_else(|| Error::limit("the arena overflows"))?);
         placed.push(i);
     }
-    budget::check(total)?;
+    budget::check_total(total)?;
     Ok((offsets, total))
 }
 

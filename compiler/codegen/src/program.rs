@@ -7,6 +7,7 @@ use crate::kernel::{Io, Kernel};
 use crate::lower::{Step, Work};
 use crate::plan::{Place, Plan, static_bytes};
 use artefact::Call;
+use ir::budget::Charge;
 use ir::{Bytes, DType, Error, Graph, Result, Shape, Tensor, Value, ValueId};
 use kernels::{Memory, Pool};
 use std::cell::RefCell;
@@ -95,6 +96,7 @@ pub struct Program {
 struct State {
     arena: Memory,
     boxes: Vec<Mutex<Option<Value>>>,
+    _charge: Charge,
 }
 
 /// Results of a run, and the time of each step if asked for.
@@ -225,7 +227,7 @@ fn aligned(t: &Tensor) -> Result<Tensor> {
 }
 
 /// Bytes in words of 16, so that they are aligned.
-struct Words(Vec<u128>);
+struct Words(Vec<u128>, Charge);
 
 impl Bytes for Words {
     fn bytes(&self) -> &[u8] {
@@ -240,7 +242,7 @@ fn words(bytes: &[u8]) -> Result<Words> {
 }
 
 fn empty(bytes: usize) -> Result<Words> {
-    Ok(Words(ir::budget::zeros(bytes.div_ceil(16))?))
+    Ok(Words(ir::budget::zeros(bytes.div_ceil(16))?, Charge::new(bytes)))
 }
 
 /// What one run needs while the schedule executes.
@@ -314,9 +316,9 @@ impl Program {
         let mut state = match self.states.lock().unwrap_or_else(|e| e.into_inner()).pop() {
             Some(s) => s,
             None => {
-                ir::budget::check(self.arena_bytes)?;
+                ir::budget::check_total(self.arena_bytes)?;
                 let boxes = (0..self.boxes).map(|_| Mutex::new(None)).collect();
-                State { arena: Memory::zeroed(self.arena_bytes), boxes }
+                State { arena: Memory::zeroed(self.arena_bytes), boxes, _charge: Charge::new(self.arena_bytes) }
             }
         };
         let kept: Vec<Option<Tensor>> = inputs
@@ -330,7 +332,7 @@ impl Program {
         for o in &self.outputs {
             made.push(match o {
                 OutputSlot::Static(_, _, bytes) => empty(*bytes)?,
-                OutputSlot::Boxed(_) => Words(Vec::new()),
+                OutputSlot::Boxed(_) => Words(Vec::new(), Charge::new(0)),
             });
         }
         let cx = Context {

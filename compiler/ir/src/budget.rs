@@ -100,6 +100,11 @@ pub fn check(bytes: usize) -> Result<()> {
     if bytes > limit {
         return Err(Error::limit(format!("needs {bytes} bytes, the limit for one tensor is {limit}")));
     }
+    check_total(bytes)
+}
+
+/// Checks a byte count against what is left of the total only: for memory that several tensors share.
+pub fn check_total(bytes: usize) -> Result<()> {
     let (total, live) = (TOTAL_LIMIT.load(Relaxed), live());
     if live.saturating_add(bytes) > total {
         return Err(Error::limit(format!(
@@ -134,10 +139,11 @@ pub fn zeros<T: Copy + Default>(n: usize) -> Result<Vec<T>> {
 }
 
 /// A share of the live total, given back on drop.
-pub(crate) struct Charge(usize);
+pub struct Charge(usize);
 
 impl Charge {
-    pub(crate) fn new(bytes: usize) -> Self {
+    /// Takes `bytes` of the total, which its holder has allocated.
+    pub fn new(bytes: usize) -> Self {
         LIVE.fetch_add(bytes, Relaxed);
         Charge(bytes)
     }
