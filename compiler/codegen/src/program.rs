@@ -318,7 +318,11 @@ impl Program {
             None => {
                 ir::budget::check_total(self.arena_bytes)?;
                 let boxes = (0..self.boxes).map(|_| Mutex::new(None)).collect();
-                State { arena: Memory::zeroed(self.arena_bytes), boxes, _charge: Charge::new(self.arena_bytes) }
+                State {
+                    arena: Memory::zeroed(self.arena_bytes),
+                    boxes,
+                    _charge: Charge::new(self.arena_bytes),
+                }
             }
         };
         let kept: Vec<Option<Tensor>> = inputs

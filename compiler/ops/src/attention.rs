@@ -234,7 +234,7 @@ fn valid_lengths(cx: &EvalCx, g: &AttentionGeometry) -> Result<Option<Vec<i64>>>
 
 /// (batch, length, heads·size) to (batch, heads, length, size); a copy when it already is.
 fn by_head<T: Copy>(x: &[T], g: &AttentionGeometry, heads: usize, len: usize, size: usize) -> Vec<T> {
-    if !g.packed {
+    if !g.packed || x.is_empty() {
         return x.to_vec();
     }
     let rows = (0..g.batch).flat_map(|b| (0..heads).flat_map(move |h| (0..len).map(move |i| (b, h, i))));
@@ -244,6 +244,9 @@ fn by_head<T: Copy>(x: &[T], g: &AttentionGeometry, heads: usize, len: usize, si
 /// (batch, heads, length, size) to (batch, length, heads·size).
 fn by_position<T: Copy>(y: &[T], g: &AttentionGeometry) -> Vec<T> {
     let (heads, len, size) = (g.q_heads, g.q_len, g.v_head);
+    if y.is_empty() {
+        return Vec::new();
+    }
     let rows = (0..g.batch).flat_map(|b| (0..len).flat_map(move |i| (0..heads).map(move |h| (b, h, i))));
     rows.flat_map(|(b, h, i)| &y[((b * heads + h) * len + i) * size..][..size]).copied().collect()
 }
@@ -262,7 +265,8 @@ fn cached<T: Number>(
     }
     let past = T::read(past)?;
     let mut out = budget::vec(past.len().saturating_add(new.len()))?;
-    for i in 0..g.batch * g.kv_heads {
+    let heads = if past.is_empty() && new.is_empty() { 0 } else { g.batch * g.kv_heads };
+    for i in 0..heads {
         out.extend_from_slice(&past[i * g.past_len * size..][..g.past_len * size]);
         out.extend_from_slice(&new[i * g.kv_len * size..][..g.kv_len * size]);
     }
@@ -355,6 +359,10 @@ pub fn attend<T: Real>(
     let mut y = budget::filled(budget::elements(&[g.batch, g.q_heads, n, g.v_head])?, T::ZERO)?;
     let captured = capture.map_or(0, |_| g.batch * g.q_heads * n * total);
     let mut shown = budget::filled(captured, T::ZERO)?;
+    if y.is_empty() && shown.is_empty() {
+        // Any number of heads may have nothing to do.
+        return Ok((y, capture.map(|_| shown)));
+    }
     let mut scores = budget::filled(budget::elements(&[n, total])?, T::ZERO)?;
     let (mut row, mut add) = (budget::filled(total, 0f64)?, budget::filled(total, 0f64)?);
     for (b, h) in (0..g.batch).flat_map(|b| (0..g.q_heads).map(move |h| (b, h))) {
@@ -412,6 +420,16 @@ mod tests {
         assert_eq!(run(&mask), [5., 7.]);
         let none = Tensor::new(&[2, 2], vec![false, false, true, true]).unwrap();
         assert_eq!(run(&Mask::new(Some(&none), None, &g).unwrap()), [0., 7.]);
+    }
+
+    #[test]
+    fn heads_without_queries_take_no_time() {
+        let a = Attrs::new();
+        let g = geometry(&a, &[1, 1 << 40, 0, 2], &[1, 1 << 40, 0, 2], &[1, 1 << 40, 0, 2], 0).unwrap();
+        assert!(attend::<f32>(&[], &[], &[], &g, None, |_, _, _, _| ()).unwrap().0.is_empty());
+        let packed = a.with("q_num_heads", 1i64).with("kv_num_heads", 1i64);
+        let g = geometry(&packed, &[1, 1 << 40, 0], &[1, 1 << 40, 0], &[1, 1 << 40, 0], 0);
+        g.into_iter().for_each(|g| assert!(by_head::<f32>(&[], &g, 1, 1 << 40, 0).is_empty()));
     }
 
     #[test]
