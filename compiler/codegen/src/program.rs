@@ -227,22 +227,25 @@ fn aligned(t: &Tensor) -> Result<Tensor> {
 }
 
 /// Bytes in words of 16, so that they are aligned.
-struct Words(Vec<u128>, Charge);
+struct Words {
+    words: Vec<u128>,
+    _charge: Charge,
+}
 
 impl Bytes for Words {
     fn bytes(&self) -> &[u8] {
-        bytemuck::cast_slice(&self.0)
+        bytemuck::cast_slice(&self.words)
     }
 }
 
 fn words(bytes: &[u8]) -> Result<Words> {
     let mut w = empty(bytes.len())?;
-    bytemuck::cast_slice_mut::<u128, u8>(&mut w.0)[..bytes.len()].copy_from_slice(bytes);
+    bytemuck::cast_slice_mut::<u128, u8>(&mut w.words)[..bytes.len()].copy_from_slice(bytes);
     Ok(w)
 }
 
 fn empty(bytes: usize) -> Result<Words> {
-    Ok(Words(ir::budget::zeros(bytes.div_ceil(16))?, Charge::new(bytes)))
+    Ok(Words { words: ir::budget::zeros(bytes.div_ceil(16))?, _charge: Charge::new(bytes) })
 }
 
 /// What one run needs while the schedule executes.
@@ -336,7 +339,7 @@ impl Program {
         for o in &self.outputs {
             made.push(match o {
                 OutputSlot::Static(_, _, bytes) => empty(*bytes)?,
-                OutputSlot::Boxed(_) => Words(Vec::new(), Charge::new(0)),
+                OutputSlot::Boxed(_) => Words { words: Vec::new(), _charge: Charge::new(0) },
             });
         }
         let cx = Context {
@@ -347,7 +350,7 @@ impl Program {
                 .iter()
                 .map(|t| t.as_ref().map_or(std::ptr::null_mut(), |t| t.bytes().as_ptr().cast_mut()))
                 .collect(),
-            outputs: made.iter_mut().map(|w| w.0.as_mut_ptr().cast()).collect(),
+            outputs: made.iter_mut().map(|w| w.words.as_mut_ptr().cast()).collect(),
             boxes: &state.boxes,
             failure: RefCell::new(String::new()),
             times: timed.then(|| RefCell::new(Vec::with_capacity(self.steps.len()))),
