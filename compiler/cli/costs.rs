@@ -10,7 +10,6 @@ use runtime::Jit;
 use search::{Clock, Piece, Spread};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
@@ -217,24 +216,24 @@ fn key(g: &Graph) -> String {
         *numbers.entry(v).or_insert(next)
     };
     for &v in g.inputs() {
-        drop(write!(text, "{} {};", name(v), g.ty(v)));
+        text += &format!("{} {};", name(v), g.ty(v));
     }
     for id in g.order().unwrap_or_default() {
         let Some(n) = g.get(id) else { continue };
-        drop(write!(text, "{} {:?}", ir::qualified(n.op), n.attrs));
+        text += &format!("{} {:?}", ir::qualified(n.op), n.attrs);
         for v in n.inputs() {
             match v.map(|v| (v, g.constant(v))) {
                 None => text.push_str(" -"),
-                Some((v, None)) => drop(write!(text, " {}", name(v))),
+                Some((v, None)) => text += &format!(" {}", name(v)),
                 Some((v, Some(t))) => {
-                    drop(write!(text, " {}:{}{:?}{}", name(v), t.dtype(), t.shape(), value(t)))
+                    text += &format!(" {}:{}{:?}{}", name(v), t.dtype(), t.shape(), value(t))
                 }
             }
         }
-        n.outputs().iter().flatten().for_each(|&v| drop(write!(text, " > {}", name(v))));
+        n.outputs().iter().flatten().for_each(|&v| text += &format!(" > {}", name(v)));
         text.push(';');
     }
-    g.outputs().iter().for_each(|o| drop(write!(text, " {}", name(o.value))));
+    g.outputs().iter().for_each(|o| text += &format!(" {}", name(o.value)));
     blake3::hash(text.as_bytes()).to_hex().as_str().chars().take(24).collect()
 }
 

@@ -259,7 +259,9 @@ pub fn kind(f: &Finding) -> String {
 impl Outcome {
     /// The fewest pairs that reach nearly all that was reached, at most `most`: each time the one that adds most a byte.
     pub fn smallest(&self, most: usize) -> Vec<Vec<u8>> {
-        let mut left: Vec<(Vec<u8>, &[(u16, u8)])> = self
+        /// The bytes of a pair, and what it reaches.
+        type Coded<'a> = (Vec<u8>, &'a [(u16, u8)]);
+        let mut left: Vec<Coded> = self
             .entries
             .iter()
             .filter_map(|e| Some((e.pair.encode().ok()?, &e.reaches[..])))
@@ -267,7 +269,7 @@ impl Outcome {
             .collect();
         let (mut seen, mut chosen) = (BTreeSet::new(), Vec::new());
         while chosen.len() < most {
-            let worth = |(b, f): &(Vec<u8>, &[(u16, u8)])| {
+            let worth = |(b, f): &Coded| {
                 f.iter().filter(|x| !seen.contains(*x)).count() * 1_000_000 / (2000 + b.len())
             };
             let Some(best) =

@@ -79,7 +79,7 @@ pub fn feeds(graph: &Graph, seed: u64) -> Feeds {
         let shape: Vec<usize> =
             ty.shape().map(|s| s.iter().map(|d| d.known().unwrap_or(2)).collect()).unwrap_or_default();
         let mut r = Random(seed ^ (i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let edges = seed % 3 == 0;
+        let edges = seed.is_multiple_of(3);
         if let Some(t) = ty.dtype().and_then(|d| tensor(d, &shape, edges, &mut r)) {
             feeds.insert(graph.value_name(v).to_string(), t.into());
         }
