@@ -64,7 +64,8 @@ pub struct Codes<'a> {
 /// The longest block whose sums stay exact, and after which activations get a new scale.
 const LONGEST: usize = 256;
 
-/// The share of zeros from which on a bitmap of 8-bit codes beats reading all of them.
+/// The share of zeros from which on a bitmap of 8-bit codes should beat reading all of them, estimated from bytes; the
+/// examples `packed` and `sparse` measure it.
 const SPARSE: f64 = 0.6;
 /// The same for codes of 4 bits, which lie behind a bitmap as bytes.
 const SPARSE_OF_4_BITS: f64 = 0.85;

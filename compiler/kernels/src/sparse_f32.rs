@@ -65,8 +65,8 @@ impl SparseF32 {
         Ok(sparse)
     }
 
-    /// Whether `m` rows are multiplied faster without the zeros, which are the share `zeros` of all `weights`: measured
-    /// with the example `sparse`.
+    /// Whether `m` rows are multiplied faster without the zeros, which are the share `zeros` of all `weights`: estimated
+    /// from bytes and multiplications; the example `sparse` measures it.
     pub fn pays(m: usize, weights: usize, zeros: f64) -> bool {
         let least = match m {
             // Weights that leave the caches are a matter of bytes, others of multiplications.
