@@ -421,7 +421,7 @@ impl<'a> Search<'a> {
             return notes;
         }
         let needed = confidence::needed(drop, WHOLE);
-        let total = needed * self.samples.len() as f64 / m.samples.max(1) as f64;
+        let total = needed * self.originals.kin.distinct() as f64 / m.samples.max(1) as f64;
         notes.push(format!(
             "drop ≤ {:.2} pt is expected from margins; counting on {} held-back samples alone supports only {:.1} pt at 95 % \
              confidence, about {total:.0} samples would be needed for {:.2} pt",

@@ -220,8 +220,8 @@ impl Reference {
         let counted = drops.iter().sum::<f64>() / n;
         let class = |of: fn(&Kin) -> &[usize]| self.kin.as_ref().map_or(&[][..], of);
         let once = averaged(&drops, class(|k| &k.copies));
-        let lost = once.iter().filter(|d| **d > 0.0).sum::<f64>();
-        let gained = -once.iter().filter(|d| **d < 0.0).sum::<f64>();
+        let lost = once.iter().filter(|d| **d > 0.0).sum::<f64>().abs();
+        let gained = once.iter().filter(|d| **d < 0.0).sum::<f64>().abs();
         let (drop, bound, finest) = match margins {
             Some(m) => {
                 let e = m.estimate(&noise, level);
