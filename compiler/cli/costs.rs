@@ -16,8 +16,8 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 /// Turns and time of one piece.
-const TURNS: usize = 3;
-const SPAN: Duration = Duration::from_millis(9);
+const TURNS: usize = 5;
+const SPAN: Duration = Duration::from_millis(10);
 /// Turns and time of a whole model.
 const RACE_TURNS: usize = 9;
 const RACE_SPAN: Duration = Duration::from_millis(900);
@@ -88,9 +88,7 @@ impl Stopwatch {
             pieces.iter().zip(&inputs).map(|((p, _), i)| (&p.graph, i)).collect();
         let Some(times) = self.engine.times(&graphs, TURNS, SPAN) else { return };
         for ((p, key), times) in pieces.iter().zip(times) {
-            let ns: Vec<f64> = times.iter().map(|t| t.as_secs_f64() * 1e9).collect();
-            let Some(spread) = Spread::of(ns) else { continue };
-            let ns = spread.median_ms;
+            let Some(ns) = undisturbed(times) else { continue };
             lock(&self.known).insert(key.clone(), ns);
             lock(&self.fresh).push(Entry {
                 cpu: self.cpu.clone(),
@@ -124,6 +122,13 @@ impl Stopwatch {
             eprintln!("compress: warning: the times of layers are not kept: {e}");
         }
     }
+}
+
+/// The tenth percentile, in nanoseconds: what else runs on the machine only ever makes a run slower, and may do so for longer
+/// than a layer is timed.
+fn undisturbed(mut times: Vec<Duration>) -> Option<f64> {
+    times.sort();
+    times.get(times.len() / 10).map(|t| t.as_secs_f64() * 1e9)
 }
 
 impl Drop for Stopwatch {

@@ -4,7 +4,7 @@ use crate::behaviour::{Noise, model, size};
 use crate::{
     Clock, Goal, Options, Outcome, Override, Piece, Progress, Silent, Spread, Status, Time, compress,
 };
-use ir::{Feeds, Graph, Reference};
+use ir::{Evaluate, Feeds, Graph, Reference, Result, ValueId};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -136,6 +136,16 @@ impl Progress for Moments {
     }
 }
 
+/// Counts the runs after the end of the time.
+struct Counted<'a>(&'a Moments, AtomicUsize);
+
+impl Evaluate for Counted<'_> {
+    fn run(&self, graph: &Graph, inputs: &Feeds, taps: &[ValueId]) -> Result<ir::Outcome> {
+        self.1.fetch_add(usize::from(self.0.asked.load(Relaxed) > self.0.of), Relaxed);
+        Reference.run(graph, inputs, taps)
+    }
+}
+
 #[test]
 fn the_search_ends_in_time_with_what_holds() {
     let data = Noise::new(96);
@@ -143,9 +153,11 @@ fn the_search_ends_in_time_with_what_holds() {
         let clock = Moments { of: moments, asked: AtomicUsize::new(0), cut: Mutex::default() };
         let mut options = Options::new(Goal::MaxDrop(0.05));
         options.threads = 1;
-        let o = compress(&model(), Some(&data), &options, &Reference, &size, &clock).unwrap();
-        // A step after the end of the time is one too many, but for what ends each loop.
-        assert!(clock.asked.load(Relaxed) <= moments + 12, "{moments} {}", clock.asked.load(Relaxed));
+        let engine = Counted(&clock, AtomicUsize::new(0));
+        let o = compress(&model(), Some(&data), &options, &engine, &size, &clock).unwrap();
+        // What is always done: a few samples to calibrate, to choose and to check by, and one check.
+        let late = engine.1.into_inner();
+        assert!(late <= 200, "{moments} {late}");
         let cut = clock.cut.into_inner().unwrap();
         if o.decision.status == Status::Met {
             assert!(o.decision.held_back.unwrap().drop <= 0.05);
@@ -156,7 +168,7 @@ fn the_search_ends_in_time_with_what_holds() {
     };
     let (all, nothing_cut) = bytes(1_000_000).unwrap();
     assert!(nothing_cut.is_empty());
-    let met: Vec<(u64, Vec<String>)> = [10, 60, 75, 90, 120].into_iter().filter_map(bytes).collect();
+    let met: Vec<(u64, Vec<String>)> = [10, 100, 200, 300, 400, 500].into_iter().filter_map(bytes).collect();
     assert!(!met.is_empty());
     assert!(met.iter().all(|m| m.0 >= all || m.1.is_empty()), "{all} {met:?}");
     assert!(met.iter().any(|m| !m.1.is_empty()), "{met:?}");

@@ -15,7 +15,7 @@ const SAMPLES: usize = 128;
 /// Samples that calibrate however little time there is.
 const FEWEST: usize = 8;
 /// Share of the time after which those are enough.
-const CALIBRATED: f64 = 0.15;
+const CALIBRATED: f64 = 0.1;
 
 /// One statistic and what feeds it; layers that read the same values in the same way share it.
 struct Stream {

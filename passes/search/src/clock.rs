@@ -14,7 +14,7 @@ pub struct Piece {
 
 /// Times graphs.
 pub trait Clock: Send + Sync {
-    /// Median nanoseconds of one run of each piece, `None` for one that does not run. The same piece always gets the same
+    /// Nanoseconds of one undisturbed run of each piece, `None` for one that does not run. The same piece always gets the same
     /// answer in one run of the search.
     fn pieces(&self, pieces: &[Piece]) -> Vec<Option<f64>>;
     /// Whole models on the same inputs, measured now and in turns; `None` when one does not run.

@@ -13,7 +13,7 @@ use crate::piece::{Ports, Quantized, Site, piece, quantized, site};
 use crate::shelf::Shelf;
 use crate::table::Row;
 use ir::{Feeds, Graph, Result, Use, ValueId};
-use lossy::Replaces;
+use lossy::{Replaces, Role};
 
 /// A knapsack solved with weights by selection, and the lightest weight of all.
 type Solve<'a> = &'a dyn Fn(&[Vec<Item>], f64) -> Option<Solution>;
@@ -24,8 +24,12 @@ const TIMED: f64 = 0.7;
 const ROUNDS: usize = 4;
 /// Sweeps of single changes over a selection.
 const SWEEPS: usize = 3;
-/// Weights that are only stored otherwise must be at least this much faster before all their forms are timed.
-const WORTH: f64 = 0.95;
+/// Weights that are only stored otherwise must be at least this much faster to count: where they are unpacked beforehand, a
+/// difference is noise.
+const WORTH: f64 = 0.85;
+
+/// Nanoseconds that a byte counts for where it takes no time in a run: enough to prefer the smaller of two forms.
+const PER_BYTE: f64 = 1e-4;
 
 /// Time of one form of a layer, in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -38,8 +42,10 @@ enum Cost {
 /// One layer.
 #[derive(Debug, Clone, Default)]
 struct Timed {
-    /// By column of the knapsack; `None` for what was not timed.
+    /// By column of the knapsack; `None` for what was not timed and stays as it is.
     columns: Vec<Option<Cost>>,
+    /// Tables and other constants: no run takes longer for how they are stored.
+    timeless: bool,
     /// The layer whose result this one reads.
     source: Option<usize>,
     /// Layers that read the result, when nothing else does.
@@ -82,7 +88,13 @@ impl Costs {
             if let (Some(site), Some(sized), false) = (site, &sized, late(progress, TIMED)) {
                 t.columns = columns(sized, row, site, t, shelf, clock)?;
             }
-            done += usize::from(!t.columns.is_empty());
+            done += usize::from(site.is_some() && !t.columns.is_empty());
+            if site.is_none() && matches!(row.layer.role, Role::Embedding | Role::Constant) {
+                let items = row.items();
+                let stored = |c: usize| row.candidate(c).is_none_or(|o| o.head.replaces == Replaces::Weight);
+                let cost = |c: usize| stored(c).then_some(Cost::Floats(PER_BYTE * items[c].weight as f64));
+                (t.columns, t.timeless) = ((0..items.len()).map(cost).collect(), true);
+            }
             t.columns.resize(row.candidates.len() + 1, None);
             progress.step();
         }
@@ -280,7 +292,7 @@ impl Costs {
         let kept = vec![0; choice.len()];
         for (r, (row, l)) in rows.iter().zip(layers).enumerate() {
             let t = &self.rows[r];
-            if t.columns[0].is_none() {
+            if t.columns[0].is_none() || t.timeless {
                 continue;
             }
             let form = |c: usize| {
@@ -319,7 +331,13 @@ fn linked(graph: &Graph, rows: &[Row], sites: &[Option<Site>]) -> Vec<Timed> {
             Use::Input(n, 0) => readers.iter().any(|&r| rows[r].layer.node == *n),
             _ => false,
         });
-        Timed { columns: Vec::new(), source, readers: if alone { readers } else { Vec::new() }, siblings }
+        Timed {
+            columns: Vec::new(),
+            source,
+            readers: if alone { readers } else { Vec::new() },
+            siblings,
+            timeless: false,
+        }
     };
     sites.iter().map(of).collect()
 }
@@ -365,7 +383,7 @@ fn columns(
     }
     let mut columns: Vec<Option<Cost>> = vec![None; row.candidates.len() + 1];
     for ((c, ports), ns) in forms.into_iter().zip(times) {
-        let Some(ns) = ns else { continue };
+        let Some(ns) = ns.filter(|&ns| !stored(c) || ns < WORTH * keep) else { continue };
         match (row.candidate(c).and_then(quantized), &mut columns[c]) {
             (Some(_), Some(Cost::Integers(by, _))) => {
                 // Forms that were not timed cost what the nearest one does.
@@ -398,6 +416,7 @@ mod tests {
             source: i.checked_sub(1),
             readers: if i + 1 < n { vec![i + 1] } else { Vec::new() },
             siblings: vec![i],
+            timeless: false,
         };
         let costs = Costs { whole: 100.0 * n as f64 + 7.0, rows: (0..n).map(row).collect() };
         let item = |error: f64| Item { weight: 0, error };

@@ -68,7 +68,7 @@ const RETREAT_STEP: f64 = 0.01;
 /// Relative weight error allowed per layer when there is no data to measure with.
 const BLIND: f64 = 1.5e-4;
 /// Shares of the time after which a selection that passed is enough, and after which none is looked for any more.
-const SEARCHED: f64 = 0.85;
+const SEARCHED: f64 = 0.8;
 const OVER: f64 = 0.95;
 /// Points of the predicted front.
 const FRONT: usize = 24;

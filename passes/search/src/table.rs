@@ -9,15 +9,16 @@ use lossy::{Candidate, Context, Layer, Method, Scope, Stats};
 use rayon::prelude::*;
 use serde_json::json;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 /// A layer above this part of the memory is priced alone.
 const LARGE: u64 = 48;
-/// Share of the time after which layers get what is quick to make, and after which they get nothing.
+/// Share of the time after which layers get what is quick to make, and after which they get what is at hand.
 const HURRY: f64 = 0.35;
-const ENOUGH: f64 = 0.5;
-/// What is quick to make.
+const ENOUGH: f64 = 0.45;
+/// What is quick to make, and what takes no time at all.
 const QUICK: [&str; 3] = ["int8", "int8-weight", "float16"];
+const INSTANT: &str = "float16";
 
 /// One layer with everything it may become. Column 0 of the knapsack is "keep"; candidate i is column i + 1.
 pub struct Row {
@@ -128,18 +129,17 @@ pub fn build(
         let row = match noted {
             Some(r) => r,
             None => {
-                let all = !late(progress, HURRY);
-                let quick: Vec<&'static dyn Method>;
-                let methods = if all {
-                    methods
-                } else {
-                    cut.fetch_add(1, Relaxed);
-                    let some = |m: &&'static dyn Method| QUICK.contains(&m.name()) && !late(progress, ENOUGH);
-                    quick = methods.iter().copied().filter(some).collect();
-                    &quick
+                let skipped = AtomicBool::new(false);
+                let wanted = |m: &dyn Method| {
+                    let quick = QUICK.contains(&m.name()) && !late(progress, ENOUGH);
+                    let wanted = m.name() == INSTANT || quick || !late(progress, HURRY);
+                    skipped.fetch_or(!wanted, Relaxed);
+                    wanted
                 };
-                let r = row(graph, layer, stats.as_deref(), methods, options)?;
-                if let (true, Ok(text)) = (all, r.print()) {
+                let r = row(graph, layer, stats.as_deref(), methods, options, &wanted)?;
+                if skipped.into_inner() {
+                    cut.fetch_add(1, Relaxed);
+                } else if let Ok(text) = r.print() {
                     options.shelf.note(&key, &text);
                 }
                 r
@@ -188,6 +188,7 @@ fn row(
     stats: Option<&Stats>,
     methods: &[&'static dyn Method],
     options: &Options,
+    in_time: &dyn Fn(&dyn Method) -> bool,
 ) -> Result<Row> {
     let wanted = options.overrides.iter().rev().find(|o| o.fixes(&layer));
     let keep = wanted.is_some_and(|o| o.recipe == "keep");
@@ -236,6 +237,9 @@ fn row(
     };
     let (mut found, mut refusals) = (Vec::new(), Vec::new());
     for m in methods.iter().filter(|m| !keep && m.scope() == Scope::Layer) {
+        if wanted.is_none() && !in_time(*m) {
+            continue;
+        }
         match m.applies(&row.layer, stats.is_some()) {
             Err(r) => refusals.push((m.name().to_string(), r.0)),
             Ok(()) => {
