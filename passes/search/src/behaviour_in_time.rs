@@ -99,6 +99,7 @@ fn a_target_latency_is_met_with_little_error_or_refused() {
     assert!(loose.decision.predicted < tight.decision.predicted);
     let none = search(Goal::TargetLatency(Time::Share(0.1)), Some(made(40.0, 1.0)), |_| {});
     assert_eq!(none.decision.status, Status::NotReached);
+    assert!(none.decision.latency.is_some(), "the nearest is told");
     // A promise of the layers that the whole model does not keep is made up for by a smaller one, or refused.
     let liar = search(Goal::TargetLatency(Time::Share(0.7)), Some(made(40.0, 1.1)), |_| {});
     match liar.decision.status {
@@ -117,6 +118,15 @@ fn a_selection_of_overrides_is_repeated_without_a_clock() {
     let again = search(goal, None, pins);
     assert_eq!(again.decision.status, Status::Met);
     assert!(again.graph == first.graph && again.decision.latency.is_none());
+}
+
+#[test]
+fn overrides_that_lose_much_are_taken_where_much_may_be_lost() {
+    let o = search(Goal::MaxDrop(1.0), None, |o| {
+        o.overrides = ["first=int2", "second=int2"].map(|p| Override::parse(p).unwrap()).into();
+    });
+    assert_eq!(o.decision.status, Status::Met, "{:?}", o.decision.trials);
+    assert!(o.decision.predicted > 1e-2, "more than the first budget tried");
 }
 
 /// Every question about the time is a moment.

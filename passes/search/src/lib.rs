@@ -247,7 +247,8 @@ impl<'a> Search<'a> {
                 break;
             }
             let Some(s) = self.least(budget) else {
-                b.record(budget, false);
+                // Overrides lose more than this: only larger budgets have selections.
+                b.record(budget, true);
                 continue;
             };
             let m = self.measure(&s)?;

@@ -77,6 +77,10 @@ impl Search<'_> {
             nearest = Some(latency);
             room = f64::min(room * target / found, room - 0.25 * (found - target));
         }
+        if let (None, Some(s)) = (nearest, costs.least(&self.items, f64::MAX)) {
+            let graph = apply::compressed(self.graph, &self.chosen(&s), self.options.shelf.as_ref())?;
+            nearest = self.race(&graph, &s)?;
+        }
         let mut outcome = self.unreachable()?;
         outcome.decision.latency = nearest;
         Ok(outcome)
