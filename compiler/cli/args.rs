@@ -1,5 +1,6 @@
 //! The command line, declared once; clap derives parser and help from it.
 
+use crate::values;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -199,7 +200,7 @@ pub struct CompressArgs {
     #[arg(long, value_name = "X", conflicts_with_all = ["target_size", "target_ratio"])]
     pub target_latency: Option<String>,
     /// End the search by then, `60s` or `2m`, with the best that holds its promise; the report says what was cut short.
-    #[arg(long, value_name = "T", value_parser = duration)]
+    #[arg(long, value_name = "T", value_parser = values::duration)]
     pub time: Option<std::time::Duration>,
     /// Where the times of layers on this CPU are kept for later runs [default: compress/costs.jsonl in the user's cache folder].
     #[arg(long, value_name = "FILE")]
@@ -283,25 +284,8 @@ pub struct Bounds {
     #[arg(long, value_name = "BYTES")]
     pub max_memory: Option<String>,
     /// Give up after so many seconds.
-    #[arg(long, value_name = "S", value_parser = seconds)]
+    #[arg(long, value_name = "S", value_parser = values::seconds)]
     pub timeout: Option<f64>,
-}
-
-fn duration(s: &str) -> Result<std::time::Duration, String> {
-    let s = s.trim();
-    let (number, unit) = match (s.strip_suffix('s'), s.strip_suffix('m')) {
-        (Some(n), _) => (n, 1.0),
-        (_, Some(n)) => (n, 60.0),
-        _ => (s, 1.0),
-    };
-    let n = number.trim().parse().ok().filter(|&n: &f64| n > 0.0 && n < 1e7);
-    n.map(|n| std::time::Duration::from_secs_f64(n * unit))
-        .ok_or_else(|| format!("'{s}' is no time such as 60s or 2m"))
-}
-
-fn seconds(s: &str) -> Result<f64, String> {
-    let n = s.parse().ok().filter(|&n| n > 0.0 && n < 1e9);
-    n.ok_or_else(|| format!("'{s}' is not a number of seconds"))
 }
 
 /// Samples, and how they become inputs.
@@ -315,7 +299,7 @@ pub struct DataArgs {
     #[arg(id = "data", long = "data", alias = "calib", value_name = "D")]
     pub path: Option<PathBuf>,
     /// Size that images get, `224` or HEIGHTxWIDTH [default: the model's].
-    #[arg(long, value_name = "N|HxW", value_parser = image_size)]
+    #[arg(long, value_name = "N|HxW", value_parser = values::image_size)]
     pub image_size: Option<[usize; 2]>,
     /// Mean of each channel, or one for all: pixels become (pixel · scale − mean) / std [default: 0].
     #[arg(long, value_name = "M,..", value_delimiter = ',', allow_hyphen_values = true)]
@@ -324,7 +308,7 @@ pub struct DataArgs {
     #[arg(long, value_name = "S,..", value_delimiter = ',')]
     pub std: Vec<f32>,
     /// Factor on pixels of 0 to 255, a number or a fraction [default: 1/255].
-    #[arg(long, value_name = "X", value_parser = fraction)]
+    #[arg(long, value_name = "X", value_parser = values::fraction)]
     pub scale: Option<f32>,
     /// Order of an image's axes [default: from the model's input].
     #[arg(long, value_enum, ignore_case = true)]
@@ -362,23 +346,6 @@ pub enum Fit {
     #[default]
     Crop,
     Stretch,
-}
-
-fn image_size(s: &str) -> Result<[usize; 2], String> {
-    let side = |n: &str| n.trim().parse().map_err(|_| format!("'{s}' is not a size such as 224 or 480x640"));
-    match s.split_once(['x', 'X']) {
-        Some((h, w)) => Ok([side(h)?, side(w)?]),
-        None => side(s).map(|n| [n, n]),
-    }
-}
-
-fn fraction(s: &str) -> Result<f32, String> {
-    let number =
-        |n: &str| n.trim().parse::<f32>().map_err(|_| format!("'{s}' is not a number such as 1/255"));
-    match s.split_once('/') {
-        Some((a, b)) => Ok(number(a)? / number(b)?),
-        None => number(s),
-    }
 }
 
 impl DataArgs {

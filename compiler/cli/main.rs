@@ -18,6 +18,7 @@ mod report;
 mod robust;
 mod shelf;
 mod states;
+mod values;
 
 use args::{Cli, Command};
 use clap::Parser;

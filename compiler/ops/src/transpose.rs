@@ -47,8 +47,9 @@ fn infer_transpose(cx: &InferCx) -> Result<Vec<ValueType>> {
 pub fn transpose(x: &Tensor, p: &[usize]) -> Result<Tensor> {
     let own = strides(x.shape());
     let shape: Vec<usize> = p.iter().map(|&d| x.shape()[d]).collect();
-    if let Some(planes) = matrices(x.shape(), p)
-        && !x.is_empty()
+    // The other dims of an empty tensor may have no product.
+    if !x.is_empty()
+        && let Some(planes) = matrices(x.shape(), p)
     {
         let bytes = match x.dtype().bits() {
             16 => Some(turned::<2>(x.bytes(), planes)?),

@@ -102,7 +102,7 @@ fn promises(cx: &Context, c: &Candidate) -> Result<(), Stop> {
 }
 
 fn near(c: &Candidate, e: f64, power: f64) -> Result<(), Stop> {
-    let (share, rest) = if c.method == "int8" { ESTIMATE } else { SLACK };
+    let (share, rest) = if ["int8", "int8-dynamic"].contains(&c.method) { ESTIMATE } else { SLACK };
     if (e - c.error).abs() > share * e.max(c.error) + rest * power + 1e-12 {
         return Err(found("bound", format!("{} states the error {:e}, it is {e:e}", c.recipe, c.error)));
     }
