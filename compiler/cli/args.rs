@@ -139,6 +139,24 @@ pub enum Cpu {
     Portable,
 }
 
+/// What contractions compute in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Precision {
+    F32,
+    Bf16,
+}
+
+impl Precision {
+    /// The session with what was asked for, if anything was.
+    pub fn set(asked: Option<Precision>, session: runtime::Session) -> runtime::Session {
+        match asked {
+            None => session,
+            Some(Precision::F32) => session.with_precision(runtime::Precision::Float32),
+            Some(Precision::Bf16) => session.with_precision(runtime::Precision::Bf16),
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub struct BuildArgs {
     pub model: PathBuf,
@@ -387,6 +405,10 @@ pub struct RunArgs {
     /// Worker threads.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub threads: usize,
+    /// What matrix products and convolutions of float32 compute in: bf16 rounds their operands and sums in float32
+    /// [default: f32, or bf16 for a model of bfloat16 weights where the CPU has instructions for it].
+    #[arg(long, value_enum, conflicts_with = "reference")]
+    pub precision: Option<Precision>,
     /// Use the reference evaluator instead of generated code: slow, and the definition of right.
     #[arg(long)]
     pub reference: bool,
@@ -434,6 +456,9 @@ pub struct BenchArgs {
     pub shape: Vec<String>,
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub threads: usize,
+    /// As for `compress run`.
+    #[arg(long, value_enum)]
+    pub precision: Option<Precision>,
     /// How long to repeat the run; 0 measures load and first run only.
     #[arg(long, value_name = "S", default_value_t = 1.5)]
     pub seconds: f64,

@@ -11,7 +11,7 @@ mod file;
 mod identity;
 
 use crate::prepare::Key as ProgramKey;
-use codegen::Program;
+use codegen::{Precision, Program};
 use file::Key;
 use identity::{Digest, Stamp};
 use ir::{DType, Dim, TensorType, ValueType};
@@ -34,6 +34,8 @@ pub struct Card {
     pub outputs: Vec<(String, ValueType)>,
     /// Inputs whose values decide shapes or branches.
     pub deciding: Vec<usize>,
+    /// Some weights are stored as bfloat16.
+    pub bf16: bool,
 }
 
 /// A folder of compiled programs.
@@ -84,6 +86,7 @@ struct Stocked {
     inputs: Vec<(String, Written)>,
     outputs: Vec<(String, Written)>,
     deciding: Vec<usize>,
+    bf16: bool,
 }
 
 /// A tensor type; dims by size, by name, or open.
@@ -94,7 +97,7 @@ struct Written {
 
 kernels::fields! {
     Record { content, files }
-    Stocked { external, inputs, outputs, deciding }
+    Stocked { external, inputs, outputs, deciding, bf16 }
     Written { dtype, shape }
 }
 
@@ -193,7 +196,8 @@ impl Cache {
         if !known.is_unchanged() {
             return None;
         }
-        let stocked = Stocked { external: others, inputs, outputs, deciding: card.deciding.clone() };
+        let deciding = card.deciding.clone();
+        let stocked = Stocked { external: others, inputs, outputs, deciding, bf16: card.bf16 };
         self.put("card", &key("card", &[&own]), &stocked);
         let name = key("stamp", &[whole.to_string_lossy().as_bytes()]);
         self.remember(&name, own, &known.files);
@@ -212,19 +216,19 @@ impl Cache {
     }
 
     /// The program for a key, if it was kept.
-    pub fn program(&self, model: &Known, of: &ProgramKey, pool: &dyn Pool) -> Option<Program> {
+    pub fn program(&self, model: &Known, of: Made, pool: &dyn Pool) -> Option<Program> {
         let name = program_key(model, of);
         let path = self.path("program", &name);
         let opened = file::open(&path, &name, pool)?;
         let sizes: Vec<usize> =
-            of.iter().map(|(d, s, _)| ir::budget::bytes(*d, s)).collect::<ir::Result<_>>().ok()?;
+            of.0.iter().map(|(d, s, _)| ir::budget::bytes(*d, s)).collect::<ir::Result<_>>().ok()?;
         let program = Program::load(&mut opened.reader(), &sizes)?;
         used(&path);
         Some(program)
     }
 
     /// Keeps a program. False when it cannot be kept, or the model's files changed since they were read.
-    pub fn keep(&self, model: &Known, of: &ProgramKey, program: &Program) -> bool {
+    pub fn keep(&self, model: &Known, of: Made, program: &Program) -> bool {
         let mut w = Writer::default();
         if !program.store(&mut w) || !model.is_unchanged() {
             return false;
@@ -303,12 +307,15 @@ fn content(own: &Digest, external: &[(String, Digest)]) -> Digest {
     *h.finalize().as_bytes()
 }
 
-fn program_key(model: &Known, of: &ProgramKey) -> Key {
+/// What a program was made for.
+type Made<'a> = (&'a ProgramKey, Precision);
+
+fn program_key(model: &Known, (of, precision): Made) -> Key {
     let mut w = Writer::default();
     let all: Vec<(i32, Vec<usize>, Option<Vec<u8>>)> =
         of.iter().map(|(d, s, v)| (d.onnx(), s.clone(), v.clone())).collect();
     all.put(&mut w);
-    key("program", &[&model.content, &w.stream])
+    key("program", &[&model.content, &w.stream, &[precision as u8]])
 }
 
 fn card(s: Stocked) -> Option<Card> {
@@ -317,7 +324,7 @@ fn card(s: Stocked) -> Option<Card> {
     };
     let (inputs, outputs) = (ports(s.inputs)?, ports(s.outputs)?);
     let fits = s.deciding.iter().all(|&i| i < inputs.len());
-    fits.then_some(Card { inputs, outputs, deciding: s.deciding })
+    fits.then_some(Card { inputs, outputs, deciding: s.deciding, bf16: s.bf16 })
 }
 
 /// Marks a file as used, now and then.

@@ -68,7 +68,7 @@ mod session;
 mod source;
 
 pub use ahead::{Ahead, Tier, compile_ahead};
-pub use codegen::Artefact;
+pub use codegen::{Artefact, Precision};
 pub use evaluate::Jit;
 pub use inputs::Input;
 pub use ir::{Blame, DType, Dim, Error, Feeds, Graph, Result, Tensor, Value};

@@ -8,8 +8,9 @@ use crate::pool::ThreadPool;
 use crate::prepare::{Key, key, specialise};
 use crate::profile::{Profile, profile};
 use crate::source::Source;
-use codegen::Program;
+use codegen::{Precision, Program};
 use ir::{Blame, DType, Dim, Error, Evaluate, Feeds, Graph, Result, Value, ValueType};
+use kernels::{Tier, has_bf16};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -49,6 +50,7 @@ pub struct Session {
     /// Names of the outputs.
     names: Arc<[String]>,
     pool: Arc<ThreadPool>,
+    precision: Precision,
     programs: Mutex<Programs>,
 }
 
@@ -82,10 +84,20 @@ impl Session {
         Session::new(Source::memory(graph), pool)
     }
 
+    /// The same session, with contractions computed in another precision; see [`Options::precision`].
+    pub fn with_precision(self, precision: Precision) -> Session {
+        Session { precision, programs: Mutex::default(), ..self }
+    }
+
     pub(crate) fn new(source: Source, pool: Arc<ThreadPool>) -> Session {
         let names = source.card.outputs.iter().map(|o| o.0.clone()).collect();
         let most = (PACKED / source.weights.max(1)).clamp(2, PROGRAMS);
-        Session { source, most, names, pool, programs: Mutex::default() }
+        // Weights of bfloat16 ask for products of bfloat16, where the CPU has them.
+        let precision = match source.card.bf16 && has_bf16() {
+            true => Precision::Bf16,
+            false => Precision::Float32,
+        };
+        Session { source, most, names, pool, precision, programs: Mutex::default() }
     }
 
     /// The model. One that came from a cache is read now.
@@ -224,11 +236,12 @@ impl Session {
 
     /// The program for a key, from the cache where there is one; `more` when it is not the session's first.
     fn compiled(&self, key: &Key, more: bool) -> Result<Program> {
-        if let Some(p) = self.source.program(key, &self.pool) {
+        if let Some(p) = self.source.program(key, self.precision, &self.pool) {
             return Ok(p);
         }
-        let program = specialise(self.source.base(more)?, key).and_then(|g| codegen::compile(&g))?;
-        self.source.keep(key, &program);
+        let compile = |g: Graph| codegen::compile_with(&g, Tier::best(), self.precision);
+        let program = specialise(self.source.base(more)?, key).and_then(compile)?;
+        self.source.keep(key, self.precision, &program);
         Ok(program)
     }
 }

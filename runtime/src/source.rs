@@ -4,8 +4,8 @@
 use crate::cache::{Cache, Card, Known, Moment};
 use crate::pool::ThreadPool;
 use crate::prepare::{Key, deciding_inputs};
-use codegen::Program;
-use ir::{Error, Graph, Result};
+use codegen::{Precision, Program};
+use ir::{DType, Error, Graph, Result};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -40,23 +40,29 @@ struct Kept {
     known: Known,
 }
 
-fn card(graph: &Graph) -> Card {
+fn has_bf16_weights(graph: &Graph) -> bool {
+    graph.initializers().any(|(_, t)| t.dtype() == DType::BF16)
+}
+
+fn card(graph: &Graph, bf16: bool) -> Card {
     let named = |name: &str, v| (name.to_string(), graph.ty(v).clone());
     Card {
         inputs: graph.inputs().iter().map(|&v| named(graph.value_name(v), v)).collect(),
         outputs: graph.outputs().iter().map(|o| named(&o.name, o.value)).collect(),
         deciding: deciding_inputs(graph),
+        bf16,
     }
 }
 
 impl Source {
     pub fn memory(graph: &Graph) -> Source {
-        Source::new(exact::widen(graph).ok().flatten().unwrap_or_else(|| graph.clone()))
+        let bf16 = has_bf16_weights(graph);
+        Source::new(exact::widen(graph).ok().flatten().unwrap_or_else(|| graph.clone()), bf16)
     }
 
     /// A graph that is widened.
-    fn new(graph: Graph) -> Source {
-        let card = card(&graph);
+    fn new(graph: Graph, bf16: bool) -> Source {
+        let card = card(&graph, bf16);
         let weights = graph.initializers().map(|(_, t)| t.stored_bytes()).sum();
         Source { graph: graph.into(), folded: OnceLock::new(), card, weights, kept: None }
     }
@@ -70,7 +76,8 @@ impl Source {
         }
         let moment = Moment::of(path);
         let read = read(path)?;
-        let source = Source::new(widened(read.graph));
+        let bf16 = has_bf16_weights(&read.graph);
+        let source = Source::new(widened(read.graph), bf16);
         let known = cache.learn(path, &moment, &read.external, &source.card, pool);
         let kept = known.map(|known| Kept { path: path.to_path_buf(), cache, known });
         Ok(Source { kept, ..source })
@@ -99,15 +106,15 @@ impl Source {
     }
 
     /// The program for a key, if it was kept.
-    pub fn program(&self, key: &Key, pool: &ThreadPool) -> Option<Program> {
+    pub fn program(&self, key: &Key, precision: Precision, pool: &ThreadPool) -> Option<Program> {
         let kept = self.kept.as_ref()?;
-        kept.cache.program(&kept.known, key, pool)
+        kept.cache.program(&kept.known, (key, precision), pool)
     }
 
     /// Keeps a program, where that is asked for and possible.
-    pub fn keep(&self, key: &Key, program: &Program) {
+    pub fn keep(&self, key: &Key, precision: Precision, program: &Program) {
         if let Some(k) = &self.kept {
-            k.cache.keep(&k.known, key, program);
+            k.cache.keep(&k.known, (key, precision), program);
         }
     }
 }

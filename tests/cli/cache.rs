@@ -47,6 +47,26 @@ fn answers_from_the_cache_are_the_same_to_the_bit() {
 }
 
 #[test]
+fn each_precision_has_programs_of_its_own() {
+    let d = Dir::new("cache-precision");
+    let (cache, inputs, out) = (d.path("cache"), one_input(&d), d.path("out.npz"));
+    let run = |options: &[&str]| {
+        let args = ["run", arg(model()), "--inputs", arg(&inputs), "--outputs", arg(&out)];
+        compress(&[&args[..], options].concat()).ok();
+        arrays(&out)["logits"].bytes().to_vec()
+    };
+    let bf16 = ["--precision", "bf16"];
+    let kept_too = ["--precision", "bf16", "--cache", arg(&cache)];
+    let (float, half) = (run(&[]), run(&bf16));
+    assert_ne!(float, half);
+    for _ in 0..2 {
+        assert_eq!(run(&["--cache", arg(&cache)]), float);
+        assert_eq!(run(&kept_too), half);
+    }
+    assert_eq!(kept(&cache, "program").len(), 2);
+}
+
+#[test]
 fn damaged_files_are_replaced() {
     let d = Dir::new("cache-damaged");
     let (cache, inputs) = (d.path("cache"), one_input(&d));

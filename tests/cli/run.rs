@@ -63,3 +63,26 @@ fn a_missing_input_is_named() {
     r.refused(1, &["image", "other"]);
     assert_eq!(d.files(), ["i.npz"]);
 }
+
+#[test]
+fn bfloat16_is_near_float32_where_it_is_asked_for() {
+    let d = Dir::new("precision");
+    let (i, a, b) = (one_input(&d), d.path("a.npz"), d.path("b.npz"));
+    compress(&["run", arg(model()), "--inputs", arg(&i), "--outputs", arg(&a)]).ok();
+    compress(&["run", arg(model()), "--inputs", arg(&i), "--outputs", arg(&b), "--precision", "bf16"]).ok();
+    let (x, y) = (arrays(&a), arrays(&b));
+    let apart = x.iter().map(|(k, t)| difference(t, &y[k])).fold(0.0, f64::max);
+    assert!(apart > 0.0 && apart < 0.05, "{apart}");
+    let both = [
+        "run",
+        arg(model()),
+        "--inputs",
+        arg(&i),
+        "--outputs",
+        arg(&b),
+        "--precision",
+        "bf16",
+        "--reference",
+    ];
+    compress(&both).refused(2, &["--precision", "--reference"]);
+}

@@ -11,8 +11,9 @@ use kernels::stored::{Reader, Stored, Writer};
 use kernels::transpose::Axis;
 use kernels::vecmath::Function;
 use kernels::{
-    Activation, ConvShape, ConvTransposeShape, GemmShape, PackedB, PackedCodes, PackedConv, PackedConvI8,
-    PackedConvTranspose, PackedI8, Pooling, SparseF32, Tier, Window, fields, variants,
+    Activation, ConvShape, ConvTransposeShape, GemmShape, PackedB, PackedBf16, PackedCodes, PackedConv,
+    PackedConvBf16, PackedConvI8, PackedConvTranspose, PackedI8, Pooling, SparseF32, Tier, Window, fields,
+    variants,
 };
 
 /// What is added to the sums of a contraction beside its bias.
@@ -217,6 +218,19 @@ pub enum Call {
         finish: Finish,
     },
     Pair(Box<Pair>),
+    /// As `Conv`, operands rounded to bfloat16.
+    HalfConv {
+        shape: ConvShape,
+        weights: PackedConvBf16,
+        finish: Finish,
+    },
+    /// As `Product`, operands rounded to bfloat16.
+    HalfProduct {
+        m: usize,
+        alpha: f32,
+        weights: PackedBf16,
+        finish: Finish,
+    },
     /// A product of two activations.
     Products {
         tier: Tier,
@@ -473,4 +487,6 @@ variants! { Call {
     30 = Chain { tier, chain, outer, rows, strides, moving, n },
     31 = LookUp { tier, table },
     32 = SparseProduct { m, alpha, weights, finish },
+    34 = HalfConv { shape, weights, finish },
+    35 = HalfProduct { m, alpha, weights, finish },
 } }

@@ -12,7 +12,7 @@ use kernels::softmax::{softmax_axis, softmax_rows};
 use kernels::transpose::{Element, copy_strided, permute};
 use kernels::vecmath::{self, Function};
 use kernels::{Epilogue, Error, GemmShape, Operand, Precision, Residual, Strides, Tier};
-use kernels::{conv_f32, conv_transpose_f32, gemm_f32, global_pool_f32, pool_f32};
+use kernels::{conv_bf16, conv_f32, conv_transpose_f32, gemm_bf16, gemm_f32, global_pool_f32, pool_f32};
 use kernels::{gemm_dynamic_f32, gemm_dynamic_scratch, gemm_packed, gemm_sparse_f32};
 use std::cell::RefCell;
 use std::sync::Mutex;
@@ -56,6 +56,14 @@ impl Call {
             Call::Product { m, alpha, weights: w, finish } => {
                 let e = finish.epilogue(io, w.n());
                 gemm_f32(pool, *m, io.input(0), w.k(), w, io.output(0), w.n(), *alpha, &e)
+            }
+            Call::HalfConv { shape: s, weights, finish } => {
+                let e = finish.epilogue(io, s.cout);
+                conv_bf16(pool, s, io.input(0), s.cin, weights, io.output(0), s.cout, &e)
+            }
+            Call::HalfProduct { m, alpha, weights: w, finish } => {
+                let e = finish.epilogue(io, w.n());
+                gemm_bf16(pool, *m, io.input(0), w.k(), w, io.output(0), w.n(), *alpha, &e)
             }
             Call::CodedProduct { m, alpha, weights: w, finish } => {
                 let e = finish.epilogue(io, w.n());

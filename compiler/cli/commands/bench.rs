@@ -1,6 +1,6 @@
 //! `compress bench`: latency, load time, peak memory; per group with `--profile`.
 
-use crate::args::BenchArgs;
+use crate::args::{BenchArgs, Precision};
 use crate::exit::Result;
 use crate::report::table::Table;
 use crate::{feeds, limits, model};
@@ -17,6 +17,7 @@ pub fn run(args: BenchArgs) -> Result {
     let shapes = feeds::parse_shapes(&args.shape)?;
     let start = Instant::now();
     let session = model::session(&args.model, args.threads.max(1), args.cache.as_deref())?;
+    let session = Precision::set(args.precision, session);
     let load = start.elapsed();
     let declared = session.declared();
     let inputs = match &args.inputs {

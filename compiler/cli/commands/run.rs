@@ -1,6 +1,6 @@
 //! `compress run`: one inference, npz in, npz out.
 
-use crate::args::RunArgs;
+use crate::args::{Precision, RunArgs};
 use crate::exit::{Failure, Result};
 use crate::{files, limits, model};
 use ir::{DType, Evaluate, Feeds, Graph, Tensor, Value};
@@ -29,6 +29,7 @@ fn reference(args: &RunArgs) -> Result<Results> {
 
 fn generated(args: &RunArgs) -> Result<Results> {
     let session = model::session(&args.model, args.threads.max(1), args.cache.as_deref())?;
+    let session = Precision::set(args.precision, session);
     let feeds = read_inputs(&session.declared(), &args.inputs)?;
     let outputs = session.evaluate(&feeds)?;
     Ok((session.outputs().map(|o| o.name.to_string()).collect(), outputs))

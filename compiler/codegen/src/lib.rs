@@ -12,11 +12,13 @@ mod kernel;
 mod layout;
 mod lower;
 mod plan;
+mod precision;
 mod program;
 mod stored;
 mod unsigned;
 
 pub use ahead::{Artefact, Target, build};
+pub use precision::Precision;
 pub use program::{Program, Run, StepInfo};
 
 use ir::{Graph, Result};
@@ -24,24 +26,24 @@ use kernels::Tier;
 
 /// Compiles a graph whose inputs have known types. Values of unknown shape are kept boxed.
 pub fn compile(graph: &Graph) -> Result<Program> {
-    compile_on(graph, Tier::best())
+    compile_with(graph, Tier::best(), Precision::default())
 }
 
-/// As [`compile`] for a chosen kernel tier.
-pub fn compile_on(graph: &Graph, tier: Tier) -> Result<Program> {
-    let (graph, steps) = lowered(graph, tier)?;
+/// As [`compile`] for a chosen kernel tier and precision.
+pub fn compile_with(graph: &Graph, tier: Tier, precision: Precision) -> Result<Program> {
+    let (graph, steps) = lowered(graph, tier, precision)?;
     let plan = plan::plan(&graph, &steps)?;
     program::assemble(graph, steps, plan)
 }
 
 /// The steps of a graph, and the graph they refer to.
-fn lowered(graph: &Graph, tier: Tier) -> Result<(Graph, Vec<lower::Step>)> {
+fn lowered(graph: &Graph, tier: Tier, precision: Precision) -> Result<(Graph, Vec<lower::Step>)> {
     countable(graph)?;
     let mut graph = layout::to_channels_last(graph)?;
     unsigned::to_unsigned(&mut graph)?;
     loop {
         let decoders = stored::decoders(&graph)?;
-        let steps = lower::lower(&graph, group::form(&graph, &decoders)?, tier)?;
+        let steps = lower::lower(&graph, group::form(&graph, &decoders)?, tier, precision)?;
         let missing = stored::missing(&graph, &decoders, &steps);
         if missing.is_empty() {
             return Ok((graph, steps));

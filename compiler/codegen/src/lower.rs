@@ -16,6 +16,7 @@ mod reduce;
 pub mod typed;
 mod window;
 
+use crate::Precision;
 use crate::group::Group;
 use crate::kernel::Kernel;
 use crate::stored;
@@ -70,6 +71,7 @@ pub struct Lowered {
 pub struct Cx<'a> {
     pub graph: &'a Graph,
     pub tier: Tier,
+    pub precision: Precision,
     /// Room for weights that lie unaligned in their file, kept from one to the next.
     aligned: RefCell<Vec<f32>>,
 }
@@ -125,6 +127,10 @@ impl Cx<'_> {
         stored::release(self.graph, v);
         Some(packed)
     }
+    /// Whether a contraction of `x` with constant weights `w` runs in bfloat16.
+    pub fn in_bf16(&self, x: ValueId, w: ValueId) -> bool {
+        self.precision.rounds(self.graph, x, w)
+    }
     /// A constant of an optional input: `Some(None)` when the input is absent.
     pub fn optional_floats(&self, v: Option<ValueId>) -> Option<Option<Vec<f32>>> {
         v.map_or(Some(None), |v| self.floats(v).map(Some))
@@ -160,18 +166,19 @@ const MOST_THREADS: usize = 4;
 const HELPER_STACK: usize = 8 << 20;
 
 /// Steps for all groups; weights are packed on several threads, which changes no result.
-pub fn lower(graph: &Graph, groups: Vec<Group>, tier: Tier) -> Result<Vec<Step>> {
+pub fn lower(graph: &Graph, groups: Vec<Group>, tier: Tier, precision: Precision) -> Result<Vec<Step>> {
     let weights: usize = graph.initializers().map(|(_, t)| t.stored_bytes()).sum();
     let helpers = if weights < WORTH_A_THREAD {
         0
     } else {
         std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS) - 1
     };
-    let pairs = Pairs::of(&Cx { graph, tier, aligned: RefCell::default() }, &groups);
+    let cx = || Cx { graph, tier, precision, aligned: RefCell::default() };
+    let pairs = Pairs::of(&cx(), &groups);
     let next = AtomicUsize::new(0);
     // Each thread takes the next group that nobody has.
     let work = || {
-        let cx = Cx { graph, tier, aligned: RefCell::default() };
+        let cx = cx();
         let mut done = Vec::new();
         loop {
             let i = next.fetch_add(1, Relaxed);

@@ -6,7 +6,7 @@
 
 use crate::epilogue::Finish;
 use crate::integers::Integers;
-use crate::pack::{PackedRef, Panel};
+use crate::pack::{Cells, PackedRef, Panel};
 use crate::parallel::Pool;
 use crate::simd::LANES;
 use crate::tile::{MOST_ROWS, Place, Tile, Tiles};
@@ -73,7 +73,7 @@ pub(crate) unsafe fn run(pool: &dyn Pool, job: &Job) {
     if job.count == 0 || panels == 0 {
         return;
     }
-    if job.count == 1 && job.taps == 1 && job.integers.is_none() {
+    if job.count == 1 && job.taps == 1 && job.integers.is_none() && job.b.cells == Cells::One {
         // SAFETY: the caller's contract.
         return unsafe { gemv_f32::run(pool, job) };
     }
@@ -162,7 +162,11 @@ unsafe fn panel(job: &Job, panel: Panel, pointers: &[*const f32], out: &[usize],
     let width = panel.width * LANES;
     let step = pointers.len() / job.taps;
     let cols = width.min(job.b.panels.cols - panel.col);
-    let tiles = if job.integers.is_some() { Tiles::of_integers(job.tier) } else { Tiles::of(job.tier) };
+    let tiles = match job.b.cells {
+        Cells::Pairs { native } => crate::tile_bf16::of(job.tier, native),
+        Cells::One if job.integers.is_some() => Tiles::of_integers(job.tier),
+        Cells::One => Tiles::of(job.tier),
+    };
     let c = job.c.wrapping_add(panel.col);
     // Integer sums stay in registers: what is stored is not a sum that could be continued.
     let most = if job.integers.is_some() { usize::MAX } else { PANEL_BYTES / (width * size_of::<f32>()) };

@@ -8,8 +8,10 @@ pub mod attention;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod bf16;
 pub mod chain;
 mod columns_f32;
+pub mod conv_bf16;
 pub mod conv_f32;
 pub mod conv_i8;
 pub mod conv_shape;
@@ -21,6 +23,7 @@ pub mod dispatch;
 pub mod epilogue;
 pub mod error;
 pub mod gather;
+pub mod gemm_bf16;
 pub mod gemm_f32;
 pub mod gemm_i8;
 mod gemv_f32;
@@ -31,6 +34,7 @@ mod matrix_rows;
 mod memory;
 pub mod norm;
 mod pack;
+pub mod pack_bf16;
 pub mod pack_i8;
 pub mod packed;
 pub mod parallel;
@@ -49,12 +53,17 @@ pub mod stored;
 #[cfg(test)]
 mod testing;
 mod tile;
+mod tile_bf16;
+#[cfg(target_arch = "x86_64")]
+use tile_bf16::native as tile_bf16_native;
 mod tile_i8;
 pub mod transpose;
 pub mod vecmath;
 mod window_rows;
 mod winograd_f32;
 
+pub use bf16::native as has_bf16;
+pub use conv_bf16::{PackedConvBf16, conv_bf16};
 pub use conv_f32::{PackedConv, conv_f32};
 pub use conv_i8::{PackedConvI8, conv_i8};
 pub use conv_shape::{ConvShape, Window};
@@ -62,10 +71,12 @@ pub use conv_transpose_f32::{ConvTransposeShape, PackedConvTranspose, conv_trans
 pub use dispatch::Tier;
 pub use epilogue::{Activation, Epilogue, Residual};
 pub use error::Error;
+pub use gemm_bf16::gemm_bf16;
 pub use gemm_f32::{GemmShape, Operand, gemm_dynamic_f32, gemm_dynamic_scratch, gemm_f32};
 pub use gemm_i8::{Activations, Results, gemm_i8, quantizes_by_column};
 pub use memory::Memory;
 pub use pack::{PackedB, Strides};
+pub use pack_bf16::PackedBf16;
 pub use pack_i8::{PackedI8, Weights};
 pub use packed::{Codes, PackedCodes, Precision, Zero, gemm_packed};
 pub use parallel::{Pool, Serial};

@@ -152,6 +152,16 @@ pub(crate) struct PackedRef {
     pub data: *const f32,
     pub rows: usize,
     pub panels: Panels,
+    pub cells: Cells,
+}
+
+/// What an element of a packed operand is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cells {
+    /// A float32, or for [`crate::tile_i8`] four bytes.
+    One,
+    /// Two bfloat16, multiplied by the CPU's own instruction or as float32.
+    Pairs { native: bool },
 }
 
 // SAFETY: read-only memory that outlives the kernel call the reference is made for.
@@ -286,7 +296,7 @@ impl PackedB {
     }
 
     pub(crate) fn view(&self) -> PackedRef {
-        PackedRef { data: self.data.as_ptr(), rows: self.rows, panels: self.panels }
+        PackedRef { data: self.data.as_ptr(), rows: self.rows, panels: self.panels, cells: Cells::One }
     }
 }
 
@@ -354,7 +364,7 @@ pub(crate) fn pack_into(
     } else {
         transpose_rows(to, b, strides, k, panels);
     }
-    PackedRef { data: to.as_ptr(), rows: k, panels }
+    PackedRef { data: to.as_ptr(), rows: k, panels, cells: Cells::One }
 }
 
 fn copy_rows(to: &mut [f32], b: &[f32], step: usize, k: usize, panels: Panels) {

@@ -218,7 +218,7 @@ impl PackedWinograd {
 
     fn part(&self, element: usize) -> PackedRef {
         let data = self.data.as_ptr().wrapping_add(element * self.panels.len(self.cin));
-        PackedRef { data, rows: self.cin, panels: self.panels }
+        PackedRef { data, rows: self.cin, panels: self.panels, cells: crate::pack::Cells::One }
     }
 }
 

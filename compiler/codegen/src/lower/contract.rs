@@ -1,12 +1,14 @@
 //! Matrix products and convolutions with their epilogues; constant weights are packed once, here.
 
 use super::{Cx, Lowered};
+use crate::Precision;
 use crate::channels_last::{DOMAIN, RESIDUAL};
 use crate::group::Quantize;
 use artefact::{Call, Residual};
 use ir::{Node, ValueId};
 use kernels::{
-    Activation, ConvShape, ConvTransposeShape, GemmShape, PackedB, PackedConv, PackedConvTranspose,
+    Activation, ConvShape, ConvTransposeShape, GemmShape, PackedB, PackedBf16, PackedConv, PackedConvBf16,
+    PackedConvTranspose, Strides,
 };
 use ops::packed::fused;
 use ops::window::Windows;
@@ -122,11 +124,17 @@ fn conv(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
     if s.output().ok()? != triple(&g.axes, |w| w.output, 1)? {
         return None;
     }
-    let weights = cx.pack(w, |weights| PackedConv::for_shape(cx.tier, weights, &s).ok())?;
     let finish = f.made(1, cx.optional_floats(n.input(2))?);
     let flops =
         2.0 * (g.batch * g.output_plane() * g.out_channels * (g.in_channels / g.groups) * g.taps()) as f64;
     let reads = [x].into_iter().chain(f.residual).collect();
+    let pairs = PackedConvBf16::takes(s.cin, s.groups) && Precision::pays(s.cin / s.groups);
+    if pairs && cx.in_bf16(x, w) {
+        let pack = |w: &[f32]| PackedConvBf16::new(cx.tier, w, s.cout, s.cin, s.kernel, s.groups).ok();
+        let call = Call::HalfConv { shape: s, weights: cx.pack(w, pack)?, finish };
+        return Some(Lowered::call("bf16 convolution", reads, f.output, flops, call));
+    }
+    let weights = cx.pack(w, |weights| PackedConv::for_shape(cx.tier, weights, &s).ok())?;
     let call = Call::Conv { shape: s, weights, finish };
     Some(Lowered::call("convolution", reads, f.output, flops, call))
 }
@@ -172,10 +180,16 @@ fn matmul(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
     }
     if sb.len() == 2 && cx.is_weight(b) {
         let m: usize = sa[..sa.len() - 1].iter().product();
-        let weights = cx.pack(b, |w| PackedB::from_kn(cx.tier, w, k, nn).ok())?;
         let reads = [a].into_iter().chain(f.residual).collect();
-        let call = Call::Product { m, alpha: 1.0, weights, finish: f.made(1, bias) };
-        return Some(Lowered::call("matrix product", reads, f.output, 2.0 * (m * k * nn) as f64, call));
+        let (flops, finish) = (2.0 * (m * k * nn) as f64, f.made(1, bias));
+        if cx.in_bf16(a, b) {
+            let pack = |w: &[f32]| PackedBf16::from_strided(cx.tier, w, Strides::kn(nn), k, nn).ok();
+            let call = Call::HalfProduct { m, alpha: 1.0, weights: cx.pack(b, pack)?, finish };
+            return Some(Lowered::call("bf16 product", reads, f.output, flops, call));
+        }
+        let weights = cx.pack(b, |w| PackedB::from_kn(cx.tier, w, k, nn).ok())?;
+        let call = Call::Product { m, alpha: 1.0, weights, finish };
+        return Some(Lowered::call("matrix product", reads, f.output, flops, call));
     }
     if sa.len() < 2 {
         return None;
@@ -226,10 +240,17 @@ fn gemm(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
             Some(v)
         }
     };
+    let reads = [a].into_iter().chain(f.residual).collect();
+    let (flops, finish) = (2.0 * (m * k * nn) as f64, f.made(1, bias));
+    if cx.in_bf16(a, b) {
+        let strides = if tb { Strides::nk(k) } else { Strides::kn(nn) };
+        let pack = |w: &[f32]| PackedBf16::from_strided(cx.tier, w, strides, k, nn).ok();
+        let call = Call::HalfProduct { m, alpha, weights: cx.pack(b, pack)?, finish };
+        return Some(Lowered::call("bf16 product", reads, f.output, flops, call));
+    }
     let weights = cx.pack(b, |w| {
         if tb { PackedB::from_nk(cx.tier, w, nn, k) } else { PackedB::from_kn(cx.tier, w, k, nn) }.ok()
     })?;
-    let reads = [a].into_iter().chain(f.residual).collect();
-    let call = Call::Product { m, alpha, weights, finish: f.made(1, bias) };
-    Some(Lowered::call("matrix product", reads, f.output, 2.0 * (m * k * nn) as f64, call))
+    let call = Call::Product { m, alpha, weights, finish };
+    Some(Lowered::call("matrix product", reads, f.output, flops, call))
 }

@@ -11,6 +11,8 @@ use std::sync::Mutex;
 /// Kinds of steps, so that a stored one is found again.
 const KINDS: &[&str] = &[
     "attention",
+    "bf16 convolution",
+    "bf16 product",
     "convolution",
     "copy",
     "dequantization",
