@@ -35,6 +35,17 @@ fn tiles() {
 }
 
 #[test]
+fn slices_by_tuples() {
+    // Indices that no rewrite knows beforehand.
+    let at =
+        "z = Mul (x, x) m = ReduceMax <keepdims = 0> (z) o = Sub (m, m) i = Cast <to = 7> (o) t = Add (c, i)";
+    let body = format!("{at} y = GatherND (x, t)");
+    check(&[3, 4, 5], &[2, 5], "int64[2,2] c = {2,0,-1,3}", &body, 0.0);
+    let body = format!("{at} y = GatherND <batch_dims = 1> (x, t)");
+    check(&[2, 4, 5], &[2, 2], "int64[2,2,2] c = {0,1,3,4,2,-1,-4,0}", &body, 0.0);
+}
+
+#[test]
 fn pads_from_the_tensor_itself() {
     for mode in ["reflect", "edge", "wrap"] {
         let body = format!("y = Pad <mode = \"{mode}\"> (x, p)");

@@ -322,6 +322,13 @@ pub enum Call {
         rows: usize,
         run: usize,
     },
+    /// Slices of a table by tuples of int64 indices, its input 1.
+    Tuples {
+        width: usize,
+        batch: usize,
+        dims: Vec<usize>,
+        run: usize,
+    },
     /// Strided copies; output 0 is filled first if there is a value of `width` bytes for it.
     Moves {
         width: usize,
@@ -487,6 +494,7 @@ variants! { Call {
     30 = Chain { tier, chain, outer, rows, strides, moving, n },
     31 = LookUp { tier, table },
     32 = SparseProduct { m, alpha, weights, finish },
+    33 = Tuples { width, batch, dims, run },
     34 = HalfConv { shape, weights, finish },
     35 = HalfProduct { m, alpha, weights, finish },
 } }

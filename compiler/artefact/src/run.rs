@@ -4,7 +4,7 @@ use crate::call::{Call, Finish, Line, Move, Stores};
 use crate::io::{Io, Plain};
 use crate::loops::{self, Code, GRAIN, Walk};
 use kernels::convert::{Quantized, Scales, dequantize, quantize, quantize_dynamic};
-use kernels::gather::gather;
+use kernels::gather::{gather, gather_tuples};
 use kernels::norm::{NormArgs, group_norm, normalize_rows};
 use kernels::reduce::{arg_reduce, reduce};
 use kernels::resize::{Taps, resize_linear, resize_nearest};
@@ -115,6 +115,7 @@ impl Call {
             &Call::Gather { width, wide, outer, rows, run } => {
                 by_width!(width, pick(io, wide, outer, rows, run))
             }
+            Call::Tuples { width, batch, dims, run } => by_width!(*width, tuples(io, *batch, dims, *run)),
             Call::Moves { width, fill, outputs, list } => {
                 by_width!(*width, moves(io, fill.as_deref(), *outputs, list))
             }
@@ -226,6 +227,10 @@ fn pick<T: Element + Plain>(io: &Io, wide: bool, outer: usize, rows: usize, run:
     } else {
         gather::<T, i32>(io.pool, table, outer, rows, run, io.input(1), y)
     }
+}
+
+fn tuples<T: Element + Plain>(io: &Io, batch: usize, dims: &[usize], run: usize) -> Result<(), Error> {
+    gather_tuples::<T>(io.input(0), batch, dims, run, io.input(1), io.output(0))
 }
 
 fn moves<T: Element + Plain>(

@@ -1,4 +1,4 @@
-//! Rows picked by index: embeddings, ONNX `Gather`.
+//! Rows picked by index or by tuples of indices: embeddings, ONNX `Gather` and `GatherND`.
 
 use crate::error::{Error, product, same_length};
 use crate::parallel::Pool;
@@ -34,6 +34,41 @@ pub fn gather<T: Element, I: Copy + Into<i64>>(
     Ok(())
 }
 
+/// `y[b, t, :] = table[b, indices[b, t, 0], indices[b, t, 1], …, :]` for a table of `[batch × dims… × width]` and tuples of
+/// as many indices as there are dims. Negative ones count from the end. The first index outside its dim is the error, and
+/// nothing is written.
+pub fn gather_tuples<T: Element>(
+    table: &[T],
+    batch: usize,
+    dims: &[usize],
+    width: usize,
+    indices: &[i64],
+    y: &mut [T],
+) -> Result<(), Error> {
+    let what = "gather sizes overflow";
+    let (rows, k) = (product(what, dims)?, dims.len().max(1));
+    same_length("gather table", product(what, &[batch, rows, width])?, table.len())?;
+    let tuples = indices.len() / k;
+    same_length("gather indices", product(what, &[tuples, dims.len()])?, indices.len())?;
+    same_length("gather output", product(what, &[tuples, width])?, y.len())?;
+    let each = tuples.checked_div(batch).unwrap_or(0);
+    same_length("gather indices", product(what, &[each, batch])?, tuples)?;
+    let mut starts = Vec::with_capacity(tuples);
+    for (t, tuple) in indices.chunks_exact(k).enumerate() {
+        let mut at = t.checked_div(each).unwrap_or(0);
+        for (j, (&index, &bound)) in tuple.iter().zip(dims).enumerate() {
+            let one =
+                resolve(&[index], bound).map_err(|_| Error::Index { position: t * k + j, index, bound })?;
+            at = at * bound + one[0];
+        }
+        starts.push(at * width);
+    }
+    for (to, from) in y.chunks_exact_mut(width.max(1)).zip(starts) {
+        to.copy_from_slice(&table[from..from + width]);
+    }
+    Ok(())
+}
+
 /// Indices in `0..bound`, negative ones counted from the end.
 pub fn resolve<I: Copy + Into<i64>>(indices: &[I], bound: usize) -> Result<Vec<usize>, Error> {
     let one = |(position, &index): (usize, &I)| {
@@ -58,6 +93,20 @@ mod tests {
         let mut y = [0; 12];
         gather(&Serial, &table, 2, 4, 3, &[3i32, -4], &mut y).unwrap();
         assert_eq!(y, [9, 10, 11, 0, 1, 2, 21, 22, 23, 12, 13, 14]);
+    }
+
+    #[test]
+    fn slices_follow_their_tuples() {
+        let table: Vec<u16> = (0..24).collect();
+        let mut y = [0; 4];
+        gather_tuples(&table, 1, &[3, 4], 2, &[2, 0, -1, -1], &mut y).unwrap();
+        assert_eq!(y, [16, 17, 22, 23]);
+        gather_tuples(&table, 2, &[3, 4], 1, &[0, 1, 2, 3, 1, 0, -3, 2], &mut y).unwrap();
+        assert_eq!(y, [1, 11, 16, 14]);
+        let got = gather_tuples(&table, 1, &[3, 4], 2, &[0, 0, 0, 4], &mut y);
+        assert_eq!(got, Err(Error::Index { position: 3, index: 4, bound: 4 }));
+        assert!(gather_tuples(&table, 1, &[3, 4], 2, &[0; 3], &mut y).is_err());
+        assert!(gather_tuples(&table, 3, &[2, 4], 1, &[0; 8], &mut y).is_err());
     }
 
     #[test]

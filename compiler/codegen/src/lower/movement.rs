@@ -45,6 +45,7 @@ pub fn lower(cx: &Cx, n: &Node) -> Option<Lowered> {
         "DepthToSpace" | "SpaceToDepth" => blocks(cx, n),
         "Pad" => pad(cx, n),
         "Gather" => pick(cx, n),
+        "GatherND" => tuples(cx, n),
         _ => None,
     }
 }
@@ -285,4 +286,18 @@ fn pick(cx: &Cx, n: &Node) -> Option<Lowered> {
     let (width, run) = if long { (1, run * w) } else { (w, run) };
     let call = Call::Gather { width, wide, outer, rows, run };
     Some(Lowered::call("movement", vec![x, i], y, 0.0, call))
+}
+
+fn tuples(cx: &Cx, n: &Node) -> Option<Lowered> {
+    let (x, i, y) = (n.input(0)?, n.input(1)?, n.output(0)?);
+    let (shape, width, tuples) = (cx.shape(x)?, width(cx, x)?, cx.shape(i)?);
+    let k = *tuples.last().filter(|&&k| k > 0)?;
+    let b = usize::try_from(n.attrs.int_or("batch_dims", 0).ok()?).ok()?;
+    let dims = shape.get(b..b.checked_add(k)?)?.to_vec();
+    let fits = cx.graph.dtype(i) == Some(DType::I64) && tuples.len() > b && tuples[..b] == shape[..b];
+    let (batch, run) = (shape[..b].iter().product(), shape[b + k..].iter().product());
+    if !fits || run == 0 || batch == 0 {
+        return None;
+    }
+    Some(Lowered::call("movement", vec![x, i], y, 0.0, Call::Tuples { width, batch, dims, run }))
 }
