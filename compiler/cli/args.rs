@@ -250,7 +250,7 @@ pub struct CompressArgs {
     /// Write a file even where the data are too few to prove the drop at 95 %: what is expected decides.
     #[arg(long)]
     pub unproven: bool,
-    #[arg(long, value_name = "LIST", value_delimiter = ',', help = methods_help())]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', help = values::methods_help())]
     pub methods: Option<Vec<String>>,
     /// Fix the method of layers whose name matches: `--layer '^head/=keep'`, `--layer 'fc1=channels 3/4'` (how many output
     /// channels stay; other methods still apply). Repeatable; the last match wins.
@@ -590,12 +590,4 @@ pub struct ReduceArgs {
     /// Overwrite existing output files.
     #[arg(long)]
     pub force: bool,
-}
-
-fn methods_help() -> String {
-    format!(
-        "Only these methods, separated by commas; a leading '-' leaves one out: {}. 'channels' removes whole channels from \
-         all layers that share them",
-        search::names().join(", ")
-    )
 }

@@ -33,3 +33,11 @@ pub fn fraction(s: &str) -> Result<f32, String> {
         None => number(s),
     }
 }
+
+pub fn methods_help() -> String {
+    format!(
+        "Only these methods, separated by commas; a leading '-' leaves one out: {}. 'channels' removes whole channels from \
+         all layers that share them",
+        search::names().join(", ")
+    )
+}

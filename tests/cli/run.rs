@@ -84,5 +84,11 @@ fn bfloat16_is_near_float32_where_it_is_asked_for() {
         "bf16",
         "--reference",
     ];
-    compress(&both).refused(2, &["--precision", "--reference"]);
+    let r = compress(&both);
+    assert!(
+        r.code == 2 && r.err.contains("--precision") && r.err.contains("--reference"),
+        "{} {}",
+        r.code,
+        r.err
+    );
 }

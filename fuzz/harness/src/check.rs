@@ -275,7 +275,7 @@ impl Step<'_> {
     fn code(&self, tier: Tier) -> Result<(), Stop> {
         let wide = exact::widen(self.graph)?;
         let (ready, _) = exact::optimize(wide.as_ref().unwrap_or(self.graph), exact::Options::RUNTIME)?;
-        let program = match codegen::compile_on(&ready, tier.into()) {
+        let program = match codegen::compile_with(&ready, tier.into(), codegen::Precision::default()) {
             Ok(p) => p,
             // A session walks such a graph by reference.
             Err(e) if matches!(e.blame, Blame::Unsupported | Blame::Model) => return Err(Stop::Refused),

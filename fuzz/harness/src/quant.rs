@@ -215,7 +215,7 @@ pub fn check(case: &Case, exact: bool) -> Result<(), Stop> {
         .ok_or(Stop::Refused)?;
     let mut first: Option<Vec<Value>> = None;
     for &tier in kernels::Tier::available() {
-        let program = codegen::compile_on(&ready, tier)?;
+        let program = codegen::compile_with(&ready, tier, codegen::Precision::default())?;
         for s in program.steps() {
             tally::hit(tally::Kind::Kernel, tally::key(s.kind) ^ (tier as u64 + 8), tally::key(&s.op));
         }
