@@ -135,6 +135,9 @@ fn net_losses(lost: f64, gained: f64, samples: usize, level: Level) -> f64 {
 /// Outputs of fewer numbers are not compared by direction: one positive number is always parallel to another.
 const DIRECTION: usize = 8;
 
+/// Below so many groups of samples that resemble each other their means have no spread to speak of: the samples count.
+const GROUPS: usize = 5;
+
 /// Thresholds of masks.
 const THRESHOLDS: [f32; 2] = [0.3, 0.5];
 
@@ -234,10 +237,11 @@ impl Reference {
                 let bound = net_losses(lost, gained, once.len(), level);
                 (counted, bound, confidence::unseen(once.len(), level))
             }
-            None => match averaged(&drops, class(|k| &k.groups)) {
-                one if one.len() < 2 => (counted, counted, 0.0),
-                groups => (counted, confidence::mean(&groups, level).max(counted), 0.0),
-            },
+            None => {
+                let groups = averaged(&drops, class(|k| &k.groups));
+                let apart = if groups.len() < GROUPS { &once } else { &groups };
+                (counted, confidence::mean(apart, level).max(counted), 0.0)
+            }
         };
         Measured {
             value: values / n,
