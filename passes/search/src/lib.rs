@@ -65,6 +65,9 @@ const MARGIN: f64 = 0.85;
 const RETREATS: u8 = 24;
 const RETREAT: f64 = 0.94;
 const RETREAT_STEP: f64 = 0.01;
+/// Part of the allowed drop that a bound which missed it is aimed at, and the smallest factor of one step.
+const AIM: f64 = 0.8;
+const LONGEST: f64 = 0.25;
 /// Relative weight error allowed per layer when there is no data to measure with.
 const BLIND: f64 = 1.5e-4;
 /// Shares of the time after which a selection that passed is enough, and after which none is looked for any more.
@@ -276,12 +279,15 @@ impl<'a> Search<'a> {
                 break;
             }
             let Some(s) = self.least(budget) else { break };
-            // Below what this selection loses, so that the next is another one.
-            budget = f64::min(budget * (RETREAT - RETREAT_STEP * f64::from(i)), s.error * (1.0 - 1e-6));
             look += 1;
             let level = Level::look(look);
             let mut m = self.measure_on(&s, &reference, &self.split.held_back, level)?;
             let met = b.passed.is_some() && self.holds(&s, &mut m, drop, level)?;
+            // A bound far above the drop asks for a long step: every look makes the bounds of later ones wider.
+            let step = (AIM * drop / m.bound.max(f64::MIN_POSITIVE))
+                .clamp(LONGEST, RETREAT - RETREAT_STEP * f64::from(i));
+            // Below what this selection loses, so that the next is another one.
+            budget = f64::min(budget * step, s.error * (1.0 - 1e-6));
             closest = Some((s, m, met));
             if met {
                 break;
