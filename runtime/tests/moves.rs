@@ -71,6 +71,7 @@ fn blocks_of_pixels() {
     check(&[2, 3, 4, 6], &[2, 12, 2, 3], "", "y = SpaceToDepth <blocksize = 2> (x)", 0.0);
     check(&[2, 12, 2, 3], &[2, 3, 4, 6], "", "y = DepthToSpace <blocksize = 2> (x)", 0.0);
     check(&[2, 12, 2, 3], &[2, 3, 4, 6], "", "y = DepthToSpace <blocksize = 2, mode = \"CRD\"> (x)", 0.0);
+    check(&[2, 3, 4, 6], &[2, 12, 2, 3], "", "y = SpaceToDepth <blocksize = 2, mode = \"CRD\"> (x)", 0.0);
 }
 
 #[test]

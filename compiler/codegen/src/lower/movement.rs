@@ -65,7 +65,8 @@ fn blocks(cx: &Cx, n: &Node) -> Option<Lowered> {
     let &[batch, channels, h, w] = &cx.shape(n.input(0)?)?[..] else { return None };
     let b = usize::try_from(n.attrs.int("blocksize").ok()??).ok().filter(|&b| b > 0)?;
     let (shape, perm) = match (n.op.name(), n.attrs.str_or("mode", "DCR").ok()?) {
-        ("SpaceToDepth", _) => ([batch, channels, h / b, b, w / b, b], [0, 3, 5, 1, 2, 4]),
+        ("SpaceToDepth", "DCR") => ([batch, channels, h / b, b, w / b, b], [0, 3, 5, 1, 2, 4]),
+        ("SpaceToDepth", "CRD") => ([batch, channels, h / b, b, w / b, b], [0, 1, 3, 5, 2, 4]),
         (_, "DCR") => ([batch, b, b, channels / (b * b), h, w], [0, 3, 4, 1, 5, 2]),
         (_, "CRD") => ([batch, channels / (b * b), b, b, h, w], [0, 1, 4, 2, 5, 3]),
         _ => return None,
