@@ -56,7 +56,7 @@ pub(crate) fn has_vbmi2() -> bool {
 
 /// What this CPU has of the instructions that kernels and generated code make use of, as text.
 pub fn features() -> String {
-    #[allow(unused_mut)]
+    #[allow(unused_mut)] // other architectures add nothing
     let mut has = vec![std::env::consts::ARCH];
     #[cfg(target_arch = "x86_64")]
     {

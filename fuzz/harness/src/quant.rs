@@ -139,10 +139,8 @@ impl Maker {
     ) -> Option<()> {
         let per = if self.r.chance(1, 2) { Some(rows) } else { None };
         let w = self.codes(d[1], w, false)?;
-        let (sa, za) = (self.scale(None), self.zero(d[0], None, false)?);
-        let (sw, zw) = (self.scale(per), self.zero(d[1], per, true)?);
-        let (sy, zy) = (self.result(), self.zero(d[2], None, false)?);
-        let [w, sa, za, sw, zw, sy, zy] = [w, sa, za, sw, zw, sy, zy].map(|t| self.g.add_initializer("q", t));
+        let w = self.g.add_initializer("q", w);
+        let [sa, za, sw, zw, sy, zy] = self.parameters(d, per, true)?;
         let mut inputs = vec![x, sa, za, w, sw, zw, sy, zy];
         if conv && self.r.chance(1, 2) {
             let b: Vec<i32> = (0..rows).map(|_| self.r.below(2001) as i32 - 1000).collect();
@@ -151,6 +149,14 @@ impl Maker {
         let y = self.op(if conv { "QLinearConv" } else { "QLinearMatMul" }, attrs, &inputs)?;
         self.g.add_output("y", y);
         Some(())
+    }
+
+    /// Scale and zero point of input, weights (`per` of them, or one) and result.
+    fn parameters(&mut self, d: [DType; 3], per: Option<usize>, symmetric: bool) -> Option<[ValueId; 6]> {
+        let (sa, za) = (self.scale(None), self.zero(d[0], None, false)?);
+        let (sw, zw) = (self.scale(per), self.zero(d[1], per, symmetric)?);
+        let (sy, zy) = (self.result(), self.zero(d[2], None, false)?);
+        Some([sa, za, sw, zw, sy, zy].map(|t| self.g.add_initializer("q", t)))
     }
 
     /// The scale of a result, large enough that not all saturates.
@@ -173,11 +179,8 @@ impl Maker {
         let few = self.r.chance(1, 4);
         let codes = self.codes(d[1], w, few)?;
         let symmetric = d[1] == DType::I8;
-        let (sa, za) = (self.scale(None), self.zero(d[0], None, false)?);
-        let (sw, zw) = (self.scale(per), self.zero(d[1], per, symmetric)?);
-        let (sy, zy) = (self.result(), self.zero(d[2], None, false)?);
-        let [codes, sa, za, sw, zw, sy, zy] =
-            [codes, sa, za, sw, zw, sy, zy].map(|t| self.g.add_initializer("q", t));
+        let codes = self.g.add_initializer("q", codes);
+        let [sa, za, sw, zw, sy, zy] = self.parameters(d, per, symmetric)?;
         let axis = if conv { 0i64 } else { 1 };
         let x = self.op("DequantizeLinear", Attrs::new(), &[x, sa, za])?;
         let w = self.op("DequantizeLinear", Attrs::new().with("axis", axis), &[codes, sw, zw])?;

@@ -1,5 +1,6 @@
 //! Matrix products and convolutions with their epilogues; constant weights are packed once, here.
 
+use super::product::Product;
 use super::{Cx, Lowered};
 use crate::Precision;
 use crate::channels_last::{DOMAIN, RESIDUAL};
@@ -214,32 +215,10 @@ fn matmul(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
 }
 
 fn gemm(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
-    let (a, b) = (n.input(0)?, n.input(1)?);
-    let (sa, sb) = (cx.f32_shape(a)?, cx.f32_shape(b)?);
-    let flag = |name: &str| n.attrs.int_or(name, 0).ok().map(|x| x != 0);
-    let (ta, tb) = (flag("transA")?, flag("transB")?);
-    let (alpha, beta) = (n.attrs.float_or("alpha", 1.0).ok()?, n.attrs.float_or("beta", 1.0).ok()?);
-    let (&[m, k], &[_, _]) = (&sa[..], &sb[..]) else { return None };
-    let (kb, nn) = if tb { (sb[1], sb[0]) } else { (sb[0], sb[1]) };
-    if ta || k != kb || k == 0 || f.bias.is_some() {
-        return None;
-    }
+    let Product { m, k, n: nn, n_first: tb, x: a, w: b, alpha, bias } = super::product::gemm(cx, n, f)?;
     if !cx.is_weight(b) {
         return None;
     }
-    let bias = match n.input(2) {
-        None => None,
-        Some(c) => {
-            let mut v = cx.floats(c)?;
-            match (v.len(), cx.shape(c)?.last()) {
-                (1, _) => v = vec![v[0]; nn],
-                (len, Some(&last)) if len == nn && last == nn => {}
-                _ => return None,
-            }
-            v.iter_mut().for_each(|x| *x *= beta);
-            Some(v)
-        }
-    };
     let reads = [a].into_iter().chain(f.residual).collect();
     let (flops, finish) = (2.0 * (m * k * nn) as f64, f.made(1, bias));
     if cx.in_bf16(a, b) {

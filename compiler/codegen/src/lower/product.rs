@@ -134,7 +134,7 @@ fn matmul(cx: &Cx, n: &Node, f: &Finish) -> Option<Product> {
     Some(Product { m, k, n: nn, n_first: false, x, w, alpha: 1.0, bias })
 }
 
-fn gemm(cx: &Cx, n: &Node, f: &Finish) -> Option<Product> {
+pub(super) fn gemm(cx: &Cx, n: &Node, f: &Finish) -> Option<Product> {
     let (x, w) = (n.input(0)?, n.input(1)?);
     let (sa, sb) = (cx.f32_shape(x)?, cx.f32_shape(w)?);
     let flag = |name: &str| n.attrs.int_or(name, 0).ok().map(|x| x != 0);
