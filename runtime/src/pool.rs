@@ -1,6 +1,7 @@
 //! A pool of claim-based workers: tasks are taken from a ticket, so nobody waits for a helper that has not started.
 
 use kernels::Pool;
+use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
@@ -9,47 +10,69 @@ use std::thread::JoinHandle;
 /// takes about 50 µs.
 const SPINS: usize = 16_000;
 
-/// One call of `run`: the function and which tasks are taken and done.
-struct Job {
-    /// The function with its lifetime erased; valid until `left` is zero.
-    f: *const (dyn Fn(usize) + Sync),
-    tasks: usize,
-    next: AtomicUsize,
-    left: AtomicUsize,
-    panicked: AtomicBool,
-}
+/// Bits of a ticket's number of the next task and of its number of tasks; the rest numbers the job.
+const BITS: u32 = 20;
+const MASK: u64 = (1 << BITS) - 1;
+/// Tasks of one job: every worker may take one number past the last.
+const MOST_TASKS: usize = (MASK as usize) - 1024;
 
-// SAFETY: `f` points to a `Sync` function that outlives the job (see `ThreadPool::run`); the rest is atomic.
-unsafe impl Send for Job {}
-// SAFETY: as above.
-unsafe impl Sync for Job {}
+/// What workers take tasks from. Taking one is one addition, whose result says of which job it is and whether it is one at
+/// all; only then is the function read, which its job cannot replace before all of its tasks are done.
+#[repr(align(128))]
+struct Ticket(AtomicU64);
 
-impl Job {
-    /// Takes and runs tasks until none is left to take.
-    fn work(&self) {
-        loop {
-            let i = self.next.fetch_add(1, Relaxed);
-            if i >= self.tasks {
-                return;
-            }
-            // SAFETY: task `i` is not done, so `left` is not zero and `run` has not returned.
-            let f = unsafe { &*self.f };
-            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| f(i))).is_err() {
-                self.panicked.store(true, Relaxed);
-            }
-            self.left.fetch_sub(1, Release);
-        }
+impl Ticket {
+    fn job(word: u64) -> u64 {
+        word >> (2 * BITS)
     }
 }
 
+/// Tasks of the job at hand that are not done, on a line of its own.
+#[repr(align(128))]
+struct Left(AtomicUsize);
+
 struct Shared {
-    /// Number of the latest job; workers look for a change.
-    epoch: AtomicU64,
-    job: Mutex<Option<Arc<Job>>>,
-    wake: Condvar,
-    /// Workers that wait for `wake`; changed under the lock of `job`.
+    ticket: Ticket,
+    left: Left,
+    /// The function of the job, its lifetime erased.
+    f: UnsafeCell<Option<&'static Task<'static>>>,
+    panicked: AtomicBool,
+    /// Workers that wait for `wake`; changed under `lock`.
     sleeping: AtomicUsize,
+    lock: Mutex<()>,
+    wake: Condvar,
     stop: AtomicBool,
+}
+
+type Task<'a> = dyn Fn(usize) + Sync + 'a;
+
+// SAFETY: `f` is written while no task is left and read by who has a task; tickets and `left` order the two.
+unsafe impl Sync for Shared {}
+// SAFETY: `f` is a reference to what is `Sync`.
+unsafe impl Send for Shared {}
+
+impl Shared {
+    /// Takes and runs tasks until none is left to take.
+    fn work(&self) {
+        let mut done = 0;
+        loop {
+            let word = self.ticket.0.fetch_add(1, AcqRel);
+            let (i, tasks) = (word & MASK, word >> BITS & MASK);
+            if i >= tasks {
+                break;
+            }
+            // SAFETY: `run` stored the function before this job's ticket, which was read with `Acquire`; task `i` is not
+            // done, so `left` is not zero and `run`, which keeps the function alive and alone, has not returned.
+            let Some(f) = (unsafe { *self.f.get() }) else { break };
+            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| f(i as usize))).is_err() {
+                self.panicked.store(true, Relaxed);
+            }
+            done += 1;
+        }
+        if done > 0 {
+            self.left.0.fetch_sub(done, Release);
+        }
+    }
 }
 
 /// Workers beside the calling thread.
@@ -64,10 +87,13 @@ impl ThreadPool {
     /// A pool of `threads` in all, the caller included.
     pub fn new(threads: usize) -> ThreadPool {
         let shared = Arc::new(Shared {
-            epoch: AtomicU64::new(0),
-            job: Mutex::new(None),
-            wake: Condvar::new(),
+            ticket: Ticket(AtomicU64::new(0)),
+            left: Left(AtomicUsize::new(0)),
+            f: UnsafeCell::new(None),
+            panicked: AtomicBool::new(false),
             sleeping: AtomicUsize::new(0),
+            lock: Mutex::new(()),
+            wake: Condvar::new(),
             stop: AtomicBool::new(false),
         });
         let spawn = |_| {
@@ -85,28 +111,27 @@ impl ThreadPool {
 
 fn worker(s: &Shared) {
     let mut seen = 0;
+    let changed = |seen: u64| Ticket::job(s.ticket.0.load(SeqCst)) != seen || s.stop.load(Relaxed);
     loop {
         let mut spins = 0;
-        while s.epoch.load(Acquire) == seen && spins < SPINS && !s.stop.load(Relaxed) {
+        while spins < SPINS && !changed(seen) {
             std::hint::spin_loop();
             spins += 1;
         }
-        let job = {
-            let mut slot = s.job.lock().unwrap_or_else(|e| e.into_inner());
-            while s.epoch.load(Acquire) == seen && !s.stop.load(Relaxed) {
-                s.sleeping.fetch_add(1, Relaxed);
-                slot = s.wake.wait(slot).unwrap_or_else(|e| e.into_inner());
-                s.sleeping.fetch_sub(1, Relaxed);
+        if spins == SPINS {
+            let mut guard = s.lock.lock().unwrap_or_else(|e| e.into_inner());
+            // `run` sets the ticket and then looks for sleepers; here it is the other way around, so one sees the other.
+            s.sleeping.fetch_add(1, SeqCst);
+            while !changed(seen) {
+                guard = s.wake.wait(guard).unwrap_or_else(|e| e.into_inner());
             }
-            if s.stop.load(Relaxed) {
-                return;
-            }
-            seen = s.epoch.load(Acquire);
-            slot.clone()
-        };
-        if let Some(j) = job {
-            j.work();
+            s.sleeping.fetch_sub(1, SeqCst);
         }
+        if s.stop.load(Relaxed) {
+            return;
+        }
+        seen = Ticket::job(s.ticket.0.load(Acquire));
+        s.work();
     }
 }
 
@@ -116,37 +141,30 @@ impl Pool for ThreadPool {
     }
 
     fn run(&self, tasks: usize, f: &(dyn Fn(usize) + Sync)) {
-        if tasks <= 1 || self.workers.is_empty() || self.busy.swap(true, Acquire) {
+        if tasks <= 1 || tasks > MOST_TASKS || self.workers.is_empty() || self.busy.swap(true, Acquire) {
             (0..tasks).for_each(f);
             return;
         }
+        let s = &*self.shared;
         // SAFETY: only the lifetime changes; this function returns after every task is done, and no worker touches `f`
-        // without having taken a task.
-        let f: &'static (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(f) };
-        let job = Arc::new(Job {
-            f,
-            tasks,
-            next: AtomicUsize::new(0),
-            left: AtomicUsize::new(tasks),
-            panicked: AtomicBool::new(false),
-        });
-        let sleeping = {
-            let mut slot = self.shared.job.lock().unwrap_or_else(|e| e.into_inner());
-            *slot = Some(Arc::clone(&job));
-            self.shared.epoch.fetch_add(1, Release);
-            self.shared.sleeping.load(Relaxed)
-        };
-        if sleeping > 0 {
-            self.shared.wake.notify_all();
+        // without having taken a task. None is left of the job before, so nobody reads what is written.
+        unsafe { *s.f.get() = Some(std::mem::transmute::<&Task, &Task>(f)) };
+        s.left.0.store(tasks, Relaxed);
+        let job = Ticket::job(s.ticket.0.load(Relaxed)).wrapping_add(1);
+        s.ticket.0.store(job << (2 * BITS) | (tasks as u64) << BITS, SeqCst);
+        if s.sleeping.load(SeqCst) > 0 {
+            drop(s.lock.lock().unwrap_or_else(|e| e.into_inner()));
+            s.wake.notify_all();
         }
-        job.work();
+        s.work();
         let mut spins = 0usize;
-        while job.left.load(Acquire) > 0 {
+        while s.left.0.load(Acquire) > 0 {
             spins += 1;
             if spins.is_multiple_of(1 << 14) { std::thread::yield_now() } else { std::hint::spin_loop() }
         }
+        let panicked = s.panicked.swap(false, Relaxed);
         self.busy.store(false, Release);
-        if job.panicked.load(Relaxed) {
+        if panicked {
             panic!("a task of a parallel kernel panicked");
         }
     }
@@ -155,7 +173,7 @@ impl Pool for ThreadPool {
 impl Drop for ThreadPool {
     fn drop(&mut self) {
         {
-            let _slot = self.shared.job.lock().unwrap_or_else(|e| e.into_inner());
+            let _guard = self.shared.lock.lock().unwrap_or_else(|e| e.into_inner());
             self.shared.stop.store(true, Relaxed);
         }
         self.shared.wake.notify_all();
@@ -179,6 +197,35 @@ mod tests {
             });
             assert!(counts.iter().all(|c| c.load(Relaxed) == 1));
         }
+    }
+
+    #[test]
+    fn jobs_follow_each_other_while_workers_come_late_or_sleep() {
+        let pool = ThreadPool::new(3);
+        for round in 0..3000usize {
+            let counts: [AtomicUsize; 5] = Default::default();
+            let tasks = 2 + round % 4;
+            pool.run(tasks, &|i| {
+                counts[i].fetch_add(round + 1, Relaxed);
+            });
+            let want = |i: usize| if i < tasks { round + 1 } else { 0 };
+            assert!(counts.iter().enumerate().all(|(i, c)| c.load(Relaxed) == want(i)));
+            if round % 1000 == 999 {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+        }
+    }
+
+    #[test]
+    fn a_panic_of_a_task_is_the_callers() {
+        let pool = ThreadPool::new(2);
+        let run = || pool.run(4, &|i| assert!(i < 3, "planned"));
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err());
+        let sum = AtomicUsize::new(0);
+        pool.run(4, &|i| {
+            sum.fetch_add(i, Relaxed);
+        });
+        assert_eq!(sum.load(Relaxed), 6);
     }
 
     #[test]

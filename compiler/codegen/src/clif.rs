@@ -14,12 +14,16 @@ pub use object::Image;
 use text::Text;
 pub use typed::{Loop, Operand};
 
+use cranelift::codegen;
+use cranelift::codegen::control::ControlPlane;
 use cranelift::codegen::ir::{MemFlagsData as MemFlags, StackSlotData, StackSlotKind};
 use cranelift::jit::{JITBuilder, JITModule};
-use cranelift::module::{FuncId, Linkage, Module, default_libcall_names};
+use cranelift::module::{FuncId, Linkage, Module, ModuleReloc, default_libcall_names};
 use cranelift::prelude::*;
 use ir::{Binary, Error, Expr, Result, Unary};
 use rustc_hash::FxHashMap;
+use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// The generated schedule: runs all steps on a run's context, 0 or the number of the failed step plus one.
 pub type Schedule = unsafe extern "C" fn(cx: *const u8) -> i32;
@@ -84,6 +88,11 @@ impl Code {
         self.texts.as_ref()
     }
 
+    /// For programs without loops.
+    pub fn none() -> Code {
+        Code { module: None, _mapped: None, texts: Some(Vec::new()), table: Vec::new() }
+    }
+
     /// Loops that another process generated for this CPU.
     pub fn mapped(texts: Vec<Vec<u8>>) -> Option<Code> {
         let mapped = Text::new(&texts)?;
@@ -137,52 +146,113 @@ impl<M: Module> Assembler<M> {
         self.loops.len()
     }
 
-    /// Keeps the code of the loop that was just compiled.
-    fn keep(&mut self, cx: &cranelift::codegen::Context) {
-        let own = cx.compiled_code().filter(|c| c.buffer.relocs().is_empty() && c.buffer.alignment <= 64);
-        self.texts.push(own.map(|c| c.code_buffer().to_vec()));
-    }
-
     /// Generates a loop over rows of float32; see [`artefact::loops::RowLoop`]. The number is what calls name it by.
     pub fn add_loop(&mut self, body: &LoopBody) -> Result<usize> {
-        let what = format!("{body:?}");
-        if let Some(&i) = self.known.get(&what) {
-            return Ok(i);
-        }
-        self.known.insert(what, self.loops.len());
-        let mut cx = self.module.make_context();
-        cx.func.signature.params = vec![AbiParam::new(types::I64); 4];
-        let name = format!("loop{}", self.loops.len());
-        let id = self.module.declare_function(&name, Linkage::Local, &cx.func.signature).map_err(broken)?;
-        let b = FunctionBuilder::new(&mut cx.func, &mut self.builder);
-        emit_rows(b, body, self.module.target_config());
-        self.module.define_function(id, &mut cx).map_err(|e| broken(format!("{e:?}")))?;
-        self.keep(&cx);
-        self.module.clear_context(&mut cx);
-        self.loops.push(id);
-        Ok(self.loops.len() - 1)
+        self.add(Body::Rows(body))
     }
 
     /// Generates a loop over any element types; see [`artefact::loops::TypedLoop`]. Numbered as those over rows.
     pub fn add_typed(&mut self, l: &Loop) -> Result<usize> {
-        let what = format!("{l:?}");
+        self.add(Body::Typed(l))
+    }
+
+    fn add(&mut self, body: Body) -> Result<usize> {
+        let what = body.what();
         if let Some(&i) = self.known.get(&what) {
             return Ok(i);
         }
-        self.known.insert(what, self.loops.len());
-        let mut cx = self.module.make_context();
-        cx.func.signature.params = vec![AbiParam::new(types::I64); 3];
-        let name = format!("loop{}", self.loops.len());
-        let id = self.module.declare_function(&name, Linkage::Local, &cx.func.signature).map_err(broken)?;
-        let mut b = FunctionBuilder::new(&mut cx.func, &mut self.builder);
-        typed::emit_typed(&mut b, l);
-        b.finalize(self.module.target_config());
-        self.module.define_function(id, &mut cx).map_err(|e| broken(format!("{e:?}")))?;
-        self.keep(&cx);
-        self.module.clear_context(&mut cx);
-        self.loops.push(id);
-        Ok(self.loops.len() - 1)
+        self.add_all(&[body])?;
+        self.known.get(&what).copied().ok_or_else(|| broken("a loop was not added"))
     }
+
+    /// Generates loops that will be asked for, on several threads where there are many; their numbers follow the order.
+    pub fn add_all(&mut self, bodies: &[Body]) -> Result<()> {
+        let mut new: Vec<Body> = Vec::new();
+        for body in bodies {
+            let next = self.loops.len() + new.len();
+            if let Entry::Vacant(v) = self.known.entry(body.what()) {
+                v.insert(next);
+                new.push(*body);
+            }
+        }
+        let isa = self.module.isa();
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let (mut builder, mut done) = (FunctionBuilderContext::new(), Vec::new());
+            loop {
+                let i = next.fetch_add(1, Relaxed);
+                let Some(body) = new.get(i) else { return done };
+                done.push((i, compiled(isa, &mut builder, *body)));
+            }
+        };
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
+        let helpers = if new.len() < WORTH_A_THREAD { 0 } else { threads - 1 };
+        let mut all = std::thread::scope(|s| {
+            let start = |_| std::thread::Builder::new().stack_size(HELPER_STACK).spawn_scoped(s, work).ok();
+            let helpers: Vec<_> = (0..helpers).filter_map(start).collect();
+            let mut all = work();
+            for h in helpers {
+                all.extend(h.join().map_err(|_| broken("a thread failed"))?);
+            }
+            Ok::<_, Error>(all)
+        })?;
+        all.sort_unstable_by_key(|done| done.0);
+        for (_, made) in all {
+            let (func, code, alignment, relocs) = made?;
+            let name = format!("loop{}", self.loops.len());
+            let id = self.module.declare_function(&name, Linkage::Local, &func.signature).map_err(broken)?;
+            let moved: Vec<_> = relocs.iter().map(|r| ModuleReloc::from_mach_reloc(r, &func, id)).collect();
+            self.module.define_function_bytes(id, alignment, &code, &moved).map_err(broken)?;
+            self.texts.push((relocs.is_empty() && alignment <= 64).then_some(code));
+            self.loops.push(id);
+        }
+        Ok(())
+    }
+}
+
+/// New loops below which a second thread costs more than it saves.
+const WORTH_A_THREAD: usize = 4;
+const MOST_THREADS: usize = 4;
+/// Bytes of stack of a helping thread.
+const HELPER_STACK: usize = 8 << 20;
+
+/// A loop of either kind.
+#[derive(Debug, Clone, Copy)]
+pub enum Body<'a> {
+    Rows(&'a LoopBody),
+    Typed(&'a Loop),
+}
+
+impl Body<'_> {
+    fn what(self) -> String {
+        format!("{self:?}")
+    }
+}
+
+/// A function with its code, what that is aligned to and what it refers to.
+type Compiled = (codegen::ir::Function, Vec<u8>, u64, Vec<codegen::FinalizedMachReloc>);
+
+fn compiled(
+    isa: &dyn codegen::isa::TargetIsa,
+    builder: &mut FunctionBuilderContext,
+    body: Body,
+) -> Result<Compiled> {
+    let mut cx = codegen::Context::new();
+    cx.func.signature.call_conv = isa.default_call_conv();
+    let parameters = if let Body::Rows(_) = body { 4 } else { 3 };
+    cx.func.signature.params = vec![AbiParam::new(types::I64); parameters];
+    let mut b = FunctionBuilder::new(&mut cx.func, builder);
+    match body {
+        Body::Rows(rows) => emit_rows(b, rows, isa.frontend_config()),
+        Body::Typed(l) => {
+            typed::emit_typed(&mut b, l);
+            b.finalize(isa.frontend_config());
+        }
+    }
+    let made = cx.compile(isa, &mut ControlPlane::default()).map_err(|e| broken(format!("{e:?}")))?;
+    let (code, alignment) = (made.code_buffer().to_vec(), u64::from(made.buffer.alignment));
+    let relocs = made.buffer.relocs().to_vec();
+    Ok((cx.func, code, alignment, relocs))
 }
 
 /// Settings of code made in memory. Tests verify the CLIF; it is the same for every model.

@@ -2,7 +2,7 @@
 
 mod stored;
 
-use crate::clif::{Assembler, Code, Finished, Schedule};
+use crate::clif::{Assembler, Body, Code, Schedule};
 use crate::kernel::{Io, Kernel};
 use crate::lower::{Step, Work};
 use crate::plan::{Place, Plan, static_bytes};
@@ -107,7 +107,19 @@ pub struct Run {
 
 /// Resolves places and generates the code.
 pub fn assemble(graph: Graph, steps: Vec<Step>, plan: Plan) -> Result<Program> {
-    let mut code = Assembler::new(host_step)?;
+    let loops: Vec<Body> = steps
+        .iter()
+        .filter_map(|s| match &s.work {
+            Work::Typed(t) => Some(Body::Typed(t.body())),
+            Work::Rows(r) => Some(Body::Rows(&r.body)),
+            _ => None,
+        })
+        .collect();
+    // Without loops a list of steps does what a generated schedule would, and nothing is generated.
+    let mut code = if loops.is_empty() { None } else { Some(Assembler::new(host_step)?) };
+    if let Some(code) = &mut code {
+        code.add_all(&loops)?;
+    }
     let mut constants: Vec<Tensor> = Vec::new();
     let mut prepared = Vec::new();
     let mut resolve = |v: ValueId, anywhere: bool| -> Result<Operand> {
@@ -153,12 +165,13 @@ pub fn assemble(graph: Graph, steps: Vec<Step>, plan: Plan) -> Result<Program> {
         })
         .collect::<Result<Vec<_>>>()?;
     for (s, (inputs, operands)) in steps.into_iter().zip(resolved) {
-        let action = match s.work {
-            Work::View => continue,
-            Work::Kernel(k) => Action::Kernel(k),
-            Work::Call(c) => Action::Call(c),
-            Work::Typed(t) => Action::Call(Box::new(t.call(code.add_typed(t.body())?))),
-            Work::Rows(r) => Action::Call(Box::new(r.call(code.add_loop(&r.body)?))),
+        let action = match (s.work, &mut code) {
+            (Work::View, _) => continue,
+            (Work::Kernel(k), _) => Action::Kernel(k),
+            (Work::Call(c), _) => Action::Call(c),
+            (Work::Typed(t), Some(code)) => Action::Call(Box::new(t.call(code.add_typed(t.body())?))),
+            (Work::Rows(r), Some(code)) => Action::Call(Box::new(r.call(code.add_loop(&r.body)?))),
+            (Work::Typed(_) | Work::Rows(_), None) => return Err(Error::internal("loops without code")),
         };
         prepared.push(Prepared {
             name: s.name,
@@ -187,11 +200,14 @@ pub fn assemble(graph: Graph, steps: Vec<Step>, plan: Plan) -> Result<Program> {
             held_bytes: 0.0,
         });
     }
-    let Finished { code, schedule } = code.finish(prepared.len())?;
+    let (code, schedule) = match code {
+        Some(code) => code.finish(prepared.len()).map(|f| (f.code, Some(f.schedule)))?,
+        None => (Code::none(), None),
+    };
     Ok(Program {
         inputs,
         steps: prepared,
-        schedule: Some(schedule),
+        schedule,
         code,
         constants,
         _bulk: None,

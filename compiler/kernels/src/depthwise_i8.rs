@@ -10,13 +10,16 @@ use crate::dispatch::Tier;
 use crate::epilogue::{Epilogue, Finish};
 use crate::error::{Error, product};
 use crate::gemm_i8::one_scale;
-use crate::integers::{Codes, Integers, Quantizer, Store};
+use crate::integers::{Integers, Quantizer, Store};
 use crate::pack::Aligned;
 use crate::pack_i8::{Weights, spread};
 use crate::parallel::Pool;
 use crate::simd::{LANES, Simd, tiered};
 use crate::tile::{Place, store_rows};
 use std::cell::RefCell;
+use std::ops::Range;
+
+mod rolled;
 
 /// Channels of a block.
 const BLOCK: usize = 4 * LANES;
@@ -221,15 +224,13 @@ pub(crate) unsafe fn run(pool: &dyn Pool, call: &Call) -> Result<(), Error> {
             true => (i % (blocks - 1), i / (blocks - 1) * share, share, 1),
             false => (blocks - 1, (i - (blocks - 1) * cuts) * last, last, group),
         };
-        for line in (first..lines.min(first + share)).step_by(step) {
-            let live = step.min(lines - line);
-            // SAFETY: the caller's contract; tasks have lines and channels of their own.
-            unsafe {
-                match step {
-                    1 => self::line(w.tier, &work, line, live, block, Lines::<1>),
-                    2 => self::line(w.tier, &work, line, live, block, Lines::<2>),
-                    _ => self::line(w.tier, &work, line, live, block, Lines::<4>),
-                }
+        let range = first..lines.min(first + share);
+        // SAFETY: the caller's contract; tasks have lines and channels of their own.
+        unsafe {
+            match step {
+                1 => self::lines(w.tier, &work, range, block, Lines::<1>),
+                2 => self::lines(w.tier, &work, range, block, Lines::<2>),
+                _ => self::lines(w.tier, &work, range, block, Lines::<4>),
             }
         }
     };
@@ -261,29 +262,35 @@ const MOST_LINES: usize = 4;
 
 tiered! {
     /// # Safety
-    /// As [`run`], for `live` lines of the output from `line` on and one block of channels.
-    unsafe fn line<L: Side>(s: S; work: &Work, line: usize, live: usize, block: usize, _side: L) {
-        let call = work.call;
-        let w = call.weights;
-        let window = &call.window;
-        let columns = window.kernel[2];
-        if S::WIDE
-            && (w.quads, columns, window.stride[2], window.dilation[2]) == (1, 3, 1, 1)
-            && w.ones.is_none()
-            && let Store::Codes(codes) = work.store
-        {
-            return rolled::<S, L>(s, work, (line, live), block, codes);
+    /// As [`run`], for a range of lines of the output and one block of channels.
+    unsafe fn lines<L: Side>(s: S; work: &Work, range: Range<usize>, block: usize, _side: L) {
+        if S::WIDE && let Some(codes) = rolled::applies(work) {
+            return rolled::lines::<S, L>(s, work, range, block, codes);
         }
-        let strip = strip_width(window);
-        let held = (strip - 1) * window.stride[2] + (columns - 1) * window.dilation[2] + 1;
-        let mut cells = CELLS.take();
-        if cells.bytes() < held * w.quads * BLOCK * 4 {
-            cells = Aligned::zeros(held * w.quads * BLOCK);
+        for line in range.clone().step_by(L::COUNT) {
+            self::line::<S, L>(s, work, (line, L::COUNT.min(range.end - line)), block);
         }
-        let width = window.output[2];
-        let mut first = 0;
-        while first < width {
-            let count = strip.min(width - first);
+    }
+}
+
+/// # Safety
+/// As [`run`], for `lines.1` lines from `lines.0` on and one block of channels.
+#[inline(always)]
+unsafe fn line<S: Simd, L: Side>(s: S, work: &Work, (line, live): (usize, usize), block: usize) {
+    let call = work.call;
+    let (w, window) = (call.weights, &call.window);
+    let strip = strip_width(window);
+    let held = (strip - 1) * window.stride[2] + (window.kernel[2] - 1) * window.dilation[2] + 1;
+    let mut cells = CELLS.take();
+    if cells.bytes() < held * w.quads * BLOCK * 4 {
+        cells = Aligned::zeros(held * w.quads * BLOCK);
+    }
+    let width = window.output[2];
+    let mut first = 0;
+    while first < width {
+        let count = strip.min(width - first);
+        // SAFETY: the caller's contract; there is room for the cells of a strip.
+        unsafe {
             gather::<S, L>(s, work, (line, live), block, first, count, cells.as_mut_slice().as_mut_ptr());
             let cells = cells.as_ptr();
             let mut i = 0;
@@ -295,10 +302,10 @@ tiered! {
                 pixels::<S, L, 1>(s, work, (line * width + first, i), live, block, cells);
                 i += 1;
             }
-            first += count;
         }
-        CELLS.set(cells);
+        first += count;
     }
+    CELLS.set(cells);
 }
 
 /// Output columns whose cells are kept at once.
@@ -351,83 +358,29 @@ unsafe fn cell<S: Simd, L: Side>(
     column: usize,
     live: usize,
 ) -> [S::I; 4] {
-    let rows = rows.map(|r| r.map(|(p, step)| p.wrapping_add(column * step)));
+    let mut at = [[std::ptr::null(); MOST_LINES]; 4];
+    for i in 0..4 {
+        for l in 0..L::COUNT {
+            at[i][l] = rows[i][l].0.wrapping_add(column * rows[i][l].1);
+        }
+    }
+    // SAFETY: the caller's contract.
+    unsafe { cells_at::<S, L>(s, &at, live) }
+}
+
+/// The cells of what the four rows of each line have at their pointers.
+///
+/// # Safety
+/// `live` bytes can be read at the pointers of the lines.
+#[inline(always)]
+unsafe fn cells_at<S: Simd, L: Side>(s: S, at: &[[*const u8; MOST_LINES]; 4], live: usize) -> [S::I; 4] {
+    let [a, b, c, d] = at;
     // SAFETY: the caller's contract.
     unsafe {
         match L::COUNT {
-            1 => s.interleave(rows.map(|r| r[0]), live),
-            2 => s.interleave_parts::<2>(rows.map(|[a, b, ..]| [a, b]), live),
-            _ => s.interleave_parts::<4>(rows, live),
-        }
-    }
-}
-
-/// One element for each of the four vectors of a block.
-macro_rules! four {
-    ($v:ident => $e:expr) => {
-        [
-            {
-                let $v = 0usize;
-                $e
-            },
-            {
-                let $v = 1usize;
-                $e
-            },
-            {
-                let $v = 2usize;
-                $e
-            },
-            {
-                let $v = 3usize;
-                $e
-            },
-        ]
-    };
-}
-
-/// Lines of windows of three adjacent columns: each column's cells are made once and add to the three pixels they are
-/// under, all in registers.
-///
-/// # Safety
-/// As [`run`], for `lines.1` lines from `lines.0` on and a block of channels; results are codes.
-#[inline(always)]
-unsafe fn rolled<S: Simd, L: Side>(s: S, work: &Work, lines: (usize, usize), block: usize, codes: Codes) {
-    let call = work.call;
-    let (w, window) = (call.weights, &call.window);
-    let (start, step) = (block * BLOCK, w.channels);
-    let live = BLOCK.min(w.channels - start);
-    let pad = [call.zero as u8; BLOCK];
-    let rows = sources::<L>(work, lines, 0, start, pad.as_ptr());
-    let (width, input, left) = (window.output[2], window.input[2], window.pad[2]);
-    // SAFETY: the caller's contract; corrections have whole blocks.
-    unsafe {
-        let weights = w.cells.as_ptr().add(block * 3 * BLOCK).cast::<i32>();
-        let w0 = four!(v => s.load_i(weights.add(v * LANES)));
-        let w1 = four!(v => s.load_i(weights.add(BLOCK + v * LANES)));
-        let w2 = four!(v => s.load_i(weights.add(2 * BLOCK + v * LANES)));
-        let offset = four!(v => s.load_i(work.offset.as_ptr().add(start + v * LANES)));
-        let columns = (work.scale.as_ptr().add(start), work.addend.as_ptr().add(start));
-        let none = [s.splat_i(i32::from_ne_bytes([call.zero as u8; 4])); 4];
-        let mut y = call.y.cast::<u8>().wrapping_add(lines.0 * width * step + start);
-        let (mut a, mut b) = (offset, offset);
-        for i in 0..width + 2 {
-            let x = match i.checked_sub(left).filter(|&column| column < input) {
-                Some(column) => cell::<S, L>(s, &rows, column, live),
-                None => none,
-            };
-            let mut c = [four!(v => s.dot(b[v], x[v], w2[v]))];
-            b = four!(v => s.dot(a[v], x[v], w1[v]));
-            a = four!(v => s.dot(offset[v], x[v], w0[v]));
-            if i >= 2 {
-                codes.whole(s, &mut c, columns);
-                let [c] = c;
-                match L::COUNT {
-                    1 => s.store_codes_interleaved(y, c, codes, live),
-                    _ => s.store_codes_parts(y, width * step, c, codes, (L::COUNT, lines.1), live),
-                }
-                y = y.wrapping_add(step);
-            }
+            1 => s.interleave([a[0], b[0], c[0], d[0]], live),
+            2 => s.interleave_parts::<2>([[a[0], a[1]], [b[0], b[1]], [c[0], c[1]], [d[0], d[1]]], live),
+            _ => s.interleave_parts::<4>(*at, live),
         }
     }
 }

@@ -5,7 +5,7 @@
 //! `Σ (x − zx)(w − zw) = Σ x·w − zx·Σ(w − zw) − zw·Σ x`: a term of the column and one of row and column.
 
 use crate::epilogue::{Activation, Epilogue};
-use crate::simd::{LANES, Simd};
+use crate::simd::{LANES, Simd, mapped};
 use crate::tile::{Place, Tile, store_rows};
 
 /// How results are stored.
@@ -69,6 +69,12 @@ impl Codes {
                 acc[r][v] = s.to_i(s.of_bits(acc[r][v]));
             }
         }
+    }
+
+    /// Whether whole numbers only have to be cut to unsigned bytes.
+    #[inline(always)]
+    pub(crate) fn is_plain(self) -> bool {
+        (self.zero, self.low, self.high, self.flip) == (0, 0, 255, 0)
     }
 
     /// The byte of a whole number.
@@ -341,7 +347,7 @@ impl<S: Simd> Quantizer<S> {
                 nearest[v] = s.round(cut(s.div(x[v], self.scale)));
             }
         }
-        nearest.map(|n| s.add_i(s.to_i(n), self.zero))
+        mapped(nearest, |n| s.add_i(s.to_i(n), self.zero))
     }
 }
 

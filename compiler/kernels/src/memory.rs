@@ -170,6 +170,18 @@ mod system {
             }
         }
 
+        /// Has the system give all pages from `start` on at once, which takes less than asking for each when it is first
+        /// written.
+        fn touch(&self, start: NonNull<u8>, len: usize) {
+            let before = start.as_ptr() as usize % 4096;
+            // SAFETY: the pages lie in the region, whose start and end are those of pages. Those that are there keep what
+            // they hold, and a refusal leaves the others to be given when they are written.
+            unsafe {
+                let first = start.as_ptr().sub(before);
+                libc::madvise(first.cast(), before + len, libc::MADV_POPULATE_WRITE);
+            }
+        }
+
         /// Pages for `len` bytes that end, up to alignment, at a page which nobody may touch; another lies before them.
         #[cfg(feature = "guarded")]
         pub fn guarded(len: usize) -> Option<Region> {
@@ -233,6 +245,8 @@ mod system {
         let start = unsafe { region.start.add(shared.used) };
         shared.used = (shared.used + len).next_multiple_of(ALIGN);
         TAKEN.fetch_add(len, Relaxed);
+        drop(shared);
+        region.touch(start, len);
         Some((start, region))
     }
 }

@@ -168,17 +168,18 @@ pub(crate) trait Simd: Copy {
     /// Bytes of a table of 256 at the bytes of `index`.
     #[inline(always)]
     fn lookup_wide(self, table: [Self::I; 4], index: Self::I) -> Self::I {
-        let bytes = |x: Self::I| self.array(self.of_bits(x)).map(f32::to_bits);
-        let table = table.map(bytes);
+        let bytes = |x: Self::I| mapped(self.array(self.of_bits(x)), f32::to_bits);
+        let table = mapped(table, bytes);
         let at = |i: u8| (table[usize::from(i >> 6)][usize::from(i >> 2 & 15)] >> (8 * (i & 3))) as u8;
-        let found = bytes(index).map(|lane| f32::from_bits(u32::from_le_bytes(lane.to_le_bytes().map(at))));
+        let found =
+            mapped(bytes(index), |lane| f32::from_bits(u32::from_le_bytes(mapped(lane.to_le_bytes(), at))));
         // SAFETY: 16 lanes.
         self.bits(unsafe { self.load(found.as_ptr()) })
     }
     /// Numbers of a table at the lanes of `index`, of which the low five bits count.
     #[inline(always)]
     fn lookup32(self, table: &[f32; 32], index: Self::I) -> Self::F {
-        let found = self.array(self.of_bits(index)).map(|i| table[(i.to_bits() & 31) as usize]);
+        let found = mapped(self.array(self.of_bits(index)), |i| table[(i.to_bits() & 31) as usize]);
         // SAFETY: 16 lanes.
         unsafe { self.load(found.as_ptr()) }
     }
@@ -314,6 +315,19 @@ pub(crate) trait Simd: Copy {
         // SAFETY: the caller vouches for the lanes written.
         unsafe { if n >= LANES { self.store(p, x) } else { self.store_head(p, x, n) } }
     }
+}
+
+/// `x.map(f)`, whose own loop is not always inlined: a call takes every vector out of its register.
+#[inline(always)]
+pub(crate) fn mapped<T: Copy, U: Copy, const N: usize>(x: [T; N], mut f: impl FnMut(T) -> U) -> [U; N] {
+    let mut y = [std::mem::MaybeUninit::<U>::uninit(); N];
+    let mut i = 0;
+    while i < N {
+        y[i].write(f(x[i]));
+        i += 1;
+    }
+    // SAFETY: all elements were written, and both arrays have the same layout.
+    unsafe { std::mem::transmute_copy(&y) }
 }
 
 /// Combines 16 lanes in the order of [`Simd::sum`].

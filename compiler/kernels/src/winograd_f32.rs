@@ -278,23 +278,26 @@ fn six_inputs<S: Simd>(s: S, d: &[S::F; 6], to: &mut [S::F; 6]) {
     to[5] = s.fnma(two_and_half, d[3], s.add(d[1], d[5]));
 }
 
+/// The window at the points `±√square`, times `factor`.
+#[inline(always)]
+fn weights_at<S: Simd>(s: S, g: &[S::F; 5], taps: usize, square: f32, factor: f32) -> (S::F, S::F) {
+    let point = square.sqrt();
+    let mut even = s.mul(s.splat(factor), g[0]);
+    let mut odd = s.mul(s.splat(factor * point), g[1]);
+    even = s.fma(s.splat(factor * square), g[2], even);
+    if taps == 5 {
+        odd = s.fma(s.splat(factor * point * square), g[3], odd);
+        even = s.fma(s.splat(factor * square * square), g[4], even);
+    }
+    both(s, even, odd)
+}
+
 /// The window at the six points, each with its factor.
 #[inline(always)]
 fn six_weights<S: Simd>(s: S, g: &[S::F; 5], taps: usize, to: &mut [S::F; 6]) {
-    let at = |square: f32, factor: f32| {
-        let point = square.sqrt();
-        let times = |x: f32, a| s.mul(s.splat(x), a);
-        let (mut even, mut odd) = (times(factor, g[0]), times(factor * point, g[1]));
-        even = s.fma(s.splat(factor * square), g[2], even);
-        if taps == 5 {
-            odd = s.fma(s.splat(factor * point * square), g[3], odd);
-            even = s.fma(s.splat(factor * square * square), g[4], even);
-        }
-        both(s, even, odd)
-    };
     to[0] = g[0];
-    (to[1], to[2]) = at(0.5, -2.0 / 3.0);
-    (to[3], to[4]) = at(2.0, 1.0 / 6.0);
+    (to[1], to[2]) = weights_at(s, g, taps, 0.5, -2.0 / 3.0);
+    (to[3], to[4]) = weights_at(s, g, taps, 2.0, 1.0 / 6.0);
     to[5] = g[taps - 1];
 }
 

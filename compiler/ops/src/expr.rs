@@ -62,12 +62,16 @@ fn rows(x: &Tensor, y: &Tensor, f: impl Fn(f32, f32) -> f32) -> Result<Vec<f32>>
     }
     let mut shape = vec![1; x.rank() - y.rank()];
     shape.extend_from_slice(y.shape());
-    let (Some((&n, outer)), Some((&m, from))) = (x.shape().split_last(), shape.split_last()) else {
-        out.extend(a.iter().zip(b.iter()).map(|(&a, &b)| f(a, b)));
-        return Ok(out);
+    // Dims at the end over which `y` repeats one element, or has as many as `x`, are one run.
+    let ends = |same: &dyn Fn(usize) -> bool| (0..shape.len()).rev().find(|&i| !same(i)).map_or(0, |i| i + 1);
+    let at = match ends(&|i| shape[i] == 1) {
+        all if all == shape.len() => ends(&|i| shape[i] == x.shape()[i]),
+        at => at,
     };
+    let (outer, inner) = x.shape().split_at(at);
+    let (n, m) = (inner.iter().product::<usize>(), shape[at..].iter().product::<usize>());
     let mut lines = a.chunks(n.max(1));
-    for_each_index(from, outer, |i| {
+    for_each_index(&shape[..at], outer, |i| {
         let line = lines.next().unwrap_or_default();
         match b.get(i * m..(i + 1) * m).unwrap_or_default() {
             [b] => out.extend(line.iter().map(|&a| f(a, *b))),

@@ -1,6 +1,6 @@
 //! 16 lanes in two 256-bit registers.
 
-use super::{Codes, LANES, Simd};
+use super::{Codes, LANES, Simd, mapped};
 use std::arch::x86_64::*;
 
 /// Proof of AVX2, FMA and F16C, and of AVX-VNNI where `VNNI` says so.
@@ -90,6 +90,9 @@ unsafe fn narrow32(x: [__m256i; 4]) -> __m256i {
 unsafe fn coded32(x: [__m256i; 4], codes: Codes) -> __m256i {
     // SAFETY: the caller vouches for AVX2; registers only.
     unsafe {
+        if codes.is_plain() {
+            return _mm256_packus_epi16(_mm256_packs_epi32(x[0], x[1]), _mm256_packs_epi32(x[2], x[3]));
+        }
         let zero = _mm256_set1_epi16(codes.zero);
         let ab = _mm256_adds_epi16(_mm256_packs_epi32(x[0], x[1]), zero);
         let cd = _mm256_adds_epi16(_mm256_packs_epi32(x[2], x[3]), zero);
@@ -285,7 +288,7 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
         unsafe {
             _mm256_storeu_si256(lanes.as_mut_ptr().cast(), x.0);
             _mm256_storeu_si256(lanes.as_mut_ptr().add(8).cast(), x.1);
-            let bytes = lanes.map(|x| x as u8);
+            let bytes = mapped(lanes, |x| x as u8);
             std::ptr::copy_nonoverlapping(bytes.as_ptr(), p, n);
         }
     }
@@ -301,8 +304,8 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
                 std::ptr::copy_nonoverlapping(rows[i], bytes[i].as_mut_ptr(), n);
                 bytes[i].as_ptr()
             };
-            let rows: [*const u8; 4] = std::array::from_fn(|i| row(i, &mut bytes));
-            let (low, high) = (interleave32(rows), interleave32(rows.map(|p| p.add(32))));
+            let rows = mapped([0, 1, 2, 3], |i| row(i, &mut bytes));
+            let (low, high) = (interleave32(rows), interleave32(mapped(rows, |p| p.add(32))));
             [I(low[0], high[0]), I(low[1], high[1]), I(low[2], high[2]), I(low[3], high[3])]
         }
     }

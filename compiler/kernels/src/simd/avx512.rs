@@ -59,6 +59,9 @@ unsafe fn cells([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
 unsafe fn coded(x: [__m512i; 4], codes: Codes) -> __m512i {
     // SAFETY: the caller vouches for the instructions; registers only.
     unsafe {
+        if codes.is_plain() {
+            return _mm512_packus_epi16(_mm512_packs_epi32(x[0], x[1]), _mm512_packs_epi32(x[2], x[3]));
+        }
         let zero = _mm512_set1_epi16(codes.zero);
         let ab = _mm512_adds_epi16(_mm512_packs_epi32(x[0], x[1]), zero);
         let cd = _mm512_adds_epi16(_mm512_packs_epi32(x[2], x[3]), zero);
