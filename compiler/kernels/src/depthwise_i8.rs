@@ -29,6 +29,8 @@ const COLUMNS: usize = 96;
 const PIXELS: usize = 4;
 /// Output bytes below which a task is not worth handing over.
 const GRAIN: usize = 16 * 1024;
+/// Tasks for each thread, where there is work for as many.
+const TASKS: usize = 8;
 
 /// Weights and what goes with them, in blocks of 64 channels.
 #[derive(Clone)]
@@ -214,7 +216,9 @@ pub(crate) unsafe fn run(pool: &dyn Pool, call: &Call) -> Result<(), Error> {
     }
     let blocks = w.channels.div_ceil(BLOCK);
     // Lines of a task; those of the last block come in groups.
-    let share = (GRAIN / (width * BLOCK)).clamp(1, lines);
+    let threads = pool.threads();
+    let most = if threads <= 1 { 0 } else { (lines * blocks).div_ceil(TASKS * threads) };
+    let share = (GRAIN / (width * BLOCK)).max(most).clamp(1, lines);
     let group = lines_of(w.channels, (blocks - 1) * BLOCK);
     let last = (share * group).next_multiple_of(group);
     let (cuts, last_cuts) = (lines.div_ceil(share), lines.div_ceil(last));
@@ -235,7 +239,7 @@ pub(crate) unsafe fn run(pool: &dyn Pool, call: &Call) -> Result<(), Error> {
         }
     };
     match (blocks - 1) * cuts + last_cuts {
-        tasks if pool.threads() <= 1 => (0..tasks).for_each(task),
+        tasks if threads <= 1 => (0..tasks).for_each(task),
         tasks => pool.run(tasks, &task),
     }
     Ok(())

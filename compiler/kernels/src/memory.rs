@@ -9,6 +9,9 @@ use std::sync::Arc;
 /// Alignment of every block, in bytes.
 pub const ALIGN: usize = 64;
 
+/// Bytes of a block from which on another thread asks for its pages while the first of them are worked in.
+const AHEAD: usize = 8 << 20;
+
 /// A block of bytes, zero at first.
 pub struct Memory {
     start: NonNull<u8>,
@@ -38,7 +41,11 @@ impl Memory {
         if len >= system::LARGE
             && let Some(region) = system::Region::new(len, true)
         {
-            return Memory { start: region.start, len, _owner: Owner::Mapped { _region: Arc::new(region) } };
+            let region = Arc::new(region);
+            if len >= AHEAD {
+                system::touch_all(&region);
+            }
+            return Memory { start: region.start, len, _owner: Owner::Mapped { _region: region } };
         }
         Memory::on_heap(len)
     }
@@ -217,6 +224,13 @@ mod system {
         }
     }
 
+    /// Asks for the pages of a region on a thread of its own.
+    pub fn touch_all(region: &Arc<Region>) {
+        let region = Arc::clone(region);
+        let touch = move || region.touch(region.start, region.len);
+        drop(std::thread::Builder::new().name("compress-pages".into()).stack_size(64 << 10).spawn(touch));
+    }
+
     struct Shared {
         region: Weak<Region>,
         used: usize,
@@ -268,6 +282,8 @@ mod system {
             None
         }
     }
+
+    pub fn touch_all(_: &Arc<Region>) {}
 
     pub fn take(_: usize) -> Option<(NonNull<u8>, Arc<Region>)> {
         None
