@@ -185,7 +185,7 @@ impl Run<'_, '_> {
                 let len = step.min(self.n - first);
                 for k in 0..self.operands.len() {
                     let p = self.operands[k];
-                    self.fill(k, 0, p.row * r + p.inner * first, p.inner, len);
+                    self.fill(k, 0, p.row * r + p.inner * first, p.inner, len, len);
                 }
                 self.steps(r * self.n + first, len);
             }
@@ -197,7 +197,8 @@ impl Run<'_, '_> {
         let (n, most) = (self.n, BLOCK / self.n);
         for k in 0..self.operands.len() {
             if self.operands[k].row == 0 {
-                (0..most.min(rows)).for_each(|i| self.fill(k, i * n, 0, self.operands[k].inner, n));
+                let count = most.min(rows);
+                (0..count).for_each(|i| self.fill(k, i * n, 0, self.operands[k].inner, n, count * n));
             }
         }
         for first in (0..rows).step_by(most) {
@@ -205,21 +206,23 @@ impl Run<'_, '_> {
             for k in 0..self.operands.len() {
                 let p = self.operands[k];
                 if p.row == n && p.inner == 1 {
-                    self.fill(k, 0, first * n, 1, count * n);
+                    self.fill(k, 0, first * n, 1, count * n, count * n);
                 } else if p.row != 0 {
-                    (0..count).for_each(|i| self.fill(k, i * n, (first + i) * p.row, p.inner, n));
+                    let row = |i| (first + i) * p.row;
+                    (0..count).for_each(|i| self.fill(k, i * n, row(i), p.inner, n, count * n));
                 }
             }
             self.steps(first * n, count * n);
         }
     }
 
-    /// Elements `from..` of operand `k` to its slot, from element `to` on; a whole block of float32 stays where it lies.
-    fn fill(&mut self, k: usize, to: usize, from: usize, inner: usize, len: usize) {
+    /// Elements `from..` of operand `k` to its slot, from element `to` on; a whole block of float32, of `block` elements,
+    /// stays where it lies.
+    fn fill(&mut self, k: usize, to: usize, from: usize, inner: usize, len: usize, block: usize) {
         let (format, data) = (self.chain.operands[k], self.operands[k].data);
         let start = data.as_ptr().wrapping_add(from * format.size());
         let readable = (from + len.next_multiple_of(LANES)).saturating_mul(4) <= data.len();
-        if format.size() == 4 && to == 0 && inner == 1 && readable && start.cast::<f32>().is_aligned() {
+        if format.size() == 4 && len == block && inner == 1 && readable && start.cast::<f32>().is_aligned() {
             self.at[k] = start.cast();
             return;
         }

@@ -60,6 +60,14 @@ proptest! {
     }
 }
 
+/// Of a row of whole vectors that every row reads, the first copy was left out.
+#[test]
+fn a_row_of_whole_vectors_is_there_for_every_row() {
+    for n in [16, 32, 64, 128] {
+        check(9, n, [[false, false], [true, false]], [true, false, true]);
+    }
+}
+
 #[test]
 fn functions_and_nan_pass_through() {
     let chain = Chain {
