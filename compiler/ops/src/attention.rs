@@ -385,7 +385,8 @@ pub fn attend<T: Real>(
                 row.iter_mut().for_each(|r| *r = round(cap * round(round(*r / cap).tanh())));
             }
             show(Capture::Capped, &row);
-            row.iter_mut().zip(&add).for_each(|(r, a)| *r = round(*r + a));
+            // In the type of the scores: beside a large mask a score has no digits left.
+            row.iter_mut().zip(&add).for_each(|(r, a)| *r = T::of(round(*r + a)).f64());
             show(Capture::Biased, &row);
             if add.iter().all(|&a| a == f64::NEG_INFINITY) {
                 row.fill(0.0);
@@ -420,6 +421,16 @@ mod tests {
         assert_eq!(run(&mask), [5., 7.]);
         let none = Tensor::new(&[2, 2], vec![false, false, true, true]).unwrap();
         assert_eq!(run(&Mask::new(Some(&none), None, &g).unwrap()), [0., 7.]);
+    }
+
+    /// As in the operator's function body, which adds in the scores' type.
+    #[test]
+    fn a_large_mask_leaves_no_digits_of_a_score() {
+        let g = geometry(&Attrs::new(), &[1, 1, 1, 1], &[1, 1, 2, 1], &[1, 1, 2, 1], 0).unwrap();
+        let mask = Tensor::new(&[1, 2], vec![1e12f32, 1e12]).unwrap();
+        let mask = Mask::new(Some(&mask), None, &g).unwrap();
+        let y = attend::<f32>(&[1.], &[0., 3.], &[1., 2.], &g, None, |b, h, i, r| mask.row(&g, b, h, i, r));
+        assert_eq!(y.unwrap().0, [1.5]);
     }
 
     #[test]

@@ -191,8 +191,13 @@ fn eval_loop(cx: &EvalCx) -> Result<Vec<Value>> {
     if i == 0 && scans > 0 {
         let types = [Tensor::scalar(0i64).into(), Tensor::scalar(go).into()];
         let types: Vec<ValueType> = types.iter().chain(&state).map(Value::value_type).collect();
-        let typed = typed(g, &types, cx);
-        state.extend(pile.stacked(&typed, 1 + carried, &[], &[])?);
+        // Inference does the same where the first iteration does not fit.
+        let loosely = || {
+            let all = types.iter().enumerate().map(|(i, t)| if i < 2 { t.clone() } else { loose(t) });
+            typed(g, &all.collect::<Vec<_>>(), cx)
+        };
+        let typed = typed(g, &types, cx).or_else(loosely);
+        state.extend(pile.stacked(typed.as_ref().unwrap_or(g), 1 + carried, &[], &[])?);
     } else {
         state.extend(pile.stacked(g, 1 + carried, &[], &[])?);
     }
@@ -200,14 +205,11 @@ fn eval_loop(cx: &EvalCx) -> Result<Vec<Value>> {
 }
 
 /// The body with the types that its values would have: what an empty pile is does not depend on what was inferred before.
-fn typed(g: &Graph, inputs: &[ValueType], cx: &EvalCx) -> Graph {
-    let mut typed = g.clone();
+/// Nothing for a body that does not fit.
+fn typed(g: &Graph, inputs: &[ValueType], cx: &EvalCx) -> Option<Graph> {
+    let mut typed = undeclared(g);
     let captures: Vec<ValueType> = cx.captures.iter().map(Value::value_type).collect();
-    // A body that does not fit keeps the types it declares.
-    match ir::infer_with(&mut typed, inputs, &captures) {
-        Ok(_) => typed,
-        Err(_) => g.clone(),
-    }
+    ir::infer_with(&mut typed, inputs, &captures).ok().map(|()| typed)
 }
 
 /// Tensors that pile up over the iterations, one list per scan output.
@@ -367,7 +369,9 @@ fn eval_scan(cx: &EvalCx) -> Result<Vec<Value>> {
             ValueType::known(t.dtype(), &shape)
         });
         let types: Vec<ValueType> = state.iter().map(Value::value_type).chain(entries).collect();
-        state.extend(pile.stacked(&typed(g, &types, cx), l.states, &l.output_axes, &l.output_reversed)?);
+        let typed = typed(g, &types, cx);
+        let body = typed.as_ref().unwrap_or(g);
+        state.extend(pile.stacked(body, l.states, &l.output_axes, &l.output_reversed)?);
     } else {
         state.extend(pile.stacked(g, l.states, &l.output_axes, &l.output_reversed)?);
     }
