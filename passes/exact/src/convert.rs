@@ -28,9 +28,9 @@ fn transparent(n: &Node) -> bool {
         && !n.inputs().is_empty()
 }
 
-/// Builds the e-graph of `graph`; it is not rebuilt yet.
-pub fn enter(graph: &Graph) -> Result<Converted> {
-    let mut egraph = Egraph::new(Facts::of_opset(graph.meta.opset));
+/// Builds the e-graph of `graph`; it is not rebuilt yet. Constants that rules make are leaves up to `largest_leaf` bytes.
+pub fn enter(graph: &Graph, largest_leaf: usize) -> Result<Converted> {
+    let mut egraph = Egraph::new(Facts::new(graph.meta.opset, largest_leaf));
     let mut class: BTreeMap<ValueId, Id> = BTreeMap::new();
     let mut chosen = Vec::new();
     for v in graph.values() {

@@ -31,6 +31,8 @@ pub struct Fact {
 pub struct Facts {
     /// Opset of the source graph.
     opset: i64,
+    /// Values of more bytes are known, but not put in place of what computes them: that is folding's to weigh.
+    largest_leaf: usize,
     attrs: Vec<Attrs>,
     attr_index: BTreeMap<String, u32>,
     /// Numbers of the sets in `attrs` by address: most are clones of what is there.
@@ -48,8 +50,8 @@ pub struct Facts {
 }
 
 impl Facts {
-    pub fn of_opset(opset: i64) -> Facts {
-        Facts { opset, ..Facts::default() }
+    pub fn new(opset: i64, largest_leaf: usize) -> Facts {
+        Facts { opset, largest_leaf, ..Facts::default() }
     }
     pub fn opset(&self) -> i64 {
         self.opset
@@ -205,6 +207,9 @@ impl Analysis<ENode> for Facts {
     /// A class with a known small value gets a leaf for it.
     fn modify(egraph: &mut Egraph, id: Id) {
         let Some(t) = egraph[id].data.value.clone() else { return };
+        if t.stored_bytes() > egraph.analysis.largest_leaf {
+            return;
+        }
         if egraph[id].nodes.iter().any(|n| matches!(n.symbol, Symbol::Tensor(_))) {
             return;
         }

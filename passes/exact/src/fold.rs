@@ -4,7 +4,7 @@ use ir::{Accuracy, Error, EvalCx, Graph, NodeId, Result, Tensor, Use, Value, Val
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A folded result may grow to this size whatever its inputs were.
-const SMALL_BYTES: usize = 4096;
+pub const SMALL_BYTES: usize = 4096;
 
 /// Initializers above this size are freed as soon as nothing reads them.
 const LARGE_BYTES: usize = 1 << 16;
@@ -26,25 +26,120 @@ pub enum Growth {
 /// Evaluates every node whose inputs are all initializers. Returns how many went.
 pub fn fold_constants(graph: &mut Graph, growth: Growth) -> Result<usize> {
     let mut folded = 0;
-    let kept = if growth == Growth::Never { BTreeSet::new() } else { stored_weights(graph) };
+    let never = growth == Growth::Never;
+    let kept = if never { BTreeSet::new() } else { stored_weights(graph) };
+    let mut readers = if never { Readers::new(graph) } else { Readers::default() };
     for id in graph.order()? {
         if kept.contains(&id) {
             continue;
         }
-        let Some(results) = evaluate(graph, id, growth) else { continue };
+        let freed = if never { readers.freed(graph, id) } else { 0 };
+        let Some(results) = evaluate(graph, id, growth, freed) else { continue };
         let outputs = graph.node(id)?.outputs().to_vec();
+        let inputs: BTreeSet<ValueId> = graph.node(id)?.inputs().iter().flatten().copied().collect();
         for (v, t) in outputs.into_iter().zip(results) {
             let Some(v) = v else { continue };
             let name = graph.value_name(v).to_string();
             let new = graph.add_initializer(&name, t);
+            if never {
+                readers.insert(graph, v, new);
+            }
             graph.replace_uses(v, new);
         }
-        let inputs: Vec<ValueId> = graph.node(id)?.inputs().iter().flatten().copied().collect();
         graph.remove_node(id)?;
+        readers.forget(&inputs);
         free_unused(graph, &inputs);
         folded += 1;
     }
     Ok(folded)
+}
+
+/// Who reads each constant: its bytes go with the last of them, and only then.
+#[derive(Default)]
+struct Readers(BTreeMap<ValueId, Read>);
+
+#[derive(Default)]
+struct Read {
+    /// Each once.
+    nodes: Vec<NodeId>,
+    /// Of them, those that are not computed yet.
+    left: usize,
+    /// A graph output or a body reads it too.
+    stays: bool,
+    /// All readers can be computed and together take no more bytes than it does; asked once.
+    replaced: Option<bool>,
+}
+
+impl Readers {
+    fn new(graph: &Graph) -> Readers {
+        let mut all = Readers::default();
+        for (id, n) in graph.nodes() {
+            for &v in n.inputs().iter().flatten().filter(|&&v| graph.constant(v).is_some()) {
+                let r = all.0.entry(v).or_default();
+                if r.nodes.last() != Some(&id) {
+                    r.nodes.push(id);
+                    r.left += 1;
+                }
+            }
+            n.captures().iter().for_each(|&v| all.0.entry(v).or_default().stays = true);
+        }
+        graph.outputs().iter().for_each(|o| all.0.entry(o.value).or_default().stays = true);
+        all
+    }
+
+    /// The constant `new` is about to stand for `v`.
+    fn insert(&mut self, graph: &Graph, v: ValueId, new: ValueId) {
+        let stays = graph.uses(v).iter().any(|u| !matches!(u, Use::Input(..)));
+        let nodes = graph.consumers(v);
+        self.0.insert(new, Read { left: nodes.len(), nodes, stays, replaced: None });
+    }
+
+    fn forget(&mut self, read: &BTreeSet<ValueId>) {
+        for v in read {
+            if let Some(r) = self.0.get_mut(v) {
+                r.left = r.left.saturating_sub(1);
+            }
+        }
+    }
+
+    /// Bytes that the node's results may take because it is computed.
+    fn freed(&mut self, graph: &Graph, id: NodeId) -> usize {
+        let Some(n) = graph.get(id) else { return 0 };
+        let inputs: BTreeSet<ValueId> = n.inputs().iter().flatten().copied().collect();
+        let mut bytes = 0usize;
+        for v in inputs {
+            let (Some(t), Some(r)) = (graph.constant(v), self.0.get_mut(&v)) else { continue };
+            let own = t.stored_bytes();
+            let more = match r {
+                Read { stays: true, .. } => 0,
+                Read { left: 0 | 1, .. } => own,
+                Read { nodes, replaced, .. } => {
+                    let all = || {
+                        let sizes = nodes.iter().map(|&n| computed_bytes(graph, n));
+                        sizes.sum::<Option<usize>>().is_some_and(|sum| sum <= own)
+                    };
+                    if *replaced.get_or_insert_with(all) { computed_bytes(graph, id).unwrap_or(0) } else { 0 }
+                }
+            };
+            bytes = bytes.saturating_add(more);
+        }
+        bytes
+    }
+}
+
+/// Bytes of what a node gives, where they are known and the node can be computed now.
+fn computed_bytes(graph: &Graph, id: NodeId) -> Option<usize> {
+    let n = graph.get(id).filter(|n| computes(graph, n, Growth::Never))?;
+    if !n.inputs().iter().flatten().all(|&v| graph.constant(v).is_some()) {
+        return None;
+    }
+    n.outputs().iter().flatten().map(|&v| typed_bytes(graph, v)).sum()
+}
+
+fn typed_bytes(graph: &Graph, v: ValueId) -> Option<usize> {
+    let t = graph.ty(v);
+    let n = t.concrete()?.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
+    n.checked_mul(t.dtype()?.bits()).map(|bits| bits.div_ceil(8))
 }
 
 /// Fewest elements of a weight that stays as it is stored.
@@ -96,7 +191,7 @@ fn stored_weights(graph: &Graph) -> BTreeSet<NodeId> {
 }
 
 /// Lets go of large initializers that nothing reads any more: chains that decode weights would pile up until the end.
-fn free_unused(graph: &mut Graph, values: &[ValueId]) {
+fn free_unused(graph: &mut Graph, values: &BTreeSet<ValueId>) {
     for &v in values {
         let large = graph.constant(v).is_some_and(|t| t.stored_bytes() > LARGE_BYTES);
         if large && graph.uses(v).is_empty() {
@@ -105,13 +200,16 @@ fn free_unused(graph: &mut Graph, values: &[ValueId]) {
     }
 }
 
-fn evaluate(graph: &Graph, id: NodeId, growth: Growth) -> Option<Vec<Tensor>> {
-    let node = graph.get(id)?;
+/// Whether a node is one that may be computed, once its inputs are known.
+fn computes(graph: &Graph, node: &ir::Node, growth: Growth) -> bool {
     let keeps_weights_packed = node.op.name() == "DequantizeLinear"
         && (growth == Growth::Never || growth == Growth::Bounded && meets_bytes(graph, node));
-    if node.op.accuracy() == Accuracy::Random || !node.attrs.graphs().is_empty() || keeps_weights_packed {
-        return None;
-    }
+    node.op.accuracy() != Accuracy::Random && node.attrs.graphs().is_empty() && !keeps_weights_packed
+}
+
+/// The node's results, if all it reads is known; `freed`: bytes they may take where the file must not grow.
+fn evaluate(graph: &Graph, id: NodeId, growth: Growth, freed: usize) -> Option<Vec<Tensor>> {
+    let node = graph.get(id).filter(|n| computes(graph, n, growth))?;
     let inputs: Vec<Option<Value>> = node
         .inputs()
         .iter()
@@ -123,17 +221,12 @@ fn evaluate(graph: &Graph, id: NodeId, growth: Growth) -> Option<Vec<Tensor>> {
     let bytes_in: usize =
         inputs.iter().flatten().filter_map(|v| v.tensor().ok()).map(Tensor::stored_bytes).sum();
     let limit = if growth == Growth::Never {
-        bytes_in.max(SMALL_BYTES)
+        freed.max(SMALL_BYTES)
     } else {
         bytes_in.saturating_mul(16).max(1 << 24)
     };
-    for v in node.outputs().iter().flatten() {
-        let t = graph.ty(*v);
-        if t.concrete().is_some_and(|s| {
-            t.dtype().is_some_and(|d| s.iter().product::<usize>().saturating_mul(d.bits()) / 8 > limit)
-        }) {
-            return None;
-        }
+    if node.outputs().iter().flatten().filter_map(|&v| typed_bytes(graph, v)).any(|n| n > limit) {
+        return None;
     }
     let none = |_: &Graph, _: Vec<Value>| Err(Error::internal("no subgraph"));
     let cx = EvalCx {
@@ -364,4 +457,49 @@ pub fn drop_identities(graph: &mut Graph) -> Result<usize> {
         dropped += 1;
     }
     Ok(dropped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A float constant of 8 rows of 512, read by the slices [from, to) of its rows.
+    fn sliced(parts: &[(usize, usize)], output: bool) -> usize {
+        let values: Vec<String> = (0..4096).map(|i| format!("{i}.5")).collect();
+        let slices: String = parts
+            .iter()
+            .enumerate()
+            .map(|(i, (a, b))| {
+                let (a, b) = (format!("int64[1] a{i} = {{{a}}}"), format!("int64[1] b{i} = {{{b}}}"));
+                format!(", {a}, {b}")
+            })
+            .collect();
+        let nodes: String = (0..parts.len())
+            .map(|i| format!("  s{i} = Slice (c, a{i}, b{i}, axis)\n  y{i} = Add (x, s{i})\n"))
+            .collect();
+        let mut outputs: Vec<String> = (0..parts.len()).map(|i| format!("float[n{i}, 512] y{i}")).collect();
+        if output {
+            outputs.push("float[8, 512] z = c".into());
+        }
+        let text = format!(
+            "case (float[1, 512] x) => ({}) <float[8, 512] c = {{{}}}, int64[1] axis = {{0}}{slices}> {{\n{nodes}}}\n",
+            outputs.join(", "),
+            values.join(","),
+        );
+        let graph = ir::text::parse(&text, &ops::Standard).unwrap();
+        let (g, _) = crate::optimize(&graph, crate::Options::PORTABLE).unwrap();
+        g.initializers().map(|(_, t)| t.stored_bytes()).sum()
+    }
+
+    #[test]
+    fn what_a_folded_constant_frees_counts_once() {
+        let whole = 8 * 512 * 4;
+        // Together the parts are the constant; both replace it.
+        assert_eq!(sliced(&[(0, 4), (4, 8)], false), whole);
+        let more = |parts: &[(usize, usize)], output| sliced(parts, output) - whole;
+        assert!(more(&[(0, 5), (2, 8)], false) < 200);
+        assert!(more(&[(0, 4), (4, 8)], true) < 200);
+        // The last reader takes its place.
+        assert_eq!(sliced(&[(1, 8)], false), 7 * 512 * 4);
+    }
 }

@@ -79,7 +79,7 @@ pub fn optimize_with(graph: &Graph, options: Options, rules: &[&'static Rule]) -
         let before = g.node_count();
         let bounded = Options { growth: options.growth.min(Growth::Bounded), ..options };
         simplify(&mut g, if pass == 0 { bounded } else { options }, &mut trace)?;
-        g = rewrite(&g, rules, &mut trace)?;
+        g = rewrite(&g, rules, options.growth, &mut trace)?;
         simplify(&mut g, options, &mut trace)?;
         if g.node_count() == before {
             break;
@@ -115,8 +115,9 @@ fn simplify(g: &mut Graph, options: Options, trace: &mut Trace) -> Result<()> {
     }
 }
 
-fn rewrite(g: &Graph, rules: &[&'static Rule], trace: &mut Trace) -> Result<Graph> {
-    let mut entered = convert::enter(g)?;
+fn rewrite(g: &Graph, rules: &[&'static Rule], growth: Growth, trace: &mut Trace) -> Result<Graph> {
+    let largest_leaf = if growth == Growth::Never { fold::SMALL_BYTES } else { usize::MAX };
+    let mut entered = convert::enter(g, largest_leaf)?;
     let limit = 20_000 + 40 * entered.chosen.len();
     let stopped = saturate::saturate(&mut entered.egraph, rules, ROUNDS, limit)?;
     if !matches!(stopped, StopReason::Saturated) {

@@ -363,7 +363,7 @@ fn saturated(graph: &Graph) -> Egraph {
     let mut g = graph.clone();
     ir::infer(&mut g).unwrap();
     let rules: Vec<&'static Rule> = rules().collect();
-    let mut egraph = convert::enter(&g).unwrap().egraph;
+    let mut egraph = convert::enter(&g, usize::MAX).unwrap().egraph;
     saturate::saturate(&mut egraph, &rules, 12, 20_000).unwrap();
     egraph
 }
