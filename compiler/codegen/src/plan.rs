@@ -106,11 +106,6 @@ pub fn plan(graph: &Graph, steps: &[Step]) -> Result<Plan> {
             }
         }
     }
-    for &(_, v) in &copies {
-        if let Some(&l) = index.get(&v) {
-            lives[l].death = steps.len();
-        }
-    }
     let (offsets, arena_bytes) = place(&lives)?;
     check(&lives, &offsets)?;
     for (l, o) in lives.iter().zip(offsets) {
