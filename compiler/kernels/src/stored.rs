@@ -37,6 +37,19 @@ impl<'a> Writer<'a> {
     pub fn bulk_len(&self) -> usize {
         self.end
     }
+
+    /// All bulk data, in memory of its own.
+    pub fn copied(&self) -> Bulk {
+        let mut lines = vec![[0u128; ALIGN / 16]; self.end.div_ceil(ALIGN) + 1];
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(lines.as_flattened_mut());
+        let shift = bytes.as_ptr().align_offset(ALIGN);
+        for (at, piece) in &self.bulk {
+            bytes[shift + at..][..piece.len()].copy_from_slice(piece);
+        }
+        let start = bytes[shift..].as_ptr();
+        // SAFETY: the owner is the memory itself, which does not change.
+        unsafe { Bulk::new(start, self.end, Some(Arc::new(lines))) }
+    }
 }
 
 /// Memory that stays where it is for as long as its owner lives.
@@ -283,15 +296,7 @@ mod tests {
     fn again<T: Stored>(x: &T) -> T {
         let mut w = Writer::default();
         x.put(&mut w);
-        let mut bulk = vec![0u128; w.bulk_len().div_ceil(16) + 4];
-        let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut bulk);
-        let shift = bytes.as_ptr().align_offset(ALIGN);
-        for (at, piece) in &w.bulk {
-            bytes[shift + at..][..piece.len()].copy_from_slice(piece);
-        }
-        let start = bytes[shift..].as_ptr();
-        // SAFETY: the owner is the memory itself, which moves but does not change.
-        let bulk = unsafe { Bulk::new(start, w.bulk_len(), Some(Arc::new(bulk))) };
+        let bulk = w.copied();
         for cut in 0..w.stream.len() {
             assert!(T::take(&mut Reader { stream: &w.stream[..cut], bulk: bulk.clone() }).is_none());
         }

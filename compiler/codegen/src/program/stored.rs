@@ -173,8 +173,6 @@ mod tests {
     use super::*;
     use ir::{Attrs, Graph, Tensor, Value, ValueType};
     use kernels::Serial;
-    use kernels::stored::Bulk;
-    use std::sync::Arc;
 
     /// A product, a generated loop over floats and one over integers, a table and two outputs.
     fn model() -> Graph {
@@ -203,25 +201,13 @@ mod tests {
         p.run(&[Value::Tensor(x), Value::Tensor(i)], &Serial).unwrap()
     }
 
-    fn bulk(w: &Writer) -> Bulk {
-        let mut lines = vec![[0u128; 4]; w.bulk_len().div_ceil(64) + 1];
-        let bytes: &mut [u8] = bytemuck::cast_slice_mut(lines.as_flattened_mut());
-        let shift = bytes.as_ptr().align_offset(64);
-        for (at, piece) in &w.bulk {
-            bytes[shift + at..][..piece.len()].copy_from_slice(piece);
-        }
-        let start = bytes[shift..].as_ptr();
-        // SAFETY: the owner is the memory itself, which does not change.
-        unsafe { Bulk::new(start, w.bulk_len(), Some(Arc::new(lines))) }
-    }
-
     #[test]
     fn a_stored_program_gives_the_same() {
         let p = crate::compile(&model()).unwrap();
         let mut w = Writer::default();
         assert!(p.store(&mut w));
         let sizes = [2 * 20 * 4, 2 * 8];
-        let read = Program::load(&mut Reader { stream: &w.stream, bulk: bulk(&w) }, &sizes).unwrap();
+        let read = Program::load(&mut Reader { stream: &w.stream, bulk: w.copied() }, &sizes).unwrap();
         assert_eq!(run(&read), run(&p));
         assert_eq!(read.steps().len(), p.steps().len());
         for (a, b) in read.steps().iter().zip(p.steps()) {
@@ -229,10 +215,10 @@ mod tests {
         }
         for cut in (0..w.stream.len()).step_by(7) {
             let stream = &w.stream[..cut];
-            assert!(Program::load(&mut Reader { stream, bulk: bulk(&w) }, &sizes).is_none());
+            assert!(Program::load(&mut Reader { stream, bulk: w.copied() }, &sizes).is_none());
         }
-        assert!(Program::load(&mut Reader { stream: &w.stream, bulk: bulk(&w) }, &[160, 24]).is_none());
-        let short = bulk(&w).part(0, w.bulk_len() - 4).unwrap();
+        assert!(Program::load(&mut Reader { stream: &w.stream, bulk: w.copied() }, &[160, 24]).is_none());
+        let short = w.copied().part(0, w.bulk_len() - 4).unwrap();
         assert!(Program::load(&mut Reader { stream: &w.stream, bulk: short }, &sizes).is_none());
     }
 
