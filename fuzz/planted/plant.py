@@ -3,7 +3,8 @@
 bug switched on at a time.
 
     plant.py check                      every bug still has its place in the sources
-    plant.py build FOLDER               the copy with all bugs, each switched on by PLANTED=name, built in FOLDER
+    plant.py build FOLDER               the copy with all bugs, each switched on by PLANTED=name, built in FOLDER (or in
+                                        CARGO_TARGET_DIR, which saves building other crates again)
     plant.py run FOLDER SECONDS [-- compress fuzz options]
                                         finds each; a table for RESULTS.md on stdout
 
@@ -46,12 +47,14 @@ def build(folder):
             continue
         path = copy / b["file"]
         path.write_text(path.read_text().replace(b["find"], b["put"].replace("PLANTED", SWITCH % b["name"])))
-    env = {**os.environ, "COMPRESS_NO_ARTEFACTS": "1", "CARGO_TARGET_DIR": str(folder / "target")}
+    target = os.environ.get("CARGO_TARGET_DIR", str(folder / "target"))
+    env = {**os.environ, "COMPRESS_NO_ARTEFACTS": "1", "CARGO_TARGET_DIR": target}
     subprocess.run(["cargo", "build", "--release", "--bin", "compress", "--features", "instrumented"], cwd=copy, env=env, check=True)
+    shutil.copy2(pathlib.Path(target) / "release/compress", folder / "compress")
 
 
 def run(folder, seconds, options):
-    binary = folder / "target/release/compress"
+    binary = folder / "compress"
     only = os.environ.get("ONLY", "").split()
     rows, found = [], 0
     for b in BUGS:

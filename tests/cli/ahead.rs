@@ -259,3 +259,46 @@ fn what_needs_more_than_kernels_is_refused_by_name() {
     assert!(!o.exists());
     compress(&["build", arg(&m), "--emit", "obj", "--shape", "z=4", "-o", arg(&o)]).refused(1, &["'z'"]);
 }
+
+/// Generated graphs, those that `compress build` takes; all of them:
+/// `cargo test --release --test tests -- --ignored objects_of_random_graphs`.
+fn random_graphs(seeds: std::ops::Range<u64>) -> (usize, usize) {
+    let (mut built, mut refused) = (0, 0);
+    let d = Dir::new(&format!("random-objects-{}", seeds.start));
+    for seed in seeds {
+        let Some(case) = harness::targets::generated(&harness::random_bytes(seed)) else { continue };
+        let mut g = case.graph;
+        let inputs: Vec<_> = g.inputs().iter().map(|&v| (v, g.value_name(v).to_string())).collect();
+        let (mut feeds, mut names) = (Vec::new(), Vec::new());
+        for (i, (v, name)) in inputs.into_iter().enumerate() {
+            g.rename_value(v, &format!("in{i}"));
+            feeds.push((format!("in{i}"), case.feeds[&name].tensor().unwrap().clone()));
+        }
+        let outputs = g.outputs().iter().enumerate();
+        let outputs: Vec<_> =
+            outputs.map(|(i, o)| ir::Output { name: format!("out{i}"), value: o.value }).collect();
+        names.extend(outputs.iter().map(|o| o.name.clone()));
+        g.set_outputs(outputs);
+        let m = write_graph(&d, "m.onnx", &g);
+        let ran = compress(&["build", arg(&m), "--emit", "obj", "--force", "-o", arg(&d.path("m.o"))]);
+        if ran.code == 1 {
+            refused += 1;
+            continue;
+        }
+        let feeds: Vec<(&str, Tensor)> = feeds.iter().map(|(n, t)| (&n[..], t.clone())).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        if !agrees(&d, &m, &feeds, &names, &[]) {
+            break;
+        }
+        built += 1;
+    }
+    println!("{built} objects agree with sessions, {refused} graphs refused");
+    (built, refused)
+}
+
+#[test]
+#[ignore = "minutes: each graph is compiled, linked and run"]
+fn objects_of_random_graphs_compute_what_sessions_compute() {
+    let (built, refused) = random_graphs(0..400);
+    assert!(built >= refused || built == 0, "{built} built, {refused} refused");
+}

@@ -7,6 +7,7 @@ use crate::pair::Pair;
 use crate::passes::{Growth, Level, Pass, Tier};
 use crate::random::Random;
 use ir::{Blame, Evaluate, Feeds, Graph, Reference, Value};
+use kernels::stored::{Reader, Writer};
 use runtime::ThreadPool;
 use std::panic::AssertUnwindSafe;
 use std::sync::OnceLock;
@@ -15,7 +16,7 @@ use tally::{Kind, hit, key};
 /// What is wrong with a pair.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// Who noticed: "panic", "error", "verifier", "answers", "threads", "bound", "bytes", "types", "determinism",
+    /// Who noticed: "panic", "error", "verifier", "answers", "threads", "stored", "bound", "bytes", "types", "determinism",
     /// "growth", "memory", "round trip".
     pub oracle: &'static str,
     /// Position and name of the pass.
@@ -307,6 +308,22 @@ impl Step<'_> {
         same(self.graph, self.feeds, self.expected, &one).map_err(|e| found("answers", e))?;
         if !identical(&one, &program.run(&values, two())?) {
             return Err(found("threads", "two threads give other bits than one"));
+        }
+        if self.seed.is_multiple_of(4) { self.stored(&program, &values, &one) } else { Ok(()) }
+    }
+
+    /// The program as data, as artefacts carry it and later processes map it, gives the same bits.
+    fn stored(&self, program: &codegen::Program, values: &[Value], expected: &[Value]) -> Result<(), Stop> {
+        let mut w = Writer::default();
+        if !program.store(&mut w) {
+            return Ok(());
+        }
+        let sizes: Vec<usize> =
+            values.iter().map(|v| v.tensor().map(|t| t.bytes().len())).collect::<ir::Result<_>>()?;
+        let again = codegen::Program::load(&mut Reader { stream: &w.stream, bulk: w.copied() }, &sizes)
+            .ok_or_else(|| found("stored", "a stored program cannot be read"))?;
+        if !identical(expected, &again.run(values, &kernels::Serial)?) {
+            return Err(found("stored", "a stored program gives other bits"));
         }
         Ok(())
     }

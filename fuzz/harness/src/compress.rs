@@ -35,6 +35,9 @@ pub fn apply(graph: &Graph, feeds: &Feeds, choice: &Choice) -> Result<Option<Gra
         return Ok(None);
     }
     let layer = &layers[choice.layer % layers.len()];
+    if decides_sizes(&g, layer.value) {
+        return Ok(None);
+    }
     let seen = if choice.data { statistics(&g, feeds, layer) } else { None };
     if method.applies(layer, seen.is_some()).is_err() {
         return Ok(None);
@@ -55,6 +58,18 @@ pub fn apply(graph: &Graph, feeds: &Feeds, choice: &Choice) -> Result<Option<Gra
     let mut new = new.compacted()?;
     ir::infer(&mut new)?;
     Ok(Some(new))
+}
+
+/// Whether sizes follow from the constant's values, as from a Resize's scales: it is no weight then.
+fn decides_sizes(g: &Graph, v: ValueId) -> bool {
+    let known = |g: &Graph| g.values().filter(|&v| g.ty(v).concrete().is_some()).count();
+    let mut other = g.clone();
+    let ty = g.ty(v).clone();
+    let open = other.add_input("open", ty);
+    other.replace_uses(v, open);
+    crate::mutate::forget_types(&mut other);
+    // The input is one value more.
+    ir::infer(&mut other).is_err() || known(&other) != known(g) + 1
 }
 
 /// What the layer's input is like on these feeds, when it can be seen and is finite.
@@ -212,4 +227,25 @@ pub fn search(graph: &Graph, percent: u32, methods: &[String]) -> Result<Graph, 
         return Err(found("bytes", format!("{} bytes became {}", size(graph)?, size(&done.graph)?)));
     }
     Ok(done.graph)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rounded scales gave sizes that the Squeeze behind them refuses.
+    #[test]
+    fn scales_of_a_resize_are_no_weight() {
+        let text = r#"case (float[1, 1, 1] x, float[1, 3] z) => (float[n] y = s, float[1, 4] p) <
+   float[3] c = {1.0,0.7,1.0}, float[3, 4] w = {1.0,2.0,3.0,4.0,5.0,6.0,7.0,8.0,9.0,1.0,2.0,3.0}> {
+   r = Resize (x, , c)
+   s = Squeeze (r)
+   p = MatMul (z, w)
+}
+"#;
+        let mut g = ir::text::parse(text, &ops::Standard).unwrap();
+        ir::infer(&mut g).unwrap();
+        let of = |name: &str| g.values().find(|&v| g.value_name(v) == name).unwrap();
+        assert!(decides_sizes(&g, of("c")) && !decides_sizes(&g, of("w")));
+    }
 }

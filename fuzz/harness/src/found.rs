@@ -35,3 +35,64 @@ fn scaled_empty_weights_saturate() {
     let (_, trace) = exact::optimize(&graph, exact::Options::RUNTIME).unwrap();
     assert_eq!(trace.stopped, None);
 }
+
+/// A Loop body that does not fit its first iteration had no types, so what no iteration gives was float32 or float16, by
+/// what had been inferred before.
+#[test]
+fn what_no_iteration_gives_has_the_type_of_a_body_that_does_not_fit() {
+    let text = r#"case (float16[1, 1, 1, 1] x, float16[1, 1, 1, 1] w) => (float16[?, ?, 1, ?, ?] y) <
+   int64 trips = {1}, bool go = {0}> {
+   last, y = Loop <body: graph = turn (int64[] i, bool[] "go.1", float16 carried) => (bool[] more, next, seen) {
+      next = Conv <group: int = 40, pads: ints = [0, 0, 0, 0], strides: ints = [1, 1]> (carried, x)
+      more = Identity ("go.1")
+      seen = Identity (next)
+   }> (trips, go, w)
+}
+"#;
+    replay(text, "seed = 1\n[[pass]]\nname = \"file\"\n[[pass]]\nname = \"text\"");
+}
+
+/// Beside a large mask a score has no digits left in float32, which the reference kept.
+#[test]
+fn causal_attention_with_a_mask_of_special_values_is_float32_arithmetic() {
+    replay(
+        r#"case (float[1, 1, 2, 1] q, float[1, 1, 3, 1] k, float[1, 1, 3, 1] v) => (float[1, 1, 2, 1] y) <
+   float[2, 3] mask = {0.5,1.0,2.0,1e12,1e12,-3.4e38}> {
+   y = Attention <is_causal: int = 1> (q, k, v, mask)
+}
+"#,
+        "seed = 1\n[[pass]]\nname = \"run\"",
+    );
+}
+
+/// A bias of whole vectors was left out of the first row of each block of a chain that quantizes.
+#[test]
+fn bias_before_a_quantization_is_added_to_every_row() {
+    let bias = vec!["1.0"; 64].join(",");
+    replay(
+        format!(
+            r#"case (float[19, 64] x) => (int8[19, 64] y) <float s = {{0.1}}, int8 z = {{0}}, float[64] b = {{{bias}}}> {{
+   a = Add (x, b)
+   y = QuantizeLinear (a, s, z)
+}}
+"#
+        ),
+        "seed = 1\n[[pass]]\nname = \"run\"",
+    );
+}
+
+/// The e-graph computed constants of up to 4096 elements whatever they took in a file that must not grow.
+#[test]
+fn a_constant_that_stays_is_not_transposed_beside_itself() {
+    let values: Vec<String> = (0..1200).map(|i| format!("{i}.5")).collect();
+    replay(
+        format!(
+            r#"case () => (float[40, 30] y, float[30, 40] z = c) <float[30, 40] c = {{{}}}> {{
+   y = Transpose (c)
+}}
+"#,
+            values.join(",")
+        ),
+        "seed = 1\n[[pass]]\nname = \"exact\"\nlevel = \"portable\"\ngrowth = \"never\"",
+    );
+}

@@ -64,6 +64,41 @@ pub fn case(u: &mut Unstructured) -> Result<Case> {
     Ok(Case { graph: m.g, feeds })
 }
 
+/// Columns of products: around the widths of tiles and of their panels.
+const WIDTHS: &[usize] = &[1, 3, 8, 15, 16, 17, 32, 33, 48, 63, 64, 65, 80, 96, 97, 130];
+/// What stands between a contraction and a sum, and behind it.
+const ACTIVATIONS: &[&str] =
+    &["Relu", "Sigmoid", "Tanh", "HardSwish", "HardSigmoid", "LeakyRelu", "Gelu", "Swish", "Elu", "Neg"];
+
+/// Blocks around which their input goes, as in residual nets and transformers: a contraction that keeps the shape, with or
+/// without activations, and a sum.
+pub fn blocks(u: &mut Unstructured) -> Result<Case> {
+    let width = *u.choose(WIDTHS)?;
+    let image = u.ratio(1, 2)?;
+    let side = if width > 33 { 4 } else { 9 };
+    let shape: Vec<usize> = if image {
+        vec![1, width, u.int_in_range(1..=side)?, u.int_in_range(1..=side)?]
+    } else {
+        let rows = u.int_in_range(1..=19)?;
+        if u.arbitrary()? { vec![rows, width] } else { vec![2, rows, width] }
+    };
+    let mut g = Graph::new("blocks");
+    g.meta.opset = 21;
+    let x = g.add_input("x", ValueType::known(DType::F32, &shape));
+    let mut m = Maker { u, g, made: vec![(x, shape.clone())] };
+    for _ in 0..m.u.int_in_range(1..=4)? {
+        m.block(image)?;
+    }
+    let last = m.made.len() - 1;
+    for i in if m.u.ratio(1, 3)? { vec![last, last - 1] } else { vec![last] } {
+        let name = format!("y{}", m.g.outputs().len());
+        let v = m.made[i].0;
+        m.g.add_output(&name, v);
+    }
+    let feeds = Feeds::from([("x".to_string(), m.tensor(&shape)?.into())]);
+    Ok(Case { graph: m.g, feeds })
+}
+
 fn size(u: &mut Unstructured, limit: usize) -> Result<usize> {
     Ok(SIZES[u.int_in_range(0..=limit.min(SIZES.len()) - 1)?])
 }
@@ -97,6 +132,51 @@ impl Maker<'_, '_> {
             let v = self.g.apply("", o, attrs, inputs);
             self.made.push((v, shape));
         }
+    }
+
+    /// A contraction of the last value to its own shape, activations, and the sum with an earlier value.
+    fn block(&mut self, image: bool) -> Result<()> {
+        let (from, shape) = self.made[self.made.len() - 1].clone();
+        let earlier = self.made[self.u.int_in_range(0..=self.made.len() - 1)?].0;
+        let width = shape[if image { 1 } else { shape.len() - 1 }];
+        if image {
+            let k = *self.u.choose(&[1usize, 3])?;
+            let group = if self.u.ratio(1, 4)? { width } else { 1 };
+            let w = self.tensor(&[width, width / group, k, k])?;
+            let mut inputs = vec![from, self.g.add_initializer("w", w)];
+            if self.u.arbitrary()? {
+                let b = self.tensor(&[width])?;
+                inputs.push(self.g.add_initializer("b", b));
+            }
+            let attrs = Attrs::new().with("group", group as i64).with("pads", vec![(k / 2) as i64; 4]);
+            self.apply("Conv", attrs, &inputs, shape.clone());
+        } else {
+            let w = self.tensor(&[width, width])?;
+            let w = self.g.add_initializer("w", w);
+            self.apply("MatMul", Attrs::new(), &[from, w], shape.clone());
+            if self.u.arbitrary()? {
+                let b = self.tensor(&[width])?;
+                let inputs = [self.made[self.made.len() - 1].0, self.g.add_initializer("b", b)];
+                self.apply("Add", Attrs::new(), &inputs, shape.clone());
+            }
+        }
+        self.activation(&shape)?;
+        if self.u.ratio(3, 4)? {
+            let v = self.made[self.made.len() - 1].0;
+            let inputs = if self.u.arbitrary()? { [v, earlier] } else { [earlier, v] };
+            self.apply("Add", Attrs::new(), &inputs, shape.clone());
+            self.activation(&shape)?;
+        }
+        Ok(())
+    }
+
+    /// Half of the time.
+    fn activation(&mut self, shape: &[usize]) -> Result<()> {
+        if self.u.arbitrary()? {
+            let (op, v) = (*self.u.choose(ACTIVATIONS)?, self.made[self.made.len() - 1].0);
+            self.apply(op, Attrs::new(), &[v], shape.to_vec());
+        }
+        Ok(())
     }
 
     fn node(&mut self) -> Result<()> {

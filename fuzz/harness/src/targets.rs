@@ -2,7 +2,7 @@
 
 use crate::check::{self, Ran, Stop};
 use crate::families::wide;
-use crate::generate::{Case, case};
+use crate::generate::{Case, blocks, case};
 use crate::mutate;
 use crate::pair::Pair;
 use crate::passes::{Growth, Level, Pass, Pipeline};
@@ -106,6 +106,9 @@ pub fn generated(bytes: &[u8]) -> Option<Case> {
         return quant::quantized(tally::key(&String::from_utf8_lossy(bytes))).map(|(c, _)| c);
     }
     let mut u = Unstructured::new(bytes);
+    if kind % 16 == 14 {
+        return blocks(&mut u).ok();
+    }
     if kind % 2 == 0 { case(&mut u) } else { wide(&mut u) }.ok()
 }
 
