@@ -88,6 +88,8 @@ pub fn plan(graph: &Graph, steps: &[Step]) -> Result<Plan> {
         match places.get(&r) {
             None => drop(places.insert(r, Place::Output(k))),
             Some(Place::Boxed(_)) => {}
+            // Given as it is.
+            Some(Place::Constant) if static_bytes(graph, r).is_none() => {}
             Some(_) => copies.push((k, r)),
         }
     }

@@ -71,6 +71,8 @@ pub struct StepInfo {
 enum OutputSlot {
     Static(DType, Shape, usize),
     Boxed(usize),
+    /// An initializer of text, or of elements smaller than a byte.
+    Constant(Tensor),
 }
 
 /// A graph compiled for concrete input shapes.
@@ -159,6 +161,7 @@ pub fn assemble(graph: Graph, steps: Vec<Step>, plan: Plan) -> Result<Program> {
                 (Some(b), Some(d), Some(s)) => Ok(OutputSlot::Static(d, s, b)),
                 _ => match plan.places.get(&o.value) {
                     Some(Place::Boxed(i)) => Ok(OutputSlot::Boxed(*i)),
+                    Some(Place::Constant) => constant(&graph, &steps, o.value).map(OutputSlot::Constant),
                     _ => Err(Error::internal(format!("output '{}' has no place", o.name))),
                 },
             }
@@ -187,7 +190,7 @@ pub fn assemble(graph: Graph, steps: Vec<Step>, plan: Plan) -> Result<Program> {
     for (k, from) in copies {
         let bytes = match &outputs[k] {
             OutputSlot::Static(_, _, b) => *b,
-            OutputSlot::Boxed(_) => 0,
+            OutputSlot::Boxed(_) | OutputSlot::Constant(_) => 0,
         };
         prepared.push(Prepared {
             name: graph.outputs()[k].name.clone(),
@@ -355,7 +358,7 @@ impl Program {
         for o in &self.outputs {
             made.push(match o {
                 OutputSlot::Static(_, _, bytes) => empty(*bytes)?,
-                OutputSlot::Boxed(_) => Words { words: Vec::new(), _charge: Charge::new(0) },
+                _ => Words { words: Vec::new(), _charge: Charge::new(0) },
             });
         }
         let cx = Context {
@@ -388,6 +391,7 @@ impl Program {
         for (o, w) in self.outputs.iter().zip(made) {
             outputs.push(match o {
                 OutputSlot::Static(d, s, _) => Value::Tensor(Tensor::mapped(*d, s, Arc::new(w), 0)?),
+                OutputSlot::Constant(t) => Value::Tensor(t.clone()),
                 OutputSlot::Boxed(i) => {
                     // Not taken: two outputs may be one value.
                     let v = state.boxes[*i].lock().unwrap_or_else(|e| e.into_inner()).clone();
