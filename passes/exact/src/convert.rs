@@ -358,5 +358,5 @@ impl Writer<'_> {
 
 fn size(egraph: &Egraph, id: Id) -> usize {
     let t = egraph[id].data.types.first().and_then(ir::ValueType::concrete);
-    t.map_or(0, |s| s.iter().product())
+    t.and_then(|s| ir::budget::elements(&s).ok()).unwrap_or(0)
 }

@@ -226,8 +226,10 @@ fn make_op(egraph: &Egraph, node: &ENode) -> Fact {
     let constant = inputs.iter().all(|&c| egraph[c].data.constant)
         && op.accuracy() != Accuracy::Random
         && !inputs.is_empty();
-    let sized =
-        types.first().and_then(ValueType::concrete).is_some_and(|s| s.iter().product::<usize>() <= SMALL);
+    let sized = types
+        .first()
+        .and_then(ValueType::concrete)
+        .is_some_and(|s| ir::budget::elements(&s).is_ok_and(|n| n <= SMALL));
     // Dequantization stays: it is how compressed weights are stored.
     let value = (constant && sized && types.len() == 1 && op.name() != "DequantizeLinear")
         .then(|| evaluate(egraph, op, &attrs, inputs))

@@ -156,7 +156,7 @@ fn stored_weights(graph: &Graph) -> BTreeSet<NodeId> {
     for (_, n) in graph.nodes() {
         let Some(nodes) = weight(n).and_then(|w| graph.expression(w)) else { continue };
         let ty = weight(n).map(|w| graph.ty(w));
-        let elements = ty.and_then(|t| t.concrete()).map_or(0, |s| s.iter().product());
+        let elements = ty.and_then(|t| t.concrete()).and_then(|s| ir::budget::elements(&s).ok()).unwrap_or(0);
         let mut leaves: BTreeSet<ValueId> = BTreeSet::new();
         for id in &nodes {
             leaves.extend(graph.get(*id).into_iter().flat_map(|n| n.inputs().iter().flatten()));
