@@ -524,6 +524,8 @@ pub enum FuzzMutate {
     Both,
     Graph,
     Passes,
+    /// Nothing: every graph is a new one
+    Nothing,
 }
 
 #[derive(Debug, Args)]

@@ -56,6 +56,7 @@ pub fn fuzz(args: FuzzArgs) -> Result {
         FuzzMutate::Both => Mutate::Both,
         FuzzMutate::Graph => Mutate::Graph,
         FuzzMutate::Passes => Mutate::Passes,
+        FuzzMutate::Nothing => Mutate::Nothing,
     };
     if let Some(p) = &args.pipeline {
         settings.passes = Some(pipeline(p)?.passes);

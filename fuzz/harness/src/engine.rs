@@ -27,6 +27,8 @@ pub enum Mutate {
     Both,
     Graph,
     Passes,
+    /// Every graph is a new one.
+    Nothing,
 }
 
 /// How to fuzz.
@@ -159,7 +161,8 @@ impl Fuzzer {
         let n = self.out.entries.len();
         let generates = self.settings.model.is_none();
         let enough = self.settings.mutate == Mutate::Passes && n >= FIRST;
-        if generates && (n < FIRST || (!enough && self.r.chance(1, 8))) {
+        let fresh = n < FIRST || self.settings.mutate == Mutate::Nothing || (!enough && self.r.chance(1, 8));
+        if generates && fresh {
             return Some((self.fresh()?, None));
         }
         // Recent entries are the least explored.
@@ -169,7 +172,7 @@ impl Fuzzer {
         let mut pair = entry.pair.clone();
         let passes = match self.settings.mutate {
             Mutate::Graph => false,
-            Mutate::Passes => true,
+            Mutate::Passes | Mutate::Nothing => true,
             Mutate::Both => entry.fruitless % (FRUITLESS + 1) == FRUITLESS,
         };
         if passes {

@@ -96,3 +96,16 @@ fn a_constant_that_stays_is_not_transposed_beside_itself() {
         "seed = 1\n[[pass]]\nname = \"exact\"\nlevel = \"portable\"\ngrowth = \"never\"",
     );
 }
+
+/// An output that is a constant of text, or of elements smaller than a byte, had no place.
+#[test]
+fn constants_of_any_type_can_be_outputs() {
+    let text = r#"case (float[1] x) => (string[1] a, int4[2] b, float[1] c) <
+   float[1] one = {1.0}, float[2] two = {1.0,-3.0}> {
+   a = Cast <to: int = 8> (one)
+   b = Cast <to: int = 22> (two)
+   c = Neg (x)
+}
+"#;
+    replay(text, "seed = 1\n[[pass]]\nname = \"run\"");
+}
