@@ -4,7 +4,7 @@ use super::{Cx, Lowered, Work};
 use crate::plan::static_bytes;
 use artefact::{Call, Move};
 use ir::{DType, Node, Tensor, ValueId};
-use kernels::transpose::Axis;
+use kernels::transpose::{Axis, MAX_AXES};
 use ops::movement::strides;
 
 /// The value of which the node's output is a view: same bytes, another shape.
@@ -79,7 +79,8 @@ fn blocks(cx: &Cx, n: &Node) -> Option<Lowered> {
 fn permuted(cx: &Cx, n: &Node, shape: Vec<usize>, perm: Vec<usize>) -> Option<Lowered> {
     let (x, y) = (n.input(0)?, n.output(0)?);
     let width = width(cx, x)?;
-    Some(Lowered::call("movement", vec![x], y, 0.0, Call::Permute { width, shape, perm }))
+    (shape.len() <= MAX_AXES)
+        .then(|| Lowered::call("movement", vec![x], y, 0.0, Call::Permute { width, shape, perm }))
 }
 
 fn moves(
@@ -90,12 +91,17 @@ fn moves(
     fill: Option<Vec<u8>>,
 ) -> Option<Lowered> {
     let width = width(cx, *writes.first()?)?;
+    if list.iter().any(|m| m.axes.len() > MAX_AXES) {
+        return None;
+    }
     let work = Work::Call(Box::new(Call::Moves { width, fill, outputs: writes.len(), list }));
     Some(Lowered { kind: "movement", work, reads, writes, flops: 0.0 })
 }
 
+/// Those along which there is more than one step.
 fn axes(shape: &[usize], from: &[isize], to: &[usize]) -> Vec<Axis> {
-    shape.iter().zip(from).zip(to).map(|((&len, &from), &to)| Axis { len, from, to: to as isize }).collect()
+    let all = shape.iter().zip(from).zip(to);
+    all.map(|((&len, &from), &to)| Axis { len, from, to: to as isize }).filter(|a| a.len != 1).collect()
 }
 
 fn signed(s: &[usize]) -> Vec<isize> {
