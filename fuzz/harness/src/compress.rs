@@ -210,6 +210,10 @@ fn sum_of(g: &Graph, v: ValueId) -> Option<ValueId> {
 
 /// The search over all layers, for a file of `percent` of this graph's bytes.
 pub fn search(graph: &Graph, percent: u32, methods: &[String]) -> Result<Graph, Stop> {
+    // What is only for running here has no form in a file.
+    if graph.nodes().any(|(_, n)| n.op.domain().starts_with("ir.")) {
+        return Err(Stop::Refused);
+    }
     let size = |g: &Graph| onnx::size(g, &ops::Standard);
     let target = size(graph)? * u64::from(percent.clamp(1, 100)) / 100;
     let mut options = search::Options::new(search::Goal::TargetBytes(target));

@@ -109,3 +109,19 @@ fn constants_of_any_type_can_be_outputs() {
 "#;
     replay(text, "seed = 1\n[[pass]]\nname = \"run\"");
 }
+
+/// Kernels move along 16 axes at most; a value may have more.
+#[test]
+fn values_of_many_dims_are_moved() {
+    let (ones, dims) = (vec!["1"; 20].join(","), vec!["1"; 20].join(", "));
+    let text = format!(
+        r#"case (int32[2, 1] x) => (int32[{dims}, 2, 3] y, int32[2, 3, {dims}] z) <
+   int64[22] to = {{{ones},2,3}}> {{
+   y = Expand (x, to)
+   z = Transpose <perm: ints = [20, 21, {}]> (y)
+}}
+"#,
+        (0..20).map(|i| i.to_string()).collect::<Vec<_>>().join(", ")
+    );
+    replay(text, "seed = 1\n[[pass]]\nname = \"run\"");
+}
