@@ -50,6 +50,7 @@ def build(folder):
     target = os.environ.get("CARGO_TARGET_DIR", str(folder / "target"))
     env = {**os.environ, "COMPRESS_NO_ARTEFACTS": "1", "CARGO_TARGET_DIR": target}
     subprocess.run(["cargo", "build", "--release", "--bin", "compress", "--features", "instrumented"], cwd=copy, env=env, check=True)
+    (folder / "compress").unlink(missing_ok=True)
     shutil.copy2(pathlib.Path(target) / "release/compress", folder / "compress")
 
 
