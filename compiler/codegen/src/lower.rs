@@ -118,12 +118,13 @@ impl Cx<'_> {
     pub fn is_weight(&self, v: ValueId) -> bool {
         self.graph.constant(v).is_some() || self.graph.expression(v).is_some()
     }
-    /// The weight of a `k × n` product as its file stores it, stored as `[n, k]` or `[k, n]`, where a kernel reads that.
-    pub fn coded(&self, v: ValueId, k: usize, n: usize, n_first: bool) -> Option<PackedCodes> {
+    /// The weight of a `k × n` product with `m` rows as its file stores it, stored as `[n, k]` or `[k, n]`, where a kernel
+    /// reads that and it pays.
+    pub fn coded(&self, v: ValueId, m: usize, size: (usize, usize), n_first: bool) -> Option<PackedCodes> {
         if self.graph.constant(v).is_some() {
             return None;
         }
-        let packed = stored::codes::Coded::of(self.graph, v)?.pack(self.tier, k, n, n_first)?;
+        let packed = stored::codes::Coded::of(self.graph, v)?.pack(self.tier, m, size, n_first)?;
         stored::release(self.graph, v);
         Some(packed)
     }

@@ -152,7 +152,7 @@ fn median(mut x: Vec<f64>) -> f64 {
 /// Products of more rows, one thread: where floats become faster.
 fn rows(packed: &[(Format, PackedCodes)], k: usize, n: usize, dense: &PackedB) {
     let e = Epilogue::default();
-    for m in [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48] {
+    for m in [1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 128, 512] {
         let x: Vec<f32> = (0..k * m).map(|i| ((i * 37 % 101) as f32).sin()).collect();
         let mut y = vec![0f32; n * m];
         let mut base = Vec::new();

@@ -44,8 +44,7 @@ impl Product {
         if self.m > PackedCodes::MOST_ROWS {
             return None;
         }
-        let coded = cx.coded(self.w, self.k, self.n, self.n_first)?;
-        coded.pays(self.m).then_some(coded)
+        cx.coded(self.w, self.m, (self.k, self.n), self.n_first)
     }
 
     /// The weights without their zeros, where these are so many that it pays.

@@ -47,8 +47,14 @@ impl Coded {
         Some(Coded { codes: t.bytes().to_vec(), shape: t.shape().to_vec(), scales, zero, table: self.table })
     }
 
-    /// Packs the matrix of `k × n` that the weight is: stored as `[n, k]`, or as `[k, n]`.
-    pub fn pack(mut self, tier: Tier, k: usize, n: usize, n_first: bool) -> Option<PackedCodes> {
+    /// Packs the matrix of `k × n` that the weight is, stored as `[n, k]` or as `[k, n]`, where that pays for `m` rows.
+    pub fn pack(
+        mut self,
+        tier: Tier,
+        m: usize,
+        (k, n): (usize, usize),
+        n_first: bool,
+    ) -> Option<PackedCodes> {
         let (rows, cols) = if n_first { (n, k) } else { (k, n) };
         if rows.checked_mul(cols)? != self.codes.len() {
             return None;
@@ -92,7 +98,7 @@ impl Coded {
         let strides = if n_first { Strides::nk(k) } else { Strides::kn(n) };
         let table = self.table.as_deref();
         let codes = Codes { codes: &self.codes, strides, k, n, bits, block, scale: &scale, zero, table };
-        PackedCodes::new(tier, &codes).ok()?
+        PackedCodes::for_rows(tier, &codes, m).ok()?
     }
 }
 

@@ -74,7 +74,7 @@ fn check(what: &str, x: &[usize], kind: &str, build: impl FnOnce(&mut B, ValueId
 }
 
 fn product(what: &str, weight: impl Fn(&mut B) -> ValueId) {
-    check(what, &[3, K], "packed product", |b, x| {
+    check(what, &[1, K], "packed product", |b, x| {
         let w = weight(b);
         b.op("MatMul", Attrs::new(), &[x, w])
     });

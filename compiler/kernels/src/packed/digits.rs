@@ -1,10 +1,12 @@
 //! kernel: activations as digits of eight bits.
 
 use super::{PackedCodes, depth};
+use crate::parallel::Pool;
+use crate::partition::{Parts, ranges};
 use crate::simd::{LANES, Simd, tiered};
 
-/// From here on sums before their scales might leave float32: such rows are multiplied as floats, which overflow where
-/// activations times codes do.
+/// From here on sums before their scales might leave float32: such rows are multiplied as floats with scaled weights, and
+/// overflow only where float products do.
 const HUGE: f32 = 1e28;
 /// Digits of activations in float precision.
 pub(super) const FLOAT: usize = 3;
@@ -27,11 +29,27 @@ pub(super) fn cells(w: &PackedCodes, m: usize, digits: usize) -> Option<usize> {
     row.checked_mul(m)
 }
 
+/// Elements below which cutting them is not worth handing over.
+const GRAIN: usize = 16 * 1024;
+
+/// Where rows start.
+struct Start(*const f32);
+
+// SAFETY: points to rows that are only read.
+unsafe impl Sync for Start {}
+
+impl Start {
+    fn at(&self, element: usize) -> *const f32 {
+        self.0.wrapping_add(element)
+    }
+}
+
 /// Cuts `m` rows at `a`, `step` apart.
 ///
 /// # Safety
 /// Each row holds `w.k` elements.
 pub(super) unsafe fn cut<'a>(
+    pool: &dyn Pool,
     w: &PackedCodes,
     m: usize,
     digits: usize,
@@ -43,24 +61,27 @@ pub(super) unsafe fn cut<'a>(
     let (unit, rest) = rest.split_at_mut(m * w.flushes());
     let bytes: &mut [u8] = bytemuck::cast_slice_mut(bytes);
     let sums: &mut [i32] = bytemuck::cast_slice_mut(&mut rest[..m * w.flushes() * digits]);
-    for row in 0..m {
-        for b in 0..w.flushes() {
+    let (from, blocks) = (Start(a), w.flushes());
+    let parts = (Parts::of(&mut *bytes), Parts::of(&mut *unit), Parts::of(&mut *sums));
+    ranges(pool, m, GRAIN.div_ceil(w.k.max(1)), &|rows| {
+        for (row, b) in rows.flat_map(|row| (0..blocks).map(move |b| (row, b))) {
             let (start, len) = (b * w.block, w.block_len(b));
             let at = (row * width + start) * digits;
-            let index = row * w.flushes() + b;
+            let index = row * blocks + b;
             let live = len.min(w.k - start);
-            // SAFETY: the block lies in the row; its bytes, padded to whole cells, in `bytes`.
+            // SAFETY: the block lies in the row; its bytes, padded to whole cells, in `bytes`. Blocks have parts of their own.
             unsafe {
-                let x = a.add(row * step + start);
-                let to = bytes[at..at + len * digits].as_mut_ptr();
-                let sums = &mut sums[index * digits..(index + 1) * digits];
-                unit[index] = match digits {
+                let x = from.at(row * step + start);
+                let to = parts.0.part(at..at + len * digits).as_mut_ptr();
+                let sums = parts.2.part(index * digits..(index + 1) * digits);
+                let unit = match digits {
                     1 => one(w.tier, x, live, len, to, sums),
                     _ => three(w.tier, x, live, len, to, sums),
                 };
+                parts.1.part(index..index + 1).fill(unit);
             }
         }
-    }
+    });
     Digits { digits, bytes, unit, sums, rows: (a, step) }
 }
 

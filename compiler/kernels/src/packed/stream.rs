@@ -11,7 +11,7 @@ use crate::scratch;
 use crate::simd::{LANES, Simd, tiered};
 use crate::tile::{Place, load, store_rows};
 
-/// Bytes of weights below which a task is not worth handing over.
+/// Bytes of weights, times rows, below which a task is not worth handing over.
 const GRAIN: usize = 64 << 10;
 /// Bytes of a panel that stay in the first-level cache while all rows read them.
 const CACHED: usize = 16 << 10;
@@ -42,9 +42,10 @@ pub(super) unsafe fn run(
         digits::cells(job.w, m, digits).ok_or(Error::Shape { what: "rows leave the address space" })?;
     scratch::with(cells, |room| {
         // SAFETY: the caller's contract.
-        let x = unsafe { digits::cut(job.w, m, digits, a, room) };
+        let x = unsafe { digits::cut(pool, job.w, m, digits, a, room) };
         let all: Vec<(usize, usize)> = panels(job.w.tier, job.w.n).collect();
-        let tasks = (job.w.bytes() / GRAIN).clamp(1, 4 * pool.threads().max(1)).min(all.len());
+        let tasks =
+            (job.w.bytes().saturating_mul(m) / GRAIN).clamp(1, 4 * pool.threads().max(1)).min(all.len());
         let share = all.len().div_ceil(tasks);
         let (x, all) = (Shared { x: &x, m }, &all);
         let task = |i: usize| {

@@ -267,17 +267,34 @@ fn hostile_sizes_are_errors() {
 }
 
 #[test]
-fn many_zeros_lie_behind_a_bitmap() {
+fn many_zeros_of_large_weights_lie_behind_a_bitmap() {
     let case = Case::new(64, 32, 8, 64, 0, 3);
     let c = case.codes(64, 32, 64, false);
-    let Zero::One(zero) = c.zero else { panic!("one zero") };
-    let thin: Vec<u8> =
-        c.codes.iter().enumerate().map(|(i, &x)| if i % 10 == 0 { x } else { zero as u8 }).collect();
+    let zeros = vec![8u8; 64 * 32];
     for &tier in Tier::available() {
-        let dense = PackedCodes::new(tier, &c).unwrap().unwrap();
-        assert!(dense.kept.is_none());
-        let thin = PackedCodes::new(tier, &Codes { codes: &thin, ..c }).unwrap().unwrap();
-        let reads = PackedCodes::sparse(tier, &c).unwrap().is_some();
-        assert_eq!(thin.kept.is_some(), reads, "{tier:?}");
+        let small = PackedCodes::new(tier, &Codes { codes: &zeros, ..c }).unwrap().unwrap();
+        assert!(small.kept.is_none());
+    }
+    let large = Codes { k: 4096, n: 4096, ..c };
+    let all = 4096 * 4096;
+    assert!(PackedCodes::bitmap_pays(&large, all / 10 * 7));
+    assert!(!PackedCodes::bitmap_pays(&large, all / 2));
+    assert!(!PackedCodes::bitmap_pays(&Codes { bits: 4, ..large }, all));
+}
+
+#[test]
+fn rows_for_which_weights_stay_packed() {
+    let case = Case::new(64, 32, 8, 64, 0, 3);
+    let c = case.codes(64, 32, 64, false);
+    for &tier in Tier::available() {
+        for m in [1, 4, 5] {
+            assert_eq!(PackedCodes::for_rows(tier, &c, m).unwrap().is_some(), m <= 4);
+        }
+        let table: Vec<f32> = (0..16).map(|i| i as f32).collect();
+        let tabled = Codes { bits: 4, table: Some(&table), zero: Zero::One(0), ..c };
+        assert!(PackedCodes::pays(tier, &tabled, 1) && !PackedCodes::pays(tier, &tabled, 2));
+        let long = Codes { k: 512, n: 512, block: 512, ..c };
+        let most = if tier == Tier::Avx512 { PackedCodes::MOST_ROWS } else { 4 };
+        assert!(PackedCodes::pays(tier, &long, most) && !PackedCodes::pays(tier, &long, most + 1));
     }
 }
