@@ -272,14 +272,15 @@ impl PackedCodes {
         }
     }
 
-    /// Most rows that any packed weights multiply faster than floats do.
-    pub const MOST_ROWS: usize = 512;
+    /// Most rows for which any weights stay packed.
+    pub const MOST_ROWS: usize = 64;
 
     /// Whether `m` rows are multiplied faster with these weights than with floats. Measured with
     /// `cargo run --release -p compress-kernels --example packed K N rows` on one thread with AVX-512, for weights of 384 × 384
-    /// to 4096 × 4096: at all rows up to 512 integers with one scale win by 1.05 to 1.7, those of 4 bits with a scale for
-    /// each 32 inputs by 1.0 to 1.5; those of 8 bits with as many scales up to 2 rows of small weights. 16 entries win up to
-    /// 8 rows of large weights and 1 of small ones, 256 entries up to 3 and 1.
+    /// to 4096 × 4096: at all rows integers with one scale win, by 1.05 to 1.7 up to 64 and by less than 1.1 where they are
+    /// more and stand in a model; those of 4 bits with a scale for each 32 inputs by 1.0 to 1.5, those of 8 bits with as many
+    /// scales up to 2 rows of small weights. 16 entries win up to 8 rows of large weights and 1 of small ones, 256 entries
+    /// up to 3 and 1.
     pub fn pays(tier: Tier, c: &Codes, m: usize) -> bool {
         let large = c.k.saturating_mul(c.n) >= LARGE;
         let wide = tier.usable() == Tier::Avx512 && c.k >= LONG;
