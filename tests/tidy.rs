@@ -15,7 +15,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("passes/exact", &["ir", "ops", "tally"]),
     ("passes/gradient", &["ir", "ops"]),
     ("passes/lossy", &["ir", "ops"]),
-    ("passes/search", &["ir", "ops", "exact", "lossy"]),
+    ("passes/search", &["ir", "ops", "exact", "gradient", "lossy"]),
     ("runtime", &["ir", "ops", "onnx", "container", "exact", "codegen", "kernels"]),
     ("runtime/capi", &["ir", "runtime"]),
     ("fuzz/tally", &[]),

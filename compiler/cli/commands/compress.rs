@@ -195,6 +195,7 @@ fn options(args: &CompressArgs, file_bytes: u64, output: &Path) -> Result<Option
         None => {}
     }
     o.unproven = args.unproven;
+    o.repairs = args.repairs;
     if args.metric.is_some() && args.data.path.is_none() {
         return Err(Failure::usage("--metric needs --data, which also calibrates"));
     }
@@ -202,12 +203,13 @@ fn options(args: &CompressArgs, file_bytes: u64, output: &Path) -> Result<Option
     for word in &args.ablate {
         match Allocation::NAMED.iter().find(|(n, _)| n == word) {
             _ if word == "no-compensation" => o.compensate = false,
+            _ if word == "no-repair" => o.repairs = search::Repairs::Never,
             Some((_, Allocation::Global)) if args.target_sparsity.is_none() => {
                 return Err(Failure::usage("--ablate global needs --target-sparsity"));
             }
             Some((_, a)) => o.allocation = *a,
             None => {
-                let names = "no-compensation, greedy, uniform, global";
+                let names = "no-compensation, no-repair, greedy, uniform, global";
                 return Err(Failure::usage(format!("--ablate '{word}' is none of {names}")));
             }
         }

@@ -88,6 +88,16 @@ fn summary(f: &Facts, d: &Decision) -> String {
             d.gap * 100.0
         );
     }
+    if let Some((predicted, measured)) = d.prediction() {
+        let ratio = measured / predicted.max(f64::MIN_POSITIVE);
+        let _ = write!(
+            s,
+            " Squared output error, relative: predicted {predicted:.2e}, measured {measured:.2e} ({ratio:.2} times)."
+        );
+    }
+    if let Some(r) = d.repair {
+        let _ = write!(s, " Repair lowered it from {:.2e} to {:.2e}.", r.before, r.after);
+    }
     if let Some(l) = &d.latency {
         let _ = write!(
             s,

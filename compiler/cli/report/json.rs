@@ -3,7 +3,7 @@
 use super::Facts;
 use crate::exit::{Failure, Result};
 use crate::files;
-use search::{Decision, LayerDecision};
+use search::{Decision, LayerDecision, Repair};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::io::Write;
@@ -24,6 +24,9 @@ pub fn value(f: &Facts, d: &Decision) -> Value {
         "metric": {"name": d.metric.map(|m| m.name()), "selection": d.selection, "held_back": d.held_back,
                    "samples": {"calibration": d.samples[0], "selection": d.samples[1], "held_back": d.samples[2]}},
         "predicted_distortion": d.predicted,
+        "distortion": d.prediction().map(|(predicted, measured)| json!({
+            "predicted": predicted, "measured": measured, "ratio": measured / predicted.max(f64::MIN_POSITIVE)})),
+        "repair": d.repair,
         "optimality_gap": d.gap,
         "latency": d.latency,
         "layers": d.layers,
@@ -41,6 +44,7 @@ pub struct Report {
     pub goal: String,
     pub layers: Vec<LayerDecision>,
     pub repro: Repro,
+    pub repair: Option<Repair>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -1,5 +1,6 @@
 //! Candidates: what a method offers for a layer, with its price and its error.
 
+use crate::layer::Layer;
 use ir::{Error, Graph, Result, Tensor};
 
 /// What the fragment stands for.
@@ -51,6 +52,25 @@ pub fn graph_bytes(g: &Graph) -> u64 {
 }
 
 impl Candidate {
+    /// The same codes with the scales of each row times a factor (missing ones are 1); `None` where rows have no scales of
+    /// their own.
+    pub fn rescaled(&self, layer: &Layer, factors: &[f32]) -> Option<Candidate> {
+        if self.replaces != Replaces::Weight {
+            return None;
+        }
+        let scales = self.fragment.find(&format!("{}.s", layer.weight))?;
+        let t = self.fragment.constant(scales)?;
+        let axis = if layer.view.transposed { t.rank().checked_sub(1)? } else { 0 };
+        let rows = *t.shape().get(axis).filter(|&&d| d == layer.view.rows && d > 0)?;
+        let inner: usize = t.shape()[axis + 1..].iter().product();
+        let factor = |i: usize| factors.get(i / inner.max(1) % rows).copied().unwrap_or(1.0);
+        let data = t.to_f32s().ok()?.iter().enumerate().map(|(i, s)| s * factor(i)).collect();
+        let t = Tensor::from_f32s(t.dtype(), t.shape(), data).ok()?;
+        let mut new = self.clone();
+        new.fragment.set_constant(scales, t);
+        Some(new)
+    }
+
     /// The dense tensor that a weight fragment decodes to, by the reference semantics.
     pub fn decode(&self) -> Result<Tensor> {
         if self.replaces != Replaces::Weight {

@@ -48,6 +48,15 @@ impl Method for Codebook {
         let counts = [4, 16, 256].into_iter().filter(|&k| k * 16 <= cx.layer.view.len());
         counts.filter(|&k| k > 4 || cx.layer.view.len().is_multiple_of(2)).map(|k| candidate(cx, k)).collect()
     }
+
+    fn candidate(&self, cx: &Context, recipe: &str) -> Result<Option<Candidate>> {
+        let count = [4, 16, 256].into_iter().find(|&k| recipe == named(k));
+        count.map(|k| candidate(cx, k)).transpose()
+    }
+}
+
+fn named(k: usize) -> String {
+    format!("codebook {k} entries")
 }
 
 fn candidate(cx: &Context, k: usize) -> Result<Candidate> {
@@ -56,7 +65,7 @@ fn candidate(cx: &Context, k: usize) -> Result<Candidate> {
     let rounded = round(cx.matrix, cx.sweep(), Order::Activity, &Levels { levels: &levels, scales: &scales });
     let scales = Array2::from_shape_fn((scales.len(), 1), |(r, _)| scales[r]);
     let fragment = table(&cx.layer.weight, &cx.layer.view, &rounded.codes, &levels, &scales)?;
-    Ok(cx.weight("codebook", format!("codebook {k} entries"), fragment, &rounded.values))
+    Ok(cx.weight("codebook", named(k), fragment, &rounded.values))
 }
 
 fn rms<'a>(row: impl Iterator<Item = &'a f32>) -> f32 {

@@ -130,6 +130,42 @@ fn candidates_have_the_error_they_state() {
 }
 
 #[test]
+fn recipes_are_found_again_and_rows_are_rescaled() {
+    for (g, x) in cases() {
+        let layer = layers(&g).remove(0);
+        let s = stats(&layer, &x);
+        let m = layer.view.matrix(&layer.tensor).unwrap();
+        let measure = if layer.bias.is_some() { s.centered() } else { &s };
+        let cx = Context {
+            graph: &g,
+            layer: &layer,
+            matrix: &m,
+            stats: Some(&s),
+            measure: Some(measure),
+            compensate: true,
+        };
+        let factors: Vec<f32> = (0..layer.view.rows).map(|r| 1.0 + r as f32 / 64.0).collect();
+        for method in METHODS {
+            for c in candidates(*method, &g, &layer, Some(&s)) {
+                let again = method.candidate(&cx, &c.recipe).unwrap().unwrap();
+                assert!(again.fragment == c.fragment && again.error == c.error, "{}", c.recipe);
+                let Some(scaled) = c.rescaled(&layer, &factors) else { continue };
+                let rows = |c: &Candidate| layer.view.matrix(&c.decode().unwrap()).unwrap();
+                let (before, after) = (rows(&c), rows(&scaled));
+                for ((r, j), v) in before.indexed_iter() {
+                    // Scales may be stored in half precision.
+                    let wanted = v * factors[r];
+                    assert!((after[[r, j]] - wanted).abs() <= 1e-3 * wanted.abs(), "{}", c.recipe);
+                }
+            }
+            assert!(method.scope() == Scope::Group || method.candidate(&cx, "none").unwrap().is_none());
+        }
+        let int4 = candidates(crate::methods::find("int4").unwrap(), &g, &layer, Some(&s));
+        assert!(int4.iter().all(|c| c.rescaled(&layer, &[]).is_some()));
+    }
+}
+
+#[test]
 fn candidates_state_their_bytes_and_work_without_data() {
     for (g, x) in cases() {
         let layer = layers(&g).remove(0);

@@ -78,6 +78,16 @@ impl Gram {
         self.count += x.nrows() as u64;
     }
 
+    /// Adds what another stream of the same vectors gave.
+    pub fn merge(&mut self, other: &Gram) {
+        if self.sizes() != other.sizes() {
+            return;
+        }
+        self.blocks.iter_mut().zip(&other.blocks).for_each(|(a, b)| a.sum += &b.sum);
+        self.first += &other.first;
+        self.count += other.count;
+    }
+
     fn scale(&self) -> f64 {
         1.0 / (self.count.max(1) as f64)
     }

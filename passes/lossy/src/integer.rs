@@ -57,19 +57,31 @@ impl Method for Integer {
     }
 
     fn candidates(&self, cx: &Context) -> Result<Vec<Candidate>> {
-        let view = &cx.layer.view;
-        let mut blocks = vec![view.cols];
-        blocks.extend(self.blocks.iter().copied().filter(|&b| self.fits(view.cols, b)));
-        blocks.into_iter().map(|block| self.candidate(cx, block)).collect()
+        self.widths(cx).into_iter().map(|block| self.of(cx, block)).collect()
+    }
+
+    fn candidate(&self, cx: &Context, recipe: &str) -> Result<Option<Candidate>> {
+        let named = |&block: &usize| {
+            let blocked = block < cx.layer.view.cols;
+            if blocked { recipe == format!("{} block {block}", self.name) } else { recipe == self.name }
+        };
+        self.widths(cx).into_iter().find(named).map(|block| self.of(cx, block)).transpose()
     }
 }
 
 impl Integer {
+    /// Columns per scale that are tried.
+    fn widths(&self, cx: &Context) -> Vec<usize> {
+        let cols = cx.layer.view.cols;
+        let more = self.blocks.iter().copied().filter(|&b| self.fits(cols, b));
+        std::iter::once(cols).chain(more).collect()
+    }
+
     fn fits(&self, cols: usize, block: usize) -> bool {
         cols >= 2 * block && (self.bits == 4 || cols.is_multiple_of(block))
     }
 
-    fn candidate(&self, cx: &Context, block: usize) -> Result<Candidate> {
+    fn of(&self, cx: &Context, block: usize) -> Result<Candidate> {
         let view = &cx.layer.view;
         let mut grid = grouped_grid(cx, self.bits, block);
         let mut rounded = round(cx.matrix, cx.sweep(), Order::Activity, &grid);

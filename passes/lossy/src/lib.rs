@@ -7,6 +7,7 @@ mod codebook;
 mod coded;
 #[cfg(test)]
 mod contract;
+pub mod drift;
 pub mod factor;
 mod float16;
 mod fragment;

@@ -73,6 +73,10 @@ pub trait Method: Sync {
     fn on_request(&self) -> bool {
         false
     }
+    /// The one of this recipe, for weights and statistics other than those that were priced.
+    fn candidate(&self, cx: &Context, recipe: &str) -> Result<Option<Candidate>> {
+        Ok(self.candidates(cx)?.into_iter().find(|c| c.recipe == recipe))
+    }
 }
 
 impl Context<'_> {

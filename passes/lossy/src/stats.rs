@@ -9,7 +9,7 @@ use ndarray::{Array2, s};
 use std::sync::OnceLock;
 
 /// Share of the mean diagonal added before factoring.
-pub const DAMPING: f64 = 0.05;
+const DAMPING: f64 = 0.05;
 /// Widest block of columns that are correlated with each other.
 const WIDEST: usize = 2304;
 /// Numbers in one Gram matrix; wider layers get narrower blocks.
@@ -26,6 +26,8 @@ pub struct Stats {
     centered: OnceLock<Box<Stats>>,
     /// The Gram matrices are covariances already.
     is_centered: bool,
+    /// Share of the mean diagonal added before factoring.
+    damping: f64,
 }
 
 impl Stats {
@@ -48,7 +50,14 @@ impl Stats {
             natural: OnceLock::new(),
             centered: OnceLock::new(),
             is_centered: false,
+            damping: DAMPING,
         }
+    }
+
+    /// The same statistics with another damping.
+    pub fn damped(&self, damping: f64) -> Stats {
+        let (is_centered, range) = (self.is_centered, self.range.clone());
+        Stats { is_centered, range, damping, ..Stats::of(self.grams.clone()) }
     }
 
     /// Adds the vectors of one input tensor.
@@ -88,6 +97,7 @@ impl Stats {
         self.centered.get_or_init(|| {
             let mut s = Stats::of(self.grams.clone());
             s.range = self.range.clone();
+            s.damping = self.damping;
             s.center();
             Box::new(s)
         })
@@ -105,7 +115,7 @@ impl Stats {
             Order::Activity => &self.activity,
             Order::Natural => &self.natural,
         };
-        cell.get_or_init(|| self.grams.iter().map(|g| factor::inverse(g, DAMPING, order)).collect())
+        cell.get_or_init(|| self.grams.iter().map(|g| factor::inverse(g, self.damping, order)).collect())
     }
 
     /// `E‖Δx‖²` over all groups of rows.

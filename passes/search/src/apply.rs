@@ -4,6 +4,7 @@ use crate::shelf::{Offer, Shelf};
 use ir::{Error, Graph, Result, Tensor, ValueId};
 use lossy::layer::subgraph_mut;
 use lossy::{Bias, Candidate, Layer, Replaces};
+use std::collections::BTreeMap;
 
 /// The graph with each chosen candidate's fragment in place of its layer, compacted and with types inferred.
 pub fn compressed(graph: &Graph, chosen: &[(&Layer, &Offer)], shelf: &dyn Shelf) -> Result<Graph> {
@@ -17,7 +18,7 @@ pub fn compressed(graph: &Graph, chosen: &[(&Layer, &Offer)], shelf: &dyn Shelf)
                 body.replace_uses(layer.value, first(&out)?);
                 correct_bias(body, layer, c)?;
             }
-            Replaces::Node => replace_node(body, layer, c)?,
+            Replaces::Node => drop(replace_node(body, layer, c)?),
         }
         body.prune();
     }
@@ -40,7 +41,7 @@ pub fn dense(graph: &Graph, chosen: &[(&Layer, &Offer)], shelf: &dyn Shelf) -> R
                 body.set_constant(layer.value, w);
                 correct_bias(body, layer, &offer.head)?;
             }
-            None => replace_node(body, layer, &offer.get(shelf)?)?,
+            None => drop(replace_node(body, layer, &offer.get(shelf)?)?),
         }
     }
     if chosen.iter().any(|(_, o)| o.head.replaces == Replaces::Node) {
@@ -48,6 +49,26 @@ pub fn dense(graph: &Graph, chosen: &[(&Layer, &Offer)], shelf: &dyn Shelf) -> R
         return finish(g);
     }
     Ok(g)
+}
+
+/// Puts one candidate into a graph whose ids are those of the layers: weights are decoded, and values that fragments made
+/// anew are noted in `moved`.
+pub fn put(
+    g: &mut Graph,
+    layer: &Layer,
+    c: &Candidate,
+    moved: &mut BTreeMap<ValueId, ValueId>,
+) -> Result<()> {
+    let body = body(g, layer)?;
+    if c.replaces == Replaces::Weight {
+        body.set_constant(layer.value, c.decode()?);
+        return correct_bias(body, layer, c);
+    }
+    let replaced = replace_node(body, layer, c)?;
+    if layer.path.is_empty() {
+        moved.extend(replaced);
+    }
+    ir::infer(g)
 }
 
 fn finish(g: Graph) -> Result<Graph> {
@@ -82,15 +103,15 @@ fn correct_bias(g: &mut Graph, layer: &Layer, c: &Candidate) -> Result<()> {
     Ok(())
 }
 
-fn replace_node(g: &mut Graph, layer: &Layer, c: &Candidate) -> Result<()> {
+/// Returns the node's outputs with what stands for them now.
+fn replace_node(g: &mut Graph, layer: &Layer, c: &Candidate) -> Result<Vec<(ValueId, ValueId)>> {
     correct_bias(g, layer, c)?;
     let node = g.node(layer.node)?;
     let inputs: Vec<ValueId> =
         node.inputs().iter().flatten().copied().filter(|&v| v != layer.value).collect();
     let outputs: Vec<ValueId> = node.outputs().iter().flatten().copied().collect();
     let new = c.fragment.inline_into(g, &inputs, &[])?;
-    for (old, new) in outputs.into_iter().zip(new) {
-        g.replace_uses(old, new);
-    }
-    Ok(())
+    let pairs: Vec<(ValueId, ValueId)> = outputs.into_iter().zip(new).collect();
+    pairs.iter().for_each(|&(old, new)| g.replace_uses(old, new));
+    Ok(pairs)
 }

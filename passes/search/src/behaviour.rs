@@ -1,6 +1,6 @@
 //! The search as a whole, on a model small enough for every run of the tests.
 
-use crate::{Goal, Options, Override, Samples, Silent, Status, compress};
+use crate::{Goal, Options, Override, Repairs, Samples, Silent, Status, compress};
 use ir::{Attrs, DType, Evaluate, Feeds, Graph, Reference, Result, Tensor, Value, ValueType};
 
 /// SplitMix64 as nearly normal values.
@@ -108,6 +108,27 @@ fn the_compressed_graph_computes_what_was_measured() {
         / 4.0;
     let measured = o.decision.held_back.unwrap().distortion as f32;
     assert!(drift < 5.0 * measured && drift > 0.05 * measured, "{drift} {measured}");
+}
+
+#[test]
+fn repair_lowers_the_error_at_the_same_size() {
+    let goal = Goal::TargetBytes(size(&model()).unwrap() / 6);
+    let (plain, repaired) = (search(goal, |o| o.repairs = Repairs::Never), search(goal, |_| {}));
+    let change = repaired.decision.repair.unwrap();
+    assert!(plain.decision.repair.is_none() && change.after < 0.9 * change.before, "{change:?}");
+    assert_eq!(plain.decision.selection.unwrap().distortion, change.before);
+    assert_eq!(repaired.decision.selection.unwrap().distortion, change.after);
+    let held = |o: &crate::Outcome| o.decision.held_back.unwrap().distortion;
+    assert!(held(&repaired) < held(&plain));
+    assert_eq!(plain.decision.bytes_after, repaired.decision.bytes_after);
+}
+
+#[test]
+fn predictions_hold_where_the_search_ends() {
+    let o = search(Goal::MaxDrop(0.05), |_| {});
+    let (predicted, measured) = o.decision.prediction().unwrap();
+    assert!((0.5..2.0).contains(&(measured / predicted)), "{predicted} {measured}");
+    assert!(o.decision.trials.len() <= 12);
 }
 
 #[test]

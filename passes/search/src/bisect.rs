@@ -2,10 +2,14 @@
 
 /// Most evaluations of the true metric.
 pub const TRIALS: usize = 12;
-/// The bracket is narrow enough when its ends differ by less than this factor.
+/// Evaluations that are left for a second bisection.
+const AGAIN: usize = 4;
+/// Brackets that end a first and a second bisection.
+const WIDE: f64 = 1.3;
 const NARROW: f64 = 1.12;
-/// Step of the bracketing phase.
+/// Steps of their bracketing phases.
 const STEP: f64 = 6.0;
+const NEAR: f64 = 1.35;
 
 /// The budgets tried next, from what passed and failed so far.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,13 +22,23 @@ pub struct Bisection {
     floor: f64,
     ceiling: f64,
     left: usize,
+    /// The bracket is narrow enough when its ends differ by less than this factor.
+    narrow: f64,
+    /// Factor between budgets of the bracketing phase.
+    step: f64,
 }
 
 impl Bisection {
     /// Starts at `start`; budgets stay within `floor..=ceiling`.
     pub fn new(start: f64, floor: f64, ceiling: f64) -> Bisection {
         let start = start.clamp(floor, ceiling.max(floor));
-        Bisection { start, passed: None, failed: None, floor, ceiling, left: TRIALS }
+        let (left, narrow, step) = (TRIALS - AGAIN, WIDE, STEP);
+        Bisection { start, passed: None, failed: None, floor, ceiling, left, narrow, step }
+    }
+
+    /// As [`Bisection::new`] where `start` is nearly right: few budgets, close to each other.
+    pub fn near(start: f64, floor: f64, ceiling: f64) -> Bisection {
+        Bisection { left: AGAIN, narrow: NARROW, step: NEAR, ..Bisection::new(start, floor, ceiling) }
     }
 
     /// The next budget worth trying, `None` when done.
@@ -34,9 +48,9 @@ impl Bisection {
         }
         match (self.passed, self.failed) {
             (None, None) => Some(self.start),
-            (Some(p), None) => (p < self.ceiling).then(|| (p * STEP).min(self.ceiling)),
-            (None, Some(f)) => (f > self.floor).then(|| (f / STEP).max(self.floor)),
-            (Some(p), Some(f)) => (f / p > NARROW).then(|| (p * f).sqrt()),
+            (Some(p), None) => (p < self.ceiling).then(|| (p * self.step).min(self.ceiling)),
+            (None, Some(f)) => (f > self.floor).then(|| (f / self.step).max(self.floor)),
+            (Some(p), Some(f)) => (f / p > self.narrow).then(|| (p * f).sqrt()),
         }
     }
 
@@ -62,7 +76,13 @@ mod tests {
                 b.record(x, x <= edge);
             }
             let p = b.passed.unwrap();
-            assert!(p <= edge && p > edge / 1.4, "{edge} {p}");
+            assert!(p <= edge && p > edge / 1.6, "{edge} {p}");
+            let mut b = Bisection::near(p, 1e-7, 10.0);
+            while let Some(x) = b.next() {
+                b.record(x, x <= edge);
+            }
+            let p = b.passed.unwrap();
+            assert!(p <= edge && p > edge / 1.2, "{edge} {p}");
         }
     }
 

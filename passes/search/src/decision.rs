@@ -91,6 +91,15 @@ pub struct LayerDecision {
     pub weights: Option<Histogram>,
 }
 
+impl Decision {
+    /// Predicted and measured relative output error of the selection before repair, on the samples that chose.
+    pub fn prediction(&self) -> Option<(f64, f64)> {
+        let measured = self.repair.map(|r| r.before).or(self.selection.map(|m| m.distortion))?;
+        // A judge tells no error.
+        (measured > 0.0).then_some((self.predicted, measured))
+    }
+}
+
 impl LayerDecision {
     /// The recipe, with the channels that are left.
     pub fn summary(&self) -> String {
@@ -113,6 +122,15 @@ pub struct Trial {
     pub predicted: f64,
     pub measured: Measured,
     pub passed: bool,
+}
+
+/// What repair did: the squared output error on the samples that chose, relative to the output's power.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Repair {
+    pub before: f64,
+    pub after: f64,
+    /// Whether scales and biases were tuned on the outputs after it.
+    pub tuned: bool,
 }
 
 /// The whole decision.
@@ -140,6 +158,8 @@ pub struct Decision {
     pub front: Vec<(u64, f64)>,
     pub layers: Vec<LayerDecision>,
     pub notes: Vec<String>,
+    /// Set when layers were repaired.
+    pub repair: Option<Repair>,
 }
 
 /// One line per layer for a solved knapsack.

@@ -143,6 +143,19 @@ pub fn select(list: &str) -> Result<Vec<&'static dyn Method>> {
     Ok(METHODS.iter().filter(keep).copied().collect())
 }
 
+/// Whether the layers of a selection are repaired for the inputs that the compressed layers before them give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Repairs {
+    Never,
+    /// Where the outputs get nearer to the original's.
+    #[default]
+    Paying,
+    /// As an earlier run did that had these layers, with tuning or without: what repair does follows from both and the data.
+    Again {
+        tuned: bool,
+    },
+}
+
 /// Everything the search needs to know besides graph and data.
 pub struct Options {
     pub goal: Goal,
@@ -152,6 +165,8 @@ pub struct Options {
     pub threads: usize,
     /// Where candidates wait.
     pub shelf: Box<dyn Shelf>,
+    /// Whether the selection is repaired.
+    pub repairs: Repairs,
     /// Bytes of memory that the search may take; no bound where absent.
     pub memory: Option<u64>,
     /// Bytes of a tensor in the output, when that is not a plain ONNX file.
@@ -184,6 +199,7 @@ impl Options {
             overrides: Vec::new(),
             threads: 0,
             shelf: Box::new(Memory::default()),
+            repairs: Repairs::default(),
             memory: None,
             price: None,
             metric: None,

@@ -11,6 +11,7 @@ mod behaviour;
 #[cfg(test)]
 mod behaviour_in_time;
 mod bisect;
+mod blind;
 mod calibrate;
 mod clock;
 mod compare;
@@ -26,19 +27,25 @@ mod margins;
 mod metric;
 mod originals;
 mod piece;
+mod polish;
+mod regain;
+mod repair;
 mod sensitivity;
 mod shelf;
 mod slim;
 mod sparsity;
 mod speed;
 mod table;
+mod tune;
 
 pub use allocate::Allocation;
 pub use clock::{Clock, Latency, Piece, Spread};
 pub use compare::{Comparison, Pair, Quality, compare};
-pub use decision::{Channels, Decision, LayerDecision, RunnerUp, Status, Trial};
+pub use decision::{Channels, Decision, LayerDecision, Repair, RunnerUp, Status, Trial};
 pub use front::{Point, front};
-pub use goal::{Goal, Judge, Options, Override, Progress, Samples, Silent, Split, Time, names, select};
+pub use goal::{
+    Goal, Judge, Options, Override, Progress, Repairs, Samples, Silent, Split, Time, names, select,
+};
 pub use histogram::Histogram;
 pub use metric::{Measured, Metric, NAMED};
 pub use shelf::{Memory, Shelf};
@@ -47,7 +54,7 @@ use bisect::Bisection;
 use confidence::{Level, WHOLE};
 use goal::late;
 use ir::{Error, Evaluate, Graph, Result};
-use knapsack::{Item, Solution, least_error, least_weight};
+use knapsack::{Item, Solution};
 use lossy::Layer;
 use margins::Margins;
 use metric::Reference;
@@ -68,13 +75,13 @@ const RETREAT_STEP: f64 = 0.01;
 /// Part of the allowed drop that a bound which missed it is aimed at, and the smallest factor of one step.
 const AIM: f64 = 0.8;
 const LONGEST: f64 = 0.25;
-/// Relative weight error allowed per layer when there is no data to measure with.
-const BLIND: f64 = 1.5e-4;
 /// Shares of the time after which a selection that passed is enough, and after which none is looked for any more.
 const SEARCHED: f64 = 0.8;
 const OVER: f64 = 0.95;
 /// Points of the predicted front.
 const FRONT: usize = 24;
+/// Share of the time after which gains are not measured again.
+const AGAIN: f64 = 0.5;
 /// Stack of each thread: nested graphs recurse.
 const STACK: usize = 64 << 20;
 
@@ -134,7 +141,7 @@ fn search(
             notes.extend(why);
             slim::run(Search::prepare(o, start, options, evaluate, progress)?, size)?
         }
-        None => blind(graph, start, options, size, progress)?,
+        None => blind::blind(graph, start, options, size, progress)?,
     };
     outcome.decision.notes.append(&mut notes);
     Ok(outcome)
@@ -156,6 +163,10 @@ struct Search<'a> {
     margins: Option<Margins>,
     trials: Vec<Trial>,
     seen: BTreeMap<Vec<usize>, Measured>,
+    /// The selection that ended the last run.
+    last: Option<Solution>,
+    /// Bounds taken of the held-back samples so far.
+    looks: u32,
     /// The first distortion budget tried.
     start: f64,
     /// What the judge says of the original, when there is one.
@@ -191,7 +202,9 @@ impl<'a> Search<'a> {
         let mut probes: Vec<usize> = split.selection.iter().copied().take(PROBES).collect();
         let probe = originals.reference_of(graph, &mut probes, None)?;
         let shelf = options.shelf.as_ref();
-        sensitivity::measure_gains(graph, &mut rows, shelf, &probe, samples, &probes, evaluate, progress)?;
+        sensitivity::measure_gains(
+            graph, &mut rows, None, shelf, &probe, samples, &probes, evaluate, progress,
+        )?;
         let items = rows.iter().map(Row::items).collect();
         let base = options.judge.as_ref().map_or(Ok(0.0), |j| j(originals.graph))?;
         let (trials, seen) = (Vec::new(), BTreeMap::new());
@@ -209,6 +222,8 @@ impl<'a> Search<'a> {
             margins,
             trials,
             seen,
+            last: None,
+            looks: 0,
             start: 1e-2,
             base,
             costs: None,
@@ -242,35 +257,22 @@ impl<'a> Search<'a> {
     /// Bisects the distortion budget on the selection samples, then makes sure on held-back ones.
     fn within_drop(&mut self, drop: f64, size: Size) -> Result<Outcome> {
         self.progress.stage("search", bisect::TRIALS);
-        let ceiling: f64 = self.items.iter().map(|r| largest(r)).sum::<f64>().max(1e-12);
-        let mut b = Bisection::new(self.start, 1e-9, ceiling);
-        while let Some(budget) = b.next() {
-            if late(self.progress, if b.passed.is_some() { SEARCHED } else { OVER }) {
-                self.progress.cut("selections tried", self.trials.len(), bisect::TRIALS);
-                break;
+        let mut b = self.tried(Bisection::new(self.start, 1e-9, self.ceiling()), drop)?;
+        let again = b.passed.filter(|_| !late(self.progress, AGAIN));
+        if let Some(s) = again.and_then(|p| self.least(p)) {
+            let before = (self.gains(), std::mem::take(&mut self.items));
+            let start = self.regain(&s)?;
+            let again = self.tried(Bisection::near(start, 1e-9, self.ceiling()), drop)?;
+            if again.passed.is_some() {
+                b = again;
+            } else {
+                self.rows.iter_mut().zip(before.0).for_each(|(r, g)| r.gain = g);
+                self.items = before.1;
             }
-            let Some(s) = self.least(budget) else {
-                // Overrides lose more than this: only larger budgets have selections.
-                b.record(budget, true);
-                continue;
-            };
-            let m = self.measure(&s)?;
-            let share = if m.bounds(drop) { 1.0 } else { MARGIN };
-            let passed = m.expected_within(drop * share);
-            self.trials.push(Trial {
-                budget,
-                bytes: self.bytes(&s),
-                predicted: s.error,
-                measured: m,
-                passed,
-            });
-            self.progress.step();
-            b.record(budget, passed);
         }
         let mut held = self.split.held_back.clone();
         let reference = self.reference(&mut held)?;
         self.split.held_back = held;
-        let mut look = 0;
         let mut budget = b.passed.unwrap_or(1e-9);
         let mut closest: Option<(Solution, Measured, bool)> = None;
         for i in 0..RETREATS {
@@ -279,8 +281,8 @@ impl<'a> Search<'a> {
                 break;
             }
             let Some(s) = self.least(budget) else { break };
-            look += 1;
-            let level = Level::look(look);
+            self.looks += 1;
+            let level = Level::look(self.looks);
             let mut m = self.measure_on(&s, &reference, &self.split.held_back, level)?;
             let met = b.passed.is_some() && self.holds(&s, &mut m, drop, level)?;
             // A bound far above the drop asks for a long step: every look makes the bounds of later ones wider.
@@ -296,6 +298,37 @@ impl<'a> Search<'a> {
         let Some((s, m, met)) = closest else { return self.unreachable() };
         let gap = if self.costs.is_some() { f64::NAN } else { s.gap(s.weight as f64) };
         self.conclude(s, Some(m), gap, met, size)
+    }
+
+    fn ceiling(&self) -> f64 {
+        self.items.iter().map(|r| largest(r)).sum::<f64>().max(1e-12)
+    }
+
+    fn gains(&self) -> Vec<f64> {
+        self.rows.iter().map(|r| r.gain).collect()
+    }
+
+    /// Runs a bisection of the distortion budget on the selection samples.
+    fn tried(&mut self, mut b: Bisection, drop: f64) -> Result<Bisection> {
+        while let Some(budget) = b.next() {
+            if late(self.progress, if b.passed.is_some() { SEARCHED } else { OVER }) {
+                self.progress.cut("selections tried", self.trials.len(), bisect::TRIALS);
+                break;
+            }
+            let Some(s) = self.least(budget) else {
+                // Overrides lose more than this: only larger budgets have selections.
+                b.record(budget, true);
+                continue;
+            };
+            let m = self.measure(&s)?;
+            let share = if m.bounds(drop) { 1.0 } else { MARGIN };
+            let passed = m.expected_within(drop * share);
+            let bytes = self.bytes(&s);
+            self.trials.push(Trial { budget, bytes, predicted: s.error, measured: m, passed });
+            self.progress.step();
+            b.record(budget, passed);
+        }
+        Ok(b)
     }
 
     /// Whether held-back samples that gave `m` confirm the drop. Where they are too few to count, none that did not
@@ -355,14 +388,21 @@ impl<'a> Search<'a> {
         which: &[usize],
         level: Level,
     ) -> Result<Measured> {
+        self.measure_chosen(&self.chosen(s), reference, which, level)
+    }
+
+    fn measure_chosen(
+        &self,
+        chosen: &[(&Layer, &Offer)],
+        reference: &Reference,
+        which: &[usize],
+        level: Level,
+    ) -> Result<Measured> {
+        let shelf = self.options.shelf.as_ref();
         if let Some(judge) = &self.options.judge {
-            return judged(
-                judge.as_ref(),
-                self.base,
-                &apply::compressed(self.graph, &self.chosen(s), self.options.shelf.as_ref())?,
-            );
+            return judged(judge.as_ref(), self.base, &apply::compressed(self.graph, chosen, shelf)?);
         }
-        let g = apply::dense(self.graph, &self.chosen(s), self.options.shelf.as_ref())?;
+        let g = apply::dense(self.graph, chosen, shelf)?;
         let outputs = sensitivity::outputs(&g, self.samples, which, self.evaluate, self.progress);
         self.evaluate.forget();
         Ok(reference.measure(&outputs?, self.margins.as_ref(), level))
@@ -391,11 +431,12 @@ impl<'a> Search<'a> {
             Status::Met
         };
         let selection = Some(self.measure(&s)?);
+        self.last = Some(s.clone());
         let mut decision = Decision {
             metric: Some(self.selection.metric),
             selection,
             held_back,
-            samples: [self.split.calibration.len(), self.split.selection.len(), self.split.held_back.len()],
+            samples: self.samples_used(),
             gap,
             latency,
             trials: std::mem::take(&mut self.trials),
@@ -406,6 +447,11 @@ impl<'a> Search<'a> {
         let all = histogram::histograms(&self.rows, &s, self.options.shelf.as_ref())?;
         decision.layers.iter_mut().zip(all).for_each(|(l, h)| l.weights = h);
         Ok(Outcome { graph, decision })
+    }
+
+    /// Samples that calibrate, select and are held back.
+    fn samples_used(&self) -> [usize; 3] {
+        [&self.split.calibration, &self.split.selection, &self.split.held_back].map(|s| s.len())
     }
 
     /// Bytes of the layers and the error predicted for them, at budgets around those tried.
@@ -469,59 +515,6 @@ fn confirmed(metric: Metric, m: &mut Measured, seen: &Measured, drop: f64, level
     counted && m.expected_within(drop)
 }
 
-/// Without data: weights alone decide, every layer within the same relative error, or the least error in the size.
-fn blind(
-    original: &Graph,
-    graph: &Graph,
-    options: &Options,
-    size: Size,
-    progress: &dyn Progress,
-) -> Result<Outcome> {
-    let layers = lossy::layers(graph);
-    let none = vec![None; layers.len()];
-    let mut rows = table::build(graph, layers, none, &options.methods, options, progress)?;
-    sensitivity::assume_gains(&mut rows);
-    let items: Vec<Vec<Item>> = rows.iter().map(Row::items).collect();
-    let (solution, gap) = match options.goal {
-        Goal::Fastest(_) | Goal::TargetLatency(_) => {
-            return Err(Error::data(
-                "a goal of speed needs data: there is nothing to time and nothing to judge by",
-            ));
-        }
-        Goal::MaxDrop(_) => {
-            let within: Vec<Vec<Item>> = items
-                .iter()
-                .map(|r| {
-                    r.iter()
-                        .map(|i| Item { error: if i.error <= BLIND { i.error } else { f64::INFINITY }, ..*i })
-                        .collect()
-                })
-                .collect();
-            (least_weight(&within, f64::MAX), 0.0)
-        }
-        Goal::TargetSparsity(_) => {
-            return Err(Error::data("a target of sparsity needs data to tell layers apart"));
-        }
-        Goal::TargetBytes(bytes) => {
-            let fixed = size(graph)?.saturating_sub(rows.iter().map(|r| r.bytes).sum());
-            let s = least_error(&items, bytes.saturating_sub(fixed));
-            let gap = s.as_ref().map_or(0.0, |s| s.gap(s.error));
-            (s, gap)
-        }
-    };
-    let note = "no data: only weight errors were looked at, and the quality was not measured".to_string();
-    let Some(s) = solution else {
-        let choice = items.iter().map(|r| smallest(r)).collect();
-        let s = Solution { choice, weight: 0, error: 0.0, bound: 0.0 };
-        let decision = Decision { notes: vec![note], ..summary(original, &rows, &s, Status::NotReached) };
-        return Ok(Outcome { graph: original.clone(), decision });
-    };
-    let out = apply::compressed(graph, &chosen(&rows, &s), options.shelf.as_ref())?;
-    let status = if size(&out)? >= size(original)? { Status::NothingGained } else { Status::Unchecked };
-    let decision = Decision { gap, notes: vec![note], ..summary(original, &rows, &s, status) };
-    Ok(Outcome { graph: out, decision })
-}
-
 /// No search: the data cannot support what is asked for.
 fn refused(graph: &Graph, why: String) -> Outcome {
     let s = Solution { choice: Vec::new(), weight: 0, error: 0.0, bound: 0.0 };
@@ -546,6 +539,7 @@ fn summary(original: &Graph, rows: &[Row], s: &Solution, status: Status) -> Deci
         front: Vec::new(),
         layers,
         notes: Vec::new(),
+        repair: None,
     }
 }
 

@@ -32,10 +32,12 @@ pub fn outputs(
         .collect()
 }
 
-/// Sets every row's gain from a run of the model with only that layer changed.
+/// Sets every row's gain from a run of the model with only that layer changed: to the candidate that `columns` choose, else
+/// to one of a usual error.
 pub fn measure_gains(
     graph: &Graph,
     rows: &mut [Row],
+    columns: Option<&[usize]>,
     shelf: &dyn Shelf,
     reference: &Reference,
     samples: &dyn Samples,
@@ -50,9 +52,11 @@ pub fn measure_gains(
     let mut skipped = Vec::new();
     for i in order {
         let row = &mut rows[i];
-        if late(progress, PROBED) {
+        let chosen = columns.and_then(|c| c.get(i)?.checked_sub(1));
+        let chosen = chosen.filter(|&c| row.candidates[c].head.error > 0.0);
+        if columns.is_none() && late(progress, PROBED) {
             skipped.push(i);
-        } else if let Some(probe) = probe(row) {
+        } else if let Some(probe) = chosen.or_else(|| probe(row)) {
             let c = &row.candidates[probe];
             let changed = dense(graph, &[(&row.layer, c)], shelf)?;
             let d = outputs(&changed, samples, which, evaluate, progress).map(|o| reference.distance(&o));

@@ -6,9 +6,10 @@
 
 use crate::bisect::Bisection;
 use crate::confidence::Level;
-use crate::goal::{Goal, Override, Progress, Samples, check, late};
+use crate::goal::{Goal, Override, Progress, Repairs, Samples, check, late};
 use crate::knapsack::{Item, least_error, least_weight};
 use crate::metric::{Measured, Reference};
+use crate::polish::repairable;
 use crate::sensitivity::outputs;
 use crate::table::{self, Row};
 use crate::{Decision, MARGIN, Outcome, Search, Size, Status, calibrate, confirmed, judged};
@@ -53,13 +54,18 @@ struct Priced<'a> {
 
 /// Runs the search, then again with fewer channels if that promises smaller files.
 pub fn run(mut wide: Search, size: Size) -> Result<Outcome> {
+    if matches!(wide.options.repairs, Repairs::Again { .. }) && repairable(wide.options.goal) {
+        return wide.again(size);
+    }
     let mut base = wide.run(size)?;
-    if !wide.options.methods.iter().any(|m| m.scope() == Scope::Group) || wide.options.goal.timed() {
+    if wide.options.goal.timed() {
         return Ok(base);
     }
-    if late(wide.progress, SECOND) {
-        wide.progress.cut("searches with fewer channels", 0, 1);
-        return Ok(base);
+    if late(wide.progress, SECOND) || !wide.options.methods.iter().any(|m| m.scope() == Scope::Group) {
+        if late(wide.progress, SECOND) {
+            wide.progress.cut("searches with fewer channels", 0, 1);
+        }
+        return Ok(wide.polished(&base, size)?.unwrap_or(base));
     }
     let (groups, refused) = channels::groups(wide.graph);
     let reasons: BTreeMap<ValueId, String> = refused.into_iter().map(|(v, r)| (v, r.0)).collect();
@@ -69,14 +75,30 @@ pub fn run(mut wide: Search, size: Size) -> Result<Outcome> {
         }
     }
     let groups: Vec<Group> = groups.into_iter().filter(|g| wide.may_change(g)).collect();
-    let Some(slim) = wide.slimmed(&groups, &base.decision, size)? else { return Ok(base) };
+    let slim = wide.slimmed(&groups, &base.decision, size)?;
+    let polished = wide.polished(&base, size)?;
     let goal = wide.options.goal;
-    let found = wide.narrowed(&slim, &base.decision)?.run(size)?;
+    let Some(slim) = slim else { return Ok(with_reasons(polished, base)) };
+    let mut narrow = wide.narrowed(&slim, &base.decision)?;
+    let found = narrow.run(size)?;
     if wins(goal, &found, &base, size)? {
-        return Ok(found);
+        let found = narrow.polished(&found, size)?.unwrap_or(found);
+        if polished.as_ref().map_or(Ok(true), |p| wins(goal, &found, p, size))? {
+            return Ok(found);
+        }
     }
+    let mut base = with_reasons(polished, base);
     base.decision.notes.push("a model with fewer channels was searched too and was not better".into());
     Ok(base)
+}
+
+/// The repaired outcome where there is one, with the refusals that the base noted.
+fn with_reasons(polished: Option<Outcome>, base: Outcome) -> Outcome {
+    let Some(mut found) = polished else { return base };
+    for (l, old) in found.decision.layers.iter_mut().zip(base.decision.layers) {
+        l.refusals = old.refusals;
+    }
+    found
 }
 
 /// Smaller for a goal of quality; nearer to the original for a goal of size.
@@ -413,6 +435,8 @@ impl<'a> Search<'a> {
             margins: self.margins,
             trials: Vec::new(),
             seen: BTreeMap::new(),
+            last: None,
+            looks: 0,
             base: self.base,
             costs: None,
             start: base.predicted.max(1e-9),

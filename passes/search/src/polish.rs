@@ -1,0 +1,199 @@
+//! The end of a search: the selection repaired, and a smaller one where repair makes room for it.
+
+use crate::confidence::Level;
+use crate::decision::Repair;
+use crate::goal::{Goal, Repairs, late};
+use crate::knapsack::Solution;
+use crate::metric::{Measured, Reference};
+use crate::repair::Bench;
+use crate::shelf::Offer;
+use crate::{Decision, MARGIN, Outcome, Search, Size, Status, Trial, apply, confirmed, histogram};
+use ir::Result;
+use lossy::Layer;
+
+/// Selections that are repaired after the first.
+const TRIES: usize = 1;
+/// Factor of the next budget where nothing failed yet, and the least that is worth another repair.
+const STEP: f64 = 1.6;
+const LEAST: f64 = 1.08;
+
+/// Share of the time after which no selection is repaired any more.
+const LATE: f64 = 0.6;
+
+/// A selection with its layers repaired.
+struct Attempt {
+    solution: Solution,
+    repaired: Vec<Option<Offer>>,
+    /// Relative squared output error on the selection samples without repair.
+    before: f64,
+    selection: Measured,
+    tuned: bool,
+}
+
+impl Search<'_> {
+    /// The last selection repaired, or a smaller one that repair brings within the budget; `None` when it brings nothing.
+    pub(crate) fn polished(&mut self, base: &Outcome, size: Size) -> Result<Option<Outcome>> {
+        let reached = self.options.repairs == Repairs::Paying
+            && repairable(self.options.goal)
+            && self.options.judge.is_none()
+            && !late(self.progress, LATE)
+            && matches!(base.decision.status, Status::Met | Status::NotReached);
+        let Some(last) = self.last.clone().filter(|_| reached) else { return Ok(None) };
+        let Some(first) = self.attempt(last)? else { return Ok(None) };
+        if first.selection.distortion >= first.before {
+            return Ok(None);
+        }
+        let mut held = self.split.held_back.clone();
+        let reference = self.reference(&mut held)?;
+        self.split.held_back = held;
+        let drop = match self.options.goal {
+            Goal::MaxDrop(drop) => drop,
+            Goal::Fastest(_) | Goal::TargetLatency(_) | Goal::TargetSparsity(_) => return Ok(None),
+            Goal::TargetBytes(bytes) => {
+                let m = self.checked(&first, &reference, Level::look(1))?;
+                let found = self.outcome(&first, m, base.decision.trials.clone(), size)?;
+                return Ok((size(&found.graph)? <= bytes).then_some(found));
+            }
+        };
+        // What repair takes off the error is spent on fewer bytes.
+        let mut step = first.before / first.selection.distortion.max(f64::MIN_POSITIVE);
+        let (mut attempt, mut budget) = (first, 0.0);
+        let (mut best, mut failed): (Option<(Attempt, Measured)>, Option<f64>) = (None, None);
+        for round in 0..=TRIES {
+            budget = if round == 0 { attempt.solution.error } else { budget };
+            let m = attempt.selection;
+            let share = if m.bounds(drop) { 1.0 } else { MARGIN };
+            self.looks += 1;
+            let (held, confirmed) = self.confirmed(&attempt, &reference, drop, Level::look(self.looks))?;
+            let met = m.expected_within(drop * share) && confirmed;
+            let low = match (met, &best) {
+                (true, _) => budget,
+                (false, Some(b)) => b.0.solution.error,
+                (false, None) => break,
+            };
+            if met {
+                best = Some((attempt, held));
+            } else {
+                failed = Some(budget);
+            }
+            budget = failed.map_or(low * step, |f| (low * f).sqrt());
+            step = STEP;
+            if round == TRIES || budget < low * LEAST {
+                break;
+            }
+            let Some(next) = self.least(budget) else { break };
+            if best.as_ref().is_some_and(|b| next.weight >= b.0.solution.weight) || late(self.progress, LATE)
+            {
+                break;
+            }
+            let Some(next) = self.attempt(next)? else { break };
+            attempt = next;
+        }
+        let trials = || base.decision.trials.clone();
+        best.map(|(a, held)| self.outcome(&a, held, trials(), size)).transpose()
+    }
+
+    /// The selection that the overrides leave, repaired as an earlier run did.
+    pub(crate) fn again(&mut self, size: Size) -> Result<Outcome> {
+        let found = self.least(f64::MAX).map(|s| self.attempt(s)).transpose()?;
+        let Some(attempt) = found.flatten() else { return self.unreachable() };
+        let mut held = self.split.held_back.clone();
+        let reference = self.reference(&mut held)?;
+        self.split.held_back = held;
+        let (held, met) = match self.options.goal.drop() {
+            Some(drop) => self.confirmed(&attempt, &reference, drop, Level::look(1))?,
+            None => (self.checked(&attempt, &reference, Level::look(1))?, true),
+        };
+        let mut outcome = self.outcome(&attempt, held, Vec::new(), size)?;
+        if !met {
+            outcome.decision.status = Status::NotReached;
+        }
+        Ok(outcome)
+    }
+
+    /// What held-back samples say of an attempt, and whether they confirm the drop.
+    fn confirmed(&self, a: &Attempt, r: &Reference, drop: f64, level: Level) -> Result<(Measured, bool)> {
+        let mut held = self.checked(a, r, level)?;
+        let chosen = self.with(&a.solution, &a.repaired);
+        let seen = self.measure_chosen(&chosen, &self.selection, &self.split.selection, level)?;
+        let met = confirmed(self.selection.metric, &mut held, &seen, drop, level);
+        Ok((held, met))
+    }
+
+    fn attempt(&mut self, solution: Solution) -> Result<Option<Attempt>> {
+        let before = self.measure(&solution)?.distortion;
+        let bench = Bench {
+            graph: self.graph,
+            samples: self.samples,
+            calibration: &self.split.calibration,
+            selection: &self.split.selection,
+            options: self.options,
+            evaluate: self.evaluate,
+            progress: self.progress,
+        };
+        let Some(mut repaired) = bench.repair(&self.chosen(&solution))? else { return Ok(None) };
+        let measure = |chosen: &[(&Layer, &Offer)]| {
+            self.measure_chosen(chosen, &self.selection, &self.split.selection, Level::look(1))
+        };
+        let mut selection = measure(&self.with(&solution, &repaired))?;
+        if selection.distortion >= before {
+            repaired.iter_mut().for_each(|r| *r = None);
+            selection = measure(&self.chosen(&solution))?;
+        }
+        let chosen = self.with(&solution, &repaired);
+        let tune = self.options.repairs != (Repairs::Again { tuned: false });
+        let found = if tune { bench.tune(&chosen, selection.distortion)? } else { None };
+        let mut is_tuned = false;
+        if let Some(tuned) = found {
+            let with: Vec<(&Layer, &Offer)> =
+                chosen.iter().zip(&tuned).map(|(&(l, o), t)| (l, t.as_ref().unwrap_or(o))).collect();
+            let found = measure(&with)?;
+            if found.distortion < selection.distortion {
+                (selection, is_tuned) = (found, true);
+                repaired = tuned.into_iter().zip(repaired).map(|(t, r)| t.or(r)).collect();
+            }
+        }
+        Ok(Some(Attempt { solution, repaired, before, selection, tuned: is_tuned }))
+    }
+
+    /// The layers of a selection, each with its repaired offer where there is one.
+    fn with<'s>(&'s self, s: &Solution, repaired: &'s [Option<Offer>]) -> Vec<(&'s Layer, &'s Offer)> {
+        let better = |((l, o), r): ((_, _), &'s Option<Offer>)| (l, r.as_ref().unwrap_or(o));
+        self.chosen(s).into_iter().zip(repaired).map(better).collect()
+    }
+
+    fn checked(&self, a: &Attempt, reference: &Reference, level: Level) -> Result<Measured> {
+        self.measure_chosen(&self.with(&a.solution, &a.repaired), reference, &self.split.held_back, level)
+    }
+
+    fn outcome(&mut self, a: &Attempt, held: Measured, trials: Vec<Trial>, size: Size) -> Result<Outcome> {
+        let graph =
+            apply::compressed(self.graph, &self.with(&a.solution, &a.repaired), self.options.shelf.as_ref())?;
+        let gained = size(&graph)? < size(self.originals.graph)?;
+        let status = if gained { Status::Met } else { Status::NothingGained };
+        let minimised = match self.options.goal {
+            Goal::TargetBytes(_) => a.solution.error,
+            _ => a.solution.weight as f64,
+        };
+        let mut decision = Decision {
+            metric: Some(self.selection.metric),
+            selection: Some(a.selection),
+            held_back: Some(held),
+            samples: self.samples_used(),
+            gap: a.solution.gap(minimised),
+            trials,
+            notes: self.doubts(Some(held)),
+            repair: Some(Repair { before: a.before, after: a.selection.distortion, tuned: a.tuned }),
+            front: self.predicted_front(),
+            ..self.summary(&a.solution, status)
+        };
+        let all = histogram::histograms(&self.rows, &a.solution, self.options.shelf.as_ref())?;
+        decision.layers.iter_mut().zip(all).for_each(|(l, h)| l.weights = h);
+        Ok(Outcome { graph, decision })
+    }
+}
+
+/// Goals of bytes: times would have to be measured again, and a sparsity is shared by what was measured.
+pub fn repairable(goal: Goal) -> bool {
+    matches!(goal, Goal::MaxDrop(_) | Goal::TargetBytes(_))
+}

@@ -1,0 +1,218 @@
+//! Repair of a selection: layer after layer, each for the inputs that the compressed layers before it give.
+//!
+//! Both models run side by side on calibration samples up to a layer; from the second moments of both inputs comes the
+//! matrix that is nearest to the original's outputs (`lossy::drift`), which is stored in the form that was chosen, roundings,
+//! scales, tables and bias anew. How far to follow few samples, and the damping of the compensated rounding, are chosen per
+//! layer on the samples that select. Nothing is random, and a layer that gains nothing stays.
+
+use crate::apply;
+use crate::calibrate::spread;
+use crate::goal::{Options, Progress, Repairs, Samples, check, late};
+use crate::shelf::Offer;
+use ir::{Error, Evaluate, Graph, Output, Result, ValueId};
+use lossy::drift::Stream;
+use lossy::layer::subgraph;
+use lossy::{Bias, Candidate, Context, Layer, Replaces, methods};
+use ndarray::Array2;
+use std::collections::BTreeMap;
+
+/// Most calibration samples that are run for every layer.
+const SAMPLES: usize = 48;
+/// Damping of the part of earlier errors that is taken back, as shares of the mean diagonal.
+const TARGETS: [f64; 3] = [0.02, 0.1, 0.5];
+/// Damping of the compensated rounding.
+const DAMPINGS: [f64; 3] = [0.05, 0.3, 1.0];
+
+/// Share of the time after which nothing is repaired: a part of it would depend on the clock.
+const LATE: f64 = 0.85;
+
+/// What a repair works with.
+pub struct Bench<'a> {
+    pub graph: &'a Graph,
+    pub samples: &'a dyn Samples,
+    pub calibration: &'a [usize],
+    /// Samples that decide between fits to the others.
+    pub selection: &'a [usize],
+    pub options: &'a Options,
+    pub evaluate: &'a dyn Evaluate,
+    pub progress: &'a dyn Progress,
+}
+
+/// The model so far.
+struct Live {
+    graph: Graph,
+    /// Values of the original that a fragment makes anew.
+    moved: BTreeMap<ValueId, ValueId>,
+}
+
+impl Bench<'_> {
+    /// Repaired offers for the chosen ones, `None` where one stays; nothing at all when there is no time.
+    pub fn repair(&self, chosen: &[(&Layer, &Offer)]) -> Result<Option<Vec<Option<Offer>>>> {
+        let mut live = Live { graph: self.graph.clone(), moved: BTreeMap::new() };
+        let mut repaired: Vec<Option<Offer>> = chosen.iter().map(|_| None).collect();
+        let fitted = spread(self.calibration, SAMPLES);
+        let judging = spread(self.selection, SAMPLES / 3);
+        let which = [&fitted[..], &judging[..]];
+        let waves = self.waves(chosen)?;
+        self.progress.stage("repair", waves.len());
+        for wave in &waves {
+            check(self.progress)?;
+            if self.late() {
+                return Ok(None);
+            }
+            let fits = self.seen(chosen[wave[0]].0, &live, which);
+            self.evaluate.forget();
+            let fits = fits?;
+            for &i in wave {
+                let (layer, offer) = chosen[i];
+                let old = offer.get(self.options.shelf.as_ref())?;
+                let new = match &fits {
+                    Some(fits) => self.layer(layer, &old, fits)?,
+                    None => None,
+                };
+                apply::put(&mut live.graph, layer, new.as_ref().unwrap_or(&old), &mut live.moved)?;
+                repaired[i] = new.map(|c| Offer::put(c, self.options.shelf.as_ref()));
+            }
+            self.progress.step();
+        }
+        Ok(Some(repaired))
+    }
+
+    /// Whether there is no time to go on; what repeats an earlier run takes the time it took.
+    pub fn late(&self) -> bool {
+        self.options.repairs == Repairs::Paying && late(self.progress, LATE)
+    }
+
+    /// Layers in the order in which the model reads them; those that read the same inputs go together.
+    fn waves(&self, chosen: &[(&Layer, &Offer)]) -> Result<Vec<Vec<usize>>> {
+        let place: BTreeMap<_, _> =
+            self.graph.order()?.into_iter().enumerate().map(|(i, n)| (n, i)).collect();
+        let turn = |l: &Layer| place.get(l.path.first().map_or(&l.node, |p| &p.0)).copied();
+        let mut order: Vec<usize> = (0..chosen.len()).collect();
+        order.sort_by_key(|&i| (turn(chosen[i].0), i));
+        let mut waves: Vec<Vec<usize>> = Vec::new();
+        for i in order {
+            let l = chosen[i].0;
+            let same = |w: &&mut Vec<usize>| {
+                let o = chosen[w[0]].0;
+                let views =
+                    (o.view.cols, o.view.groups, o.view.run) == (l.view.cols, l.view.groups, l.view.run);
+                !l.inputs.is_empty() && l.inputs == o.inputs && views
+            };
+            match waves.iter_mut().find(same) {
+                Some(w) => w.push(i),
+                None => waves.push(vec![i]),
+            }
+        }
+        Ok(waves)
+    }
+
+    /// The inputs of a layer in both models, as two streams: samples to fit and samples to decide by.
+    fn seen(&self, layer: &Layer, live: &Live, which: [&[usize]; 2]) -> Result<Option<[Stream; 2]>> {
+        if layer.inputs.is_empty() {
+            return Ok(None);
+        }
+        let both = self.side_by_side(layer, live)?;
+        let mut streams = [Stream::new(&layer.view), Stream::new(&layer.view)];
+        let parts = which.iter().enumerate().flat_map(|(part, w)| w.iter().map(move |&i| (part, i)));
+        for (phase, (part, i)) in parts.enumerate() {
+            check(self.progress)?;
+            let found = self.evaluate.run(&both, &self.samples.feeds(i)?, &[])?.outputs;
+            let (original, now) = found.split_at(layer.inputs.len());
+            for ((x, now), (_, extract)) in original.iter().zip(now).zip(&layer.inputs) {
+                let pushed = streams[part].push(x.tensor()?, now.tensor()?, extract, layer.view.cols, phase);
+                if pushed.is_err() {
+                    return Ok(None);
+                }
+            }
+        }
+        Ok((streams[0].count() > 0).then_some(streams))
+    }
+
+    /// One graph whose outputs are the layer's inputs in the original, then in the model so far.
+    fn side_by_side(&self, layer: &Layer, live: &Live) -> Result<Graph> {
+        let cut = |g: &Graph, at: &dyn Fn(ValueId) -> ValueId, name: &str| {
+            let mut g = g.clone();
+            let output =
+                |(i, &(v, _)): (usize, &(ValueId, _))| Output { name: format!("{name}:{i}"), value: at(v) };
+            g.set_outputs(layer.inputs.iter().enumerate().map(output).collect());
+            g.prune();
+            g
+        };
+        let mut both = cut(self.graph, &|v| v, "original");
+        let now = cut(&live.graph, &|v| live.moved.get(&v).copied().unwrap_or(v), "now");
+        let inputs = both.inputs().to_vec();
+        let found = now.inline_into(&mut both, &inputs, &[])?;
+        now.outputs().iter().zip(found).for_each(|(o, v)| both.add_output(&o.name, v));
+        let mut both = both.compacted()?;
+        ir::infer(&mut both)?;
+        Ok(both)
+    }
+
+    /// The best of the recipe that was chosen, `None` when nothing is better than what there is.
+    fn layer(&self, layer: &Layer, old: &Candidate, [fit, check]: &[Stream; 2]) -> Result<Option<Candidate>> {
+        let centered = matches!(
+            (layer.bias, old.replaces),
+            (Some(Bias::Constant(_)), _) | (Some(Bias::Absent(_)), Replaces::Weight)
+        );
+        let Some(method) = methods::find(old.method) else { return Ok(None) };
+        if centered && old.bias.is_none() {
+            return Ok(None);
+        }
+        let body =
+            subgraph(self.graph, &layer.path).ok_or_else(|| Error::internal("a layer without its graph"))?;
+        let w = layer.view.matrix(&layer.tensor)?;
+        let judge = if check.count() > 0 { check } else { fit }.clone().finish(centered, false);
+        let fit = fit.clone().finish(centered, true);
+        let stored = |c: &Candidate| -> Result<Option<Array2<f32>>> {
+            let weight = c.replaces == Replaces::Weight;
+            weight.then(|| layer.view.matrix(&c.decode()?)).transpose()
+        };
+        let make = |target: &Array2<f32>, damping: f64| -> Result<Option<Candidate>> {
+            let stats = fit.stats.damped(damping);
+            let cx = Context {
+                graph: body,
+                layer,
+                matrix: target,
+                stats: Some(&stats),
+                measure: Some(&stats),
+                compensate: self.options.compensate,
+            };
+            method.candidate(&cx, &old.recipe)
+        };
+        let follow = {
+            let losses = TARGETS.iter().map(|&t| (judge.loss(&w, &fit.target(&w, t)), Some(t)));
+            let best = losses.min_by(|a, b| a.0.total_cmp(&b.0));
+            best.filter(|b| b.0 < judge.loss(&w, &w)).and_then(|b| b.1)
+        };
+        let target = follow.map_or_else(|| w.clone(), |t| fit.target(&w, t));
+        let mut best: Option<(f64, Candidate)> = None;
+        for damping in DAMPINGS {
+            let Some(c) = make(&target, damping)? else { return Ok(None) };
+            // What replaces the node tells no weight to compare.
+            let Some(v) = stored(&c)? else {
+                best = Some((0.0, c));
+                break;
+            };
+            let loss = judge.loss(&w, &v);
+            if best.as_ref().is_none_or(|b| loss < b.0) {
+                best = Some((loss, c));
+            }
+        }
+        if let (Some(v), Some(b)) = (stored(old)?, &best)
+            && judge.loss(&w, &v) <= b.0
+        {
+            // The codes stay; the mean is taken back all the same.
+            let bias = centered.then(|| fit.shift(&w, &v));
+            return Ok(bias.map(|b| Candidate { bias: Some(b), ..old.clone() }));
+        }
+        let Some((_, mut new)) = best else { return Ok(None) };
+        if let Some(b) = &mut new.bias {
+            b.iter_mut().zip(fit.shift(&w, &target)).for_each(|(b, more)| *b += more);
+        }
+        let finite = new.bias.iter().flatten().all(|b| b.is_finite());
+        new.bytes = self.options.bytes(&new);
+        new.error = old.error;
+        Ok((finite && new.bytes <= old.bytes).then_some(new))
+    }
+}
