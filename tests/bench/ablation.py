@@ -18,6 +18,8 @@ SEARCHES = [
     ("codebooks only", ["--methods", "codebook"]),
     ("greedy", ["--ablate", "greedy"]),
     ("uniform", ["--ablate", "uniform"]),
+    ("without interactions", ["--ablate", "no-interactions"]),
+    ("without repair", ["--ablate", "no-repair"]),
     ("without compensation", ["--ablate", "no-compensation"]),
 ]
 SHARES = [("DP", []), ("uniform", ["uniform"]), ("global magnitude", ["global"])]

@@ -145,7 +145,7 @@ fn recipes_are_found_again_and_rows_are_rescaled() {
             compensate: true,
         };
         let factors: Vec<f32> = (0..layer.view.rows).map(|r| 1.0 + r as f32 / 64.0).collect();
-        for method in METHODS {
+        for method in METHODS.iter().filter(|m| m.applies(&layer, true).is_ok()) {
             for c in candidates(*method, &g, &layer, Some(&s)) {
                 let again = method.candidate(&cx, &c.recipe).unwrap().unwrap();
                 assert!(again.fragment == c.fragment && again.error == c.error, "{}", c.recipe);

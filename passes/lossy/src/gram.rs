@@ -128,6 +128,18 @@ impl Gram {
         self.edit(|i, j, _, v, common| if i == j { (v - common).max(0.0) } else { v - common });
     }
 
+    /// Second moments about `mean` instead of zero: what is left of an error once a bias has taken what `mean` tells of it.
+    pub fn about(&mut self, mean: &Array1<f64>) {
+        let (own, n) = (self.mean(), self.count as f64);
+        for b in &mut self.blocks {
+            for ((i, j), v) in b.sum.indexed_iter_mut() {
+                let (i, j) = (b.start + i, b.start + j);
+                let moved = mean[i] * own[j] + mean[j] * own[i] - mean[i] * mean[j];
+                *v = (f64::from(*v) - n * moved) as f32;
+            }
+        }
+    }
+
     /// Replaces each sum by a function of its row, column, the block's width, the sum and the share of the means in it.
     fn edit(&mut self, f: impl Fn(usize, usize, f64, f64, f64) -> f64) {
         let (mean, n) = (self.mean(), self.count as f64);

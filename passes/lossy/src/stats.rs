@@ -3,13 +3,19 @@
 use crate::factor::{self, Inverse, Order};
 use crate::gram::Gram;
 use crate::patches::Extract;
+use crate::quant::grid;
 use crate::range::Histogram;
+use crate::rounding::swept;
 use ir::{Error, Result, Tensor};
 use ndarray::{Array2, s};
 use std::sync::OnceLock;
 
 /// Share of the mean diagonal added before factoring.
 const DAMPING: f64 = 0.05;
+/// What is tried where there are samples to decide by.
+const DAMPINGS: [f64; 4] = [0.05, 0.3, 1.0, 3.0];
+/// Rows of a weight that decide.
+const ROWS: usize = 256;
 /// Widest block of columns that are correlated with each other.
 const WIDEST: usize = 2304;
 /// Numbers in one Gram matrix; wider layers get narrower blocks.
@@ -28,6 +34,8 @@ pub struct Stats {
     is_centered: bool,
     /// Share of the mean diagonal added before factoring.
     damping: f64,
+    /// Of samples that these do not hold: errors are judged by them.
+    unseen: Option<Vec<Gram>>,
 }
 
 impl Stats {
@@ -51,13 +59,47 @@ impl Stats {
             centered: OnceLock::new(),
             is_centered: false,
             damping: DAMPING,
+            unseen: None,
         }
+    }
+
+    /// With statistics of samples that were not fitted, by which errors are measured from now on.
+    pub fn judged_by(mut self, unseen: Stats) -> Stats {
+        if unseen.count() > 0 {
+            self.unseen = Some(unseen.grams);
+        }
+        self
+    }
+
+    /// Takes the damping under which compensated rounding of `w` loses least on samples that were not fitted: few and
+    /// similar samples support few directions.
+    pub fn tune(&mut self, w: &Array2<f32>, centered: bool) {
+        if self.unseen.is_none() {
+            return;
+        }
+        let columns = w.ncols();
+        let w = if self.grams.len() > 1 {
+            w.to_owned()
+        } else {
+            let step = w.nrows().div_ceil(ROWS).max(1);
+            w.slice(s![..;step, ..]).to_owned()
+        };
+        let loss = |damping: f64| {
+            let stats = self.damped(damping);
+            let stats = if centered { stats.centered() } else { &stats };
+            let grid = grid(w.view(), 4, columns, None, false);
+            stats.error(&(&w - &swept(&w, stats, Order::Activity, &grid).values))
+        };
+        let all = DAMPINGS.map(|d| (loss(d), d));
+        let best = all.into_iter().min_by(|a, b| a.0.total_cmp(&b.0)).map_or(DAMPING, |b| b.1);
+        *self = self.damped(best);
     }
 
     /// The same statistics with another damping.
     pub fn damped(&self, damping: f64) -> Stats {
         let (is_centered, range) = (self.is_centered, self.range.clone());
-        Stats { is_centered, range, damping, ..Stats::of(self.grams.clone()) }
+        let unseen = self.unseen.clone();
+        Stats { is_centered, range, damping, unseen, ..Stats::of(self.grams.clone()) }
     }
 
     /// Adds the vectors of one input tensor.
@@ -98,6 +140,7 @@ impl Stats {
             let mut s = Stats::of(self.grams.clone());
             s.range = self.range.clone();
             s.damping = self.damping;
+            s.unseen = self.unseen.clone();
             s.center();
             Box::new(s)
         })
@@ -105,6 +148,9 @@ impl Stats {
 
     /// Keeps covariances only: enough when every layer that reads this input has a bias to correct.
     pub fn center(&mut self) {
+        for (unseen, own) in self.unseen.iter_mut().flatten().zip(&self.grams) {
+            unseen.about(&own.mean());
+        }
         self.grams.iter_mut().for_each(Gram::center);
         self.is_centered = true;
     }
@@ -118,10 +164,11 @@ impl Stats {
         cell.get_or_init(|| self.grams.iter().map(|g| factor::inverse(g, self.damping, order)).collect())
     }
 
-    /// `E‖Δx‖²` over all groups of rows.
+    /// `E‖Δx‖²` over all groups of rows, on samples that were not fitted where there are such.
     pub fn error(&self, delta: &Array2<f32>) -> f64 {
-        let per = delta.nrows() / self.grams.len().max(1);
-        self.grams.iter().enumerate().map(|(i, g)| g.error(delta.slice(s![i * per..(i + 1) * per, ..]))).sum()
+        let grams = self.unseen.as_ref().unwrap_or(&self.grams);
+        let per = delta.nrows() / grams.len().max(1);
+        grams.iter().enumerate().map(|(i, g)| g.error(delta.slice(s![i * per..(i + 1) * per, ..]))).sum()
     }
 
     /// `M·H`, each group of rows with its own H.
@@ -149,5 +196,43 @@ impl Stats {
     /// E\[x_j²\] for the columns of the group that `row` of `rows` belongs to.
     pub fn diagonals(&self) -> Vec<Vec<f64>> {
         self.grams.iter().map(Gram::diagonal).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{correlated, matrix};
+
+    fn of(x: &Array2<f32>) -> Stats {
+        let mut s = Stats::new(1, x.ncols(), x.ncols());
+        s.grams[0].push(x.view());
+        s
+    }
+
+    #[test]
+    fn errors_are_those_on_samples_that_were_not_fitted() {
+        let (x, other) = (correlated(60, 12, 1) + 2.0, correlated(90, 12, 2) + 1.0);
+        let delta = matrix(5, 12, 3);
+        let s = of(&x).judged_by(of(&other));
+        let mean = |e: &Array2<f32>| e.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / 90.0;
+        let y = other.dot(&delta.t());
+        assert!((s.error(&delta) / mean(&y) - 1.0).abs() < 1e-4);
+        // A bias takes the mean that the fitted samples tell.
+        let shift = ndarray::Array1::from(s.shift(&delta));
+        assert!((s.centered().error(&delta) / mean(&(y - shift)) - 1.0).abs() < 1e-3);
+    }
+
+    #[test]
+    fn fewer_samples_are_damped_more() {
+        let (w, judge) = (matrix(32, 48, 5), correlated(4000, 48, 2));
+        let damping = |n: usize| {
+            let mut s = of(&judge.slice(s![..n, ..]).to_owned())
+                .judged_by(of(&judge.slice(s![2000.., ..]).to_owned()));
+            s.tune(&w, false);
+            s.damping
+        };
+        assert!(damping(12) > damping(2000), "{} {}", damping(12), damping(2000));
+        assert_eq!(damping(2000), DAMPINGS[0]);
     }
 }

@@ -11,6 +11,8 @@ const TAPPED: usize = 32 << 20;
 
 /// Calibration samples looked at; more change the statistics little.
 const SAMPLES: usize = 128;
+/// Samples that judge what the others gave.
+const JUDGES: usize = 48;
 
 /// Samples that calibrate however little time there is.
 const FEWEST: usize = 8;
@@ -23,23 +25,27 @@ struct Stream {
     centered: bool,
     inputs: Vec<(ValueId, Extract)>,
     width: usize,
-    stats: Option<Stats>,
+    /// Of samples that fit and of those that judge.
+    stats: [Option<Stats>; 2],
+    /// The largest layer that reads it.
+    largest: usize,
 }
 
-/// Statistics of each layer's input, `None` where a layer's input cannot be seen.
+/// Statistics of each layer's input on the first list of samples, judged by the second; `None` where a layer's input cannot
+/// be seen.
 pub fn calibrate(
     graph: &Graph,
     layers: &[Layer],
     samples: &dyn Samples,
-    which: &[usize],
+    [which, unseen]: [&[usize]; 2],
     evaluate: &dyn Evaluate,
     progress: &dyn Progress,
 ) -> Result<Vec<Option<Arc<Stats>>>> {
     let (mut streams, of_layer) = plan(layers);
     let Some(&first) = which.first() else { return Ok(vec![None; layers.len()]) };
-    let which = spread(which, SAMPLES);
+    let (which, unseen) = (spread(which, SAMPLES), spread(unseen, JUDGES));
     let groups = tap_groups(graph, &streams, &samples.feeds(first)?);
-    progress.stage("calibrate", which.len() * groups.len());
+    progress.stage("calibrate", (which.len() + unseen.len()) * groups.len());
     // One set of taps at a time: an engine prepares a graph once for all samples.
     for taps in &groups {
         for (phase, &i) in which.iter().enumerate() {
@@ -49,22 +55,40 @@ pub fn calibrate(
                 break;
             }
             let run = evaluate.run(graph, &samples.feeds(i)?, taps)?;
-            push(&mut streams, taps, &run.taps, phase);
+            push(&mut streams, taps, &run.taps, [0, phase]);
+            progress.step();
+        }
+        for (phase, &i) in unseen.iter().enumerate() {
+            check(progress)?;
+            if late(progress, CALIBRATED) {
+                streams.iter_mut().for_each(|s| s.stats[1] = None);
+                break;
+            }
+            let run = evaluate.run(graph, &samples.feeds(i)?, taps)?;
+            push(&mut streams, taps, &run.taps, [1, phase]);
             progress.step();
         }
         evaluate.forget();
     }
     let done: Vec<Option<Arc<Stats>>> = streams
-        .into_iter()
+        .into_par_iter()
         .map(|s| {
-            let mut stats = s.stats.filter(|s| s.count() > 0)?;
+            let [fitted, unseen] = s.stats;
+            let Some(mut stats) = fitted.filter(|s| s.count() > 0) else { return Ok(None) };
             stats.finish();
+            if let Some(unseen) = unseen {
+                stats = stats.judged_by(unseen);
+            }
             if s.centered {
                 stats.center();
             }
-            Some(Arc::new(stats))
+            let l = &layers[s.largest];
+            if !late(progress, CALIBRATED) {
+                stats.tune(&l.view.matrix(&l.tensor)?, l.bias.is_some());
+            }
+            Ok(Some(Arc::new(stats)))
         })
-        .collect();
+        .collect::<Result<_>>()?;
     Ok(of_layer.into_iter().map(|s| s.and_then(|s| done[s].clone())).collect())
 }
 
@@ -78,7 +102,7 @@ fn plan(layers: &[Layer]) -> (Vec<Stream>, Vec<Option<usize>>) {
     let mut keys: Vec<(&Layer, &View)> = Vec::new();
     let mut streams = Vec::new();
     let mut of_layer = Vec::new();
-    for l in layers {
+    for (i, l) in layers.iter().enumerate() {
         if l.inputs.is_empty() {
             of_layer.push(None);
             continue;
@@ -91,15 +115,19 @@ fn plan(layers: &[Layer]) -> (Vec<Stream>, Vec<Option<usize>>) {
         };
         let at = keys.iter().position(same).unwrap_or_else(|| {
             keys.push((l, &l.view));
-            let stats = Stats::new(l.view.groups, l.view.cols, l.view.run);
+            let stats = || Stats::new(l.view.groups, l.view.cols, l.view.run);
             streams.push(Stream {
                 centered: true,
                 inputs: l.inputs.clone(),
                 width: l.view.cols,
-                stats: Some(stats),
+                stats: [Some(stats()), Some(stats())],
+                largest: i,
             });
             streams.len() - 1
         });
+        if l.bytes() > layers[streams[at].largest].bytes() {
+            streams[at].largest = i;
+        }
         streams[at].centered &= matches!(l.bias, Some(Bias::Constant(_)));
         of_layer.push(Some(at));
     }
@@ -141,14 +169,15 @@ pub fn concrete(graph: &Graph, feeds: &Feeds) -> Option<Graph> {
 }
 
 /// Adds tapped values to every stream they feed. A stream whose input does not fit is given up, not the search.
-fn push(streams: &mut [Stream], taps: &[ValueId], values: &[Value], phase: usize) {
+fn push(streams: &mut [Stream], taps: &[ValueId], values: &[Value], [part, phase]: [usize; 2]) {
     streams.par_iter_mut().for_each(|s| {
+        let stats = &mut s.stats[part];
         for (v, extract) in &s.inputs {
             let Some(at) = taps.iter().position(|t| t == v) else { continue };
             let Some(Value::Tensor(t)) = values.get(at) else { continue };
-            let Some(stats) = s.stats.as_mut() else { return };
-            if stats.push(t, extract, s.width, phase).is_err() {
-                s.stats = None;
+            let Some(sums) = stats else { return };
+            if sums.push(t, extract, s.width, phase).is_err() {
+                *stats = None;
                 return;
             }
         }

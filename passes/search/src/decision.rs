@@ -124,7 +124,7 @@ pub struct Trial {
     pub passed: bool,
 }
 
-/// What repair did: the squared output error on the samples that chose, relative to the output's power.
+/// What repair did: the squared output error relative to the output's power, on samples that it was not fitted to.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Repair {
     pub before: f64,

@@ -165,6 +165,8 @@ pub struct Options {
     pub threads: usize,
     /// Where candidates wait.
     pub shelf: Box<dyn Shelf>,
+    /// Gains are measured again where the search arrives, with what errors do together; false shows what that is worth.
+    pub interactions: bool,
     /// Whether the selection is repaired.
     pub repairs: Repairs,
     /// Bytes of memory that the search may take; no bound where absent.
@@ -199,6 +201,7 @@ impl Options {
             overrides: Vec::new(),
             threads: 0,
             shelf: Box::new(Memory::default()),
+            interactions: true,
             repairs: Repairs::default(),
             memory: None,
             price: None,

@@ -194,7 +194,14 @@ impl<'a> Search<'a> {
     ) -> Result<Self> {
         let (samples, mut split) = (originals.samples, originals.split());
         let layers = lossy::layers(graph);
-        let stats = calibrate::calibrate(graph, &layers, samples, &split.calibration, evaluate, progress)?;
+        let stats = calibrate::calibrate(
+            graph,
+            &layers,
+            samples,
+            [&split.calibration, &split.selection],
+            evaluate,
+            progress,
+        )?;
         let mut rows = table::build(graph, layers, stats, &options.methods, options, progress)?;
         let metric = options.judge.as_ref().map(|_| Metric::Judged).or(options.metric);
         let selection = originals.reference(&mut split.selection, metric)?;
@@ -258,7 +265,7 @@ impl<'a> Search<'a> {
     fn within_drop(&mut self, drop: f64, size: Size) -> Result<Outcome> {
         self.progress.stage("search", bisect::TRIALS);
         let mut b = self.tried(Bisection::new(self.start, 1e-9, self.ceiling()), drop)?;
-        let again = b.passed.filter(|_| !late(self.progress, AGAIN));
+        let again = b.passed.filter(|_| self.options.interactions && !late(self.progress, AGAIN));
         if let Some(s) = again.and_then(|p| self.least(p)) {
             let before = (self.gains(), std::mem::take(&mut self.items));
             let start = self.regain(&s)?;
@@ -346,12 +353,27 @@ impl<'a> Search<'a> {
         let mut held = self.split.held_back.clone();
         let reference = self.reference(&mut held)?;
         self.split.held_back = held;
-        for _ in 0..4 {
-            let Some(s) = self.least_error(room) else { return self.unreachable() };
+        let mut first: Option<Solution> = None;
+        for _ in 0..6 {
+            let Some(mut s) = self.least_error(room) else { return self.unreachable() };
             let g = apply::compressed(self.graph, &self.chosen(&s), self.options.shelf.as_ref())?;
             let found = size(&g)?;
             self.progress.step();
             if found <= bytes {
+                match first.take() {
+                    None if self.options.interactions
+                        && !late(self.progress, AGAIN)
+                        && self.options.judge.is_none() =>
+                    {
+                        self.regain(&s)?;
+                        first = Some(s);
+                        continue;
+                    }
+                    Some(old) if self.measure(&old)?.distortion < self.measure(&s)?.distortion => {
+                        s = Solution { bound: s.bound, ..allocate::solution(&self.items, old.choice) };
+                    }
+                    _ => {}
+                }
                 let m = self.measure_on(&s, &reference, &self.split.held_back, WHOLE)?;
                 let gap = s.gap(s.error);
                 return self.conclude(s, Some(m), gap, true, size);

@@ -1,6 +1,6 @@
 //! The end of a search: the selection repaired, and a smaller one where repair makes room for it.
 
-use crate::confidence::Level;
+use crate::confidence::{Level, WHOLE};
 use crate::decision::Repair;
 use crate::goal::{Goal, Repairs, late};
 use crate::knapsack::Solution;
@@ -24,9 +24,10 @@ const LATE: f64 = 0.6;
 struct Attempt {
     solution: Solution,
     repaired: Vec<Option<Offer>>,
-    /// Relative squared output error on the selection samples without repair.
+    /// Relative squared output error without repair, and what there is with it: on the samples that select, or on held-back
+    /// ones where the goal is no promise.
     before: f64,
-    selection: Measured,
+    found: Measured,
     tuned: bool,
 }
 
@@ -40,28 +41,27 @@ impl Search<'_> {
             && matches!(base.decision.status, Status::Met | Status::NotReached);
         let Some(last) = self.last.clone().filter(|_| reached) else { return Ok(None) };
         let Some(first) = self.attempt(last)? else { return Ok(None) };
-        if first.selection.distortion >= first.before {
+        if first.found.distortion >= first.before {
             return Ok(None);
         }
-        let mut held = self.split.held_back.clone();
-        let reference = self.reference(&mut held)?;
-        self.split.held_back = held;
         let drop = match self.options.goal {
             Goal::MaxDrop(drop) => drop,
             Goal::Fastest(_) | Goal::TargetLatency(_) | Goal::TargetSparsity(_) => return Ok(None),
             Goal::TargetBytes(bytes) => {
-                let m = self.checked(&first, &reference, Level::look(1))?;
-                let found = self.outcome(&first, m, base.decision.trials.clone(), size)?;
+                let found = self.outcome(&first, first.found, base.decision.trials.clone(), size)?;
                 return Ok((size(&found.graph)? <= bytes).then_some(found));
             }
         };
+        let mut held = self.split.held_back.clone();
+        let reference = self.reference(&mut held)?;
+        self.split.held_back = held;
         // What repair takes off the error is spent on fewer bytes.
-        let mut step = first.before / first.selection.distortion.max(f64::MIN_POSITIVE);
+        let mut step = first.before / first.found.distortion.max(f64::MIN_POSITIVE);
         let (mut attempt, mut budget) = (first, 0.0);
         let (mut best, mut failed): (Option<(Attempt, Measured)>, Option<f64>) = (None, None);
         for round in 0..=TRIES {
             budget = if round == 0 { attempt.solution.error } else { budget };
-            let m = attempt.selection;
+            let m = attempt.found;
             let share = if m.bounds(drop) { 1.0 } else { MARGIN };
             self.looks += 1;
             let (held, confirmed) = self.confirmed(&attempt, &reference, drop, Level::look(self.looks))?;
@@ -102,7 +102,7 @@ impl Search<'_> {
         self.split.held_back = held;
         let (held, met) = match self.options.goal.drop() {
             Some(drop) => self.confirmed(&attempt, &reference, drop, Level::look(1))?,
-            None => (self.checked(&attempt, &reference, Level::look(1))?, true),
+            None => (attempt.found, true),
         };
         let mut outcome = self.outcome(&attempt, held, Vec::new(), size)?;
         if !met {
@@ -121,39 +121,49 @@ impl Search<'_> {
     }
 
     fn attempt(&mut self, solution: Solution) -> Result<Option<Attempt>> {
-        let before = self.measure(&solution)?.distortion;
+        // A size is no promise of quality, so that held-back samples may judge and the others be fitted.
+        let shared = self.options.goal.drop().is_none();
+        let mut which = if shared { &self.split.held_back } else { &self.split.selection }.clone();
+        let held = shared.then(|| self.reference(&mut which)).transpose()?;
+        let level = if shared { WHOLE } else { Level::look(1) };
+        let before = match &held {
+            Some(held) => self.measure_on(&solution, held, &which, level)?,
+            None => self.measure(&solution)?,
+        };
         let bench = Bench {
             graph: self.graph,
             samples: self.samples,
             calibration: &self.split.calibration,
             selection: &self.split.selection,
+            shared,
             options: self.options,
             evaluate: self.evaluate,
             progress: self.progress,
         };
         let Some(mut repaired) = bench.repair(&self.chosen(&solution))? else { return Ok(None) };
         let measure = |chosen: &[(&Layer, &Offer)]| {
-            self.measure_chosen(chosen, &self.selection, &self.split.selection, Level::look(1))
+            let reference = held.as_ref().unwrap_or(&self.selection);
+            self.measure_chosen(chosen, reference, &which, level)
         };
-        let mut selection = measure(&self.with(&solution, &repaired))?;
-        if selection.distortion >= before {
+        let mut found = measure(&self.with(&solution, &repaired))?;
+        if !better(&found, &before) {
             repaired.iter_mut().for_each(|r| *r = None);
-            selection = measure(&self.chosen(&solution))?;
+            found = before;
         }
         let chosen = self.with(&solution, &repaired);
         let tune = self.options.repairs != (Repairs::Again { tuned: false });
-        let found = if tune { bench.tune(&chosen, selection.distortion)? } else { None };
+        let turned = if tune { bench.tune(&chosen, found.distortion)? } else { None };
         let mut is_tuned = false;
-        if let Some(tuned) = found {
+        if let Some(tuned) = turned {
             let with: Vec<(&Layer, &Offer)> =
                 chosen.iter().zip(&tuned).map(|(&(l, o), t)| (l, t.as_ref().unwrap_or(o))).collect();
-            let found = measure(&with)?;
-            if found.distortion < selection.distortion {
-                (selection, is_tuned) = (found, true);
+            let after = measure(&with)?;
+            if better(&after, &found) {
+                (found, is_tuned) = (after, true);
                 repaired = tuned.into_iter().zip(repaired).map(|(t, r)| t.or(r)).collect();
             }
         }
-        Ok(Some(Attempt { solution, repaired, before, selection, tuned: is_tuned }))
+        Ok(Some(Attempt { solution, repaired, before: before.distortion, found, tuned: is_tuned }))
     }
 
     /// The layers of a selection, each with its repaired offer where there is one.
@@ -177,13 +187,18 @@ impl Search<'_> {
         };
         let mut decision = Decision {
             metric: Some(self.selection.metric),
-            selection: Some(a.selection),
+            selection: Some(self.measure_chosen(
+                &self.with(&a.solution, &a.repaired),
+                &self.selection,
+                &self.split.selection,
+                Level::look(1),
+            )?),
             held_back: Some(held),
             samples: self.samples_used(),
             gap: a.solution.gap(minimised),
             trials,
             notes: self.doubts(Some(held)),
-            repair: Some(Repair { before: a.before, after: a.selection.distortion, tuned: a.tuned }),
+            repair: Some(Repair { before: a.before, after: a.found.distortion, tuned: a.tuned }),
             front: self.predicted_front(),
             ..self.summary(&a.solution, status)
         };
@@ -191,6 +206,11 @@ impl Search<'_> {
         decision.layers.iter_mut().zip(all).for_each(|(l, h)| l.weights = h);
         Ok(Outcome { graph, decision })
     }
+}
+
+/// Nearer to the original's outputs, and in the metric no worse.
+fn better(a: &Measured, b: &Measured) -> bool {
+    a.distortion < b.distortion && a.drop <= b.drop
 }
 
 /// Goals of bytes: times would have to be measured again, and a sparsity is shared by what was measured.

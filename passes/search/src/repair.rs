@@ -10,14 +10,15 @@ use crate::calibrate::spread;
 use crate::goal::{Options, Progress, Repairs, Samples, check, late};
 use crate::shelf::Offer;
 use ir::{Error, Evaluate, Graph, Output, Result, ValueId};
-use lossy::drift::Stream;
+use lossy::drift::{Drift, Stream};
 use lossy::layer::subgraph;
 use lossy::{Bias, Candidate, Context, Layer, Replaces, methods};
 use ndarray::Array2;
 use std::collections::BTreeMap;
 
-/// Most calibration samples that are run for every layer.
+/// Most calibration samples that are run for every layer, and most runs of both models for all layers.
 const SAMPLES: usize = 48;
+const RUNS: usize = 4096;
 /// Damping of the part of earlier errors that is taken back, as shares of the mean diagonal.
 const TARGETS: [f64; 3] = [0.02, 0.1, 0.5];
 /// Damping of the compensated rounding.
@@ -33,6 +34,8 @@ pub struct Bench<'a> {
     pub calibration: &'a [usize],
     /// Samples that decide between fits to the others.
     pub selection: &'a [usize],
+    /// Those are fitted too once they have decided: others tell what it was worth.
+    pub shared: bool,
     pub options: &'a Options,
     pub evaluate: &'a dyn Evaluate,
     pub progress: &'a dyn Progress,
@@ -50,10 +53,12 @@ impl Bench<'_> {
     pub fn repair(&self, chosen: &[(&Layer, &Offer)]) -> Result<Option<Vec<Option<Offer>>>> {
         let mut live = Live { graph: self.graph.clone(), moved: BTreeMap::new() };
         let mut repaired: Vec<Option<Offer>> = chosen.iter().map(|_| None).collect();
-        let fitted = spread(self.calibration, SAMPLES);
-        let judging = spread(self.selection, SAMPLES / 3);
-        let which = [&fitted[..], &judging[..]];
         let waves = self.waves(chosen)?;
+        let part = if self.shared { 1 } else { 3 };
+        let most = SAMPLES.min(RUNS * part / (part + 1) / waves.len().max(1)).max(3);
+        let fitted = spread(self.calibration, most);
+        let judging = spread(self.selection, most / part);
+        let which = [&fitted[..], &judging[..]];
         self.progress.stage("repair", waves.len());
         for wave in &waves {
             check(self.progress)?;
@@ -163,12 +168,18 @@ impl Bench<'_> {
             subgraph(self.graph, &layer.path).ok_or_else(|| Error::internal("a layer without its graph"))?;
         let w = layer.view.matrix(&layer.tensor)?;
         let judge = if check.count() > 0 { check } else { fit }.clone().finish(centered, false);
+        let all = self.shared.then(|| {
+            let mut all = fit.clone();
+            all.merge(check);
+            all.finish(centered, true)
+        });
         let fit = fit.clone().finish(centered, true);
+        let last = all.as_ref().unwrap_or(&fit);
         let stored = |c: &Candidate| -> Result<Option<Array2<f32>>> {
             let weight = c.replaces == Replaces::Weight;
             weight.then(|| layer.view.matrix(&c.decode()?)).transpose()
         };
-        let make = |target: &Array2<f32>, damping: f64| -> Result<Option<Candidate>> {
+        let make = |fit: &Drift, target: &Array2<f32>, damping: f64| -> Result<Option<Candidate>> {
             let stats = fit.stats.damped(damping);
             let cx = Context {
                 graph: body,
@@ -186,29 +197,38 @@ impl Bench<'_> {
             best.filter(|b| b.0 < judge.loss(&w, &w)).and_then(|b| b.1)
         };
         let target = follow.map_or_else(|| w.clone(), |t| fit.target(&w, t));
-        let mut best: Option<(f64, Candidate)> = None;
+        let mut best: Option<(f64, f64, Candidate)> = None;
         for damping in DAMPINGS {
-            let Some(c) = make(&target, damping)? else { return Ok(None) };
+            let Some(c) = make(&fit, &target, damping)? else { return Ok(None) };
             // What replaces the node tells no weight to compare.
             let Some(v) = stored(&c)? else {
-                best = Some((0.0, c));
+                best = Some((0.0, damping, c));
                 break;
             };
             let loss = judge.loss(&w, &v);
             if best.as_ref().is_none_or(|b| loss < b.0) {
-                best = Some((loss, c));
+                best = Some((loss, damping, c));
             }
         }
         if let (Some(v), Some(b)) = (stored(old)?, &best)
             && judge.loss(&w, &v) <= b.0
         {
             // The codes stay; the mean is taken back all the same.
-            let bias = centered.then(|| fit.shift(&w, &v));
+            let bias = centered.then(|| last.shift(&w, &v));
             return Ok(bias.map(|b| Candidate { bias: Some(b), ..old.clone() }));
         }
-        let Some((_, mut new)) = best else { return Ok(None) };
+        let Some((_, damping, mut new)) = best else { return Ok(None) };
+        let target = match &all {
+            None => target,
+            Some(all) => {
+                let target = follow.map_or_else(|| w.clone(), |t| all.target(&w, t));
+                let Some(c) = make(all, &target, damping)? else { return Ok(None) };
+                new = c;
+                target
+            }
+        };
         if let Some(b) = &mut new.bias {
-            b.iter_mut().zip(fit.shift(&w, &target)).for_each(|(b, more)| *b += more);
+            b.iter_mut().zip(last.shift(&w, &target)).for_each(|(b, more)| *b += more);
         }
         let finite = new.bias.iter().flatten().all(|b| b.is_finite());
         new.bytes = self.options.bytes(&new);

@@ -401,7 +401,7 @@ impl<'a> Search<'a> {
             slim,
             &changed,
             self.samples,
-            &self.split.calibration,
+            [&self.split.calibration, &self.split.selection],
             self.evaluate,
             self.progress,
         )?;
@@ -492,7 +492,9 @@ fn consumers(graph: &Graph, groups: &[&Group], bench: Bench) -> Result<Vec<Optio
         .collect();
     let seen: Vec<Layer> = layers.iter().flatten().cloned().collect();
     let mut stats = match bench.samples {
-        Some(s) => calibrate::calibrate(graph, &seen, s, bench.calibration, bench.evaluate, bench.progress)?,
+        Some(s) => {
+            calibrate::calibrate(graph, &seen, s, [bench.calibration, &[]], bench.evaluate, bench.progress)?
+        }
         None => seen.iter().map(|l| Some(Arc::new(Stats::of(vec![Gram::identity(l.view.cols)])))).collect(),
     }
     .into_iter();

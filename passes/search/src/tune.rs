@@ -24,6 +24,8 @@ const BATCH: usize = 8;
 /// Most runs of one sample, forward and back.
 const RUNS: usize = 400;
 const EPOCHS: usize = 12;
+/// Epochs after which descent ends when nothing has got better.
+const PATIENCE: usize = 2;
 /// The first step, relative to a layer's numbers, at an output error of one.
 const RATE: f64 = 0.01;
 /// Bytes of outputs held.
@@ -302,7 +304,7 @@ impl Course<'_> {
         let steps = epochs * fitted.len().div_ceil(BATCH);
         let start = self.error(&kept)?;
         let (mut best, mut step) = ((start, None), 0usize);
-        for _ in 0..epochs {
+        for epoch in 0..epochs {
             if self.bench.late() {
                 return Ok(None);
             }
@@ -323,6 +325,9 @@ impl Course<'_> {
                 best = (now, Some(self.vectors.iter().map(|v| v.x.clone()).collect()));
             }
             self.bench.progress.step();
+            if best.1.is_none() && epoch + 1 >= PATIENCE {
+                break;
+            }
         }
         Ok(best.1)
     }
