@@ -111,29 +111,42 @@ fn the_compressed_graph_computes_what_was_measured() {
 }
 
 #[test]
-fn repair_lowers_the_error_at_the_same_size() {
-    let goal = Goal::TargetBytes(size(&model()).unwrap() / 6);
-    let (plain, repaired) = (search(goal, |o| o.repairs = Repairs::Never), search(goal, |_| {}));
-    let change = repaired.decision.repair.unwrap();
-    assert!(plain.decision.repair.is_none() && change.after < 0.9 * change.before, "{change:?}");
-    let held = |o: &crate::Outcome| o.decision.held_back.unwrap().distortion;
-    assert_eq!([held(&plain), held(&repaired)], [change.before, change.after]);
-    assert_eq!(plain.decision.bytes_after, repaired.decision.bytes_after);
+fn repair_lowers_the_error_at_the_same_size_or_is_left_out() {
+    let whole = size(&model()).unwrap();
+    let mut helped = 0;
+    for part in [5, 6, 8] {
+        let goal = Goal::TargetBytes(whole / part);
+        let (plain, repaired) = (search(goal, |o| o.repairs = Repairs::Never), search(goal, |_| {}));
+        assert_eq!(plain.decision.bytes_after, repaired.decision.bytes_after);
+        let Some(change) = repaired.decision.repair else {
+            assert!(plain.graph == repaired.graph);
+            continue;
+        };
+        helped += 1;
+        let held = |o: &crate::Outcome| o.decision.held_back.unwrap();
+        assert!(change.after < change.before && held(&repaired).drop <= held(&plain).drop, "{change:?}");
+        assert_eq!([held(&plain).distortion, held(&repaired).distortion], [change.before, change.after]);
+    }
+    assert!(helped > 0);
 }
 
 #[test]
 fn a_repair_is_repeated_to_the_bit() {
-    for goal in [Goal::MaxDrop(0.02), Goal::TargetBytes(size(&model()).unwrap() / 6)] {
+    let whole = size(&model()).unwrap();
+    let mut repeated = 0;
+    for goal in [Goal::MaxDrop(0.02), Goal::TargetBytes(whole / 5), Goal::TargetBytes(whole / 8)] {
         let first = search(goal, |_| {});
-        let tuned = first.decision.repair.unwrap().tuned;
+        let Some(repair) = first.decision.repair else { continue };
+        repeated += 1;
         let again = search(goal, |o| {
-            o.repairs = Repairs::Again { tuned };
+            o.repairs = Repairs::Again { tuned: repair.tuned };
             o.overrides = first.decision.layers.iter().map(|l| Override::parse(&l.pin).unwrap()).collect();
         });
         assert_eq!(again.decision.status, Status::Met);
         assert!(again.graph == first.graph, "{goal:?}");
         assert_eq!(again.decision.repair, first.decision.repair);
     }
+    assert!(repeated > 0);
 }
 
 #[test]

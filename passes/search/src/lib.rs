@@ -353,34 +353,37 @@ impl<'a> Search<'a> {
         let mut held = self.split.held_back.clone();
         let reference = self.reference(&mut held)?;
         self.split.held_back = held;
-        let mut first: Option<Solution> = None;
-        for _ in 0..6 {
-            let Some(mut s) = self.least_error(room) else { return self.unreachable() };
+        let Some(mut s) = self.fitting(bytes, &mut room, size)? else { return self.unreachable() };
+        let again = self.options.interactions && self.options.judge.is_none();
+        if again && !late(self.progress, AGAIN) {
+            self.regain(&s)?;
+            let new = self.fitting(bytes, &mut room, size)?;
+            let bound = new.as_ref().map_or(0.0, |n| n.bound);
+            let old = Solution { bound, ..allocate::solution(&self.items, s.choice) };
+            let known = self.measure(&old)?.distortion;
+            s = match new {
+                Some(new) if self.measure(&new)?.distortion <= known => new,
+                _ => old,
+            };
+        }
+        let m = self.measure_on(&s, &reference, &self.split.held_back, WHOLE)?;
+        let gap = s.gap(s.error);
+        self.conclude(s, Some(m), gap, true, size)
+    }
+
+    /// The selection of least error whose file fits; `room` is what layers may take of it.
+    fn fitting(&mut self, bytes: u64, room: &mut u64, size: Size) -> Result<Option<Solution>> {
+        for _ in 0..4 {
+            let Some(s) = self.least_error(*room) else { return Ok(None) };
             let g = apply::compressed(self.graph, &self.chosen(&s), self.options.shelf.as_ref())?;
             let found = size(&g)?;
             self.progress.step();
             if found <= bytes {
-                match first.take() {
-                    None if self.options.interactions
-                        && !late(self.progress, AGAIN)
-                        && self.options.judge.is_none() =>
-                    {
-                        self.regain(&s)?;
-                        first = Some(s);
-                        continue;
-                    }
-                    Some(old) if self.measure(&old)?.distortion < self.measure(&s)?.distortion => {
-                        s = Solution { bound: s.bound, ..allocate::solution(&self.items, old.choice) };
-                    }
-                    _ => {}
-                }
-                let m = self.measure_on(&s, &reference, &self.split.held_back, WHOLE)?;
-                let gap = s.gap(s.error);
-                return self.conclude(s, Some(m), gap, true, size);
+                return Ok(Some(s));
             }
-            room = room.saturating_sub(found - bytes);
+            *room = room.saturating_sub(found - bytes);
         }
-        self.unreachable()
+        Ok(None)
     }
 
     /// The original's outputs on other samples than those that select.

@@ -135,20 +135,26 @@ impl Search<'_> {
             samples: self.samples,
             calibration: &self.split.calibration,
             selection: &self.split.selection,
-            shared,
             options: self.options,
             evaluate: self.evaluate,
             progress: self.progress,
         };
-        let Some(mut repaired) = bench.repair(&self.chosen(&solution))? else { return Ok(None) };
         let measure = |chosen: &[(&Layer, &Offer)]| {
             let reference = held.as_ref().unwrap_or(&self.selection);
             self.measure_chosen(chosen, reference, &which, level)
         };
-        let mut found = measure(&self.with(&solution, &repaired))?;
-        if !better(&found, &before) {
-            repaired.iter_mut().for_each(|r| *r = None);
-            found = before;
+        // A drop is checked on held-back samples later; without that step it must not grow.
+        let better = |a: &Measured, b: &Measured| a.distortion < b.distortion && !(shared && a.drop > b.drop);
+        let chosen = self.chosen(&solution);
+        let (mut repaired, mut found) = (chosen.iter().map(|_| None).collect::<Vec<_>>(), before);
+        let fits: &[bool] = if shared { &[true, false] } else { &[false] };
+        for &both in fits {
+            let Some(new) = bench.repair(&chosen, both)? else { return Ok(None) };
+            let after = measure(&self.with(&solution, &new))?;
+            if better(&after, &found) {
+                (repaired, found) = (new, after);
+                break;
+            }
         }
         let chosen = self.with(&solution, &repaired);
         let tune = self.options.repairs != (Repairs::Again { tuned: false });
@@ -206,11 +212,6 @@ impl Search<'_> {
         decision.layers.iter_mut().zip(all).for_each(|(l, h)| l.weights = h);
         Ok(Outcome { graph, decision })
     }
-}
-
-/// Nearer to the original's outputs, and in the metric no worse.
-fn better(a: &Measured, b: &Measured) -> bool {
-    a.distortion < b.distortion && a.drop <= b.drop
 }
 
 /// Goals of bytes: times would have to be measured again, and a sparsity is shared by what was measured.

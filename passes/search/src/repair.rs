@@ -34,8 +34,6 @@ pub struct Bench<'a> {
     pub calibration: &'a [usize],
     /// Samples that decide between fits to the others.
     pub selection: &'a [usize],
-    /// Those are fitted too once they have decided: others tell what it was worth.
-    pub shared: bool,
     pub options: &'a Options,
     pub evaluate: &'a dyn Evaluate,
     pub progress: &'a dyn Progress,
@@ -49,12 +47,13 @@ struct Live {
 }
 
 impl Bench<'_> {
-    /// Repaired offers for the chosen ones, `None` where one stays; nothing at all when there is no time.
-    pub fn repair(&self, chosen: &[(&Layer, &Offer)]) -> Result<Option<Vec<Option<Offer>>>> {
+    /// Repaired offers for the chosen ones, `None` where one stays; nothing at all when there is no time. `both`: the samples
+    /// that select are fitted too once they have decided, so that others must tell what it was worth.
+    pub fn repair(&self, chosen: &[(&Layer, &Offer)], both: bool) -> Result<Option<Vec<Option<Offer>>>> {
         let mut live = Live { graph: self.graph.clone(), moved: BTreeMap::new() };
         let mut repaired: Vec<Option<Offer>> = chosen.iter().map(|_| None).collect();
         let waves = self.waves(chosen)?;
-        let part = if self.shared { 1 } else { 3 };
+        let part = if both { 1 } else { 3 };
         let most = SAMPLES.min(RUNS * part / (part + 1) / waves.len().max(1)).max(3);
         let fitted = spread(self.calibration, most);
         let judging = spread(self.selection, most / part);
@@ -72,7 +71,7 @@ impl Bench<'_> {
                 let (layer, offer) = chosen[i];
                 let old = offer.get(self.options.shelf.as_ref())?;
                 let new = match &fits {
-                    Some(fits) => self.layer(layer, &old, fits)?,
+                    Some(fits) => self.layer(layer, &old, fits, both)?,
                     None => None,
                 };
                 apply::put(&mut live.graph, layer, new.as_ref().unwrap_or(&old), &mut live.moved)?;
@@ -155,7 +154,13 @@ impl Bench<'_> {
     }
 
     /// The best of the recipe that was chosen, `None` when nothing is better than what there is.
-    fn layer(&self, layer: &Layer, old: &Candidate, [fit, check]: &[Stream; 2]) -> Result<Option<Candidate>> {
+    fn layer(
+        &self,
+        layer: &Layer,
+        old: &Candidate,
+        [fit, check]: &[Stream; 2],
+        both: bool,
+    ) -> Result<Option<Candidate>> {
         let centered = matches!(
             (layer.bias, old.replaces),
             (Some(Bias::Constant(_)), _) | (Some(Bias::Absent(_)), Replaces::Weight)
@@ -168,7 +173,7 @@ impl Bench<'_> {
             subgraph(self.graph, &layer.path).ok_or_else(|| Error::internal("a layer without its graph"))?;
         let w = layer.view.matrix(&layer.tensor)?;
         let judge = if check.count() > 0 { check } else { fit }.clone().finish(centered, false);
-        let all = self.shared.then(|| {
+        let all = both.then(|| {
             let mut all = fit.clone();
             all.merge(check);
             all.finish(centered, true)
