@@ -114,8 +114,8 @@ fn the_compressed_graph_computes_what_was_measured() {
 fn repair_lowers_the_error_at_the_same_size_or_is_left_out() {
     let whole = size(&model()).unwrap();
     let mut helped = 0;
-    for part in [5, 6, 8] {
-        let goal = Goal::TargetBytes(whole / part);
+    for percent in [25, 30, 35, 40] {
+        let goal = Goal::TargetBytes(whole * percent / 100);
         let (plain, repaired) = (search(goal, |o| o.repairs = Repairs::Never), search(goal, |_| {}));
         assert_eq!(plain.decision.bytes_after, repaired.decision.bytes_after);
         let Some(change) = repaired.decision.repair else {
@@ -134,7 +134,8 @@ fn repair_lowers_the_error_at_the_same_size_or_is_left_out() {
 fn a_repair_is_repeated_to_the_bit() {
     let whole = size(&model()).unwrap();
     let mut repeated = 0;
-    for goal in [Goal::MaxDrop(0.02), Goal::TargetBytes(whole / 5), Goal::TargetBytes(whole / 8)] {
+    for percent in [25, 30, 35, 40] {
+        let goal = Goal::TargetBytes(whole * percent / 100);
         let first = search(goal, |_| {});
         let Some(repair) = first.decision.repair else { continue };
         repeated += 1;
