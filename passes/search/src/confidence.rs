@@ -81,6 +81,16 @@ pub fn weighted_count(weights: &[f64], largest: f64, level: Level) -> f64 {
     if y <= 0.0 { 0.0 } else { v / (2.0 * y) * chi_square(2.0 * y * y / v, level.z) }
 }
 
+/// P(X ≥ `seen`) of a Poisson variable.
+pub fn at_least(seen: f64, mean: f64) -> f64 {
+    let (mut term, mut below) = ((-mean).exp(), 0.0);
+    for k in 0..seen.clamp(0.0, 1e6).ceil() as u32 {
+        below += term;
+        term *= mean / f64::from(k + 1);
+    }
+    (1.0 - below).clamp(0.0, 1.0)
+}
+
 /// The two-sided 95 % interval of a rate (Wilson) among `n` samples.
 pub fn rate(p: f64, n: usize) -> (f64, f64) {
     let n = n.max(1) as f64;
@@ -205,6 +215,13 @@ mod tests {
         assert!((weighted_count(&[], 1.0, WHOLE) / 2.996 - 1.0).abs() < 1e-2);
         assert!((weighted_count(&[1.0; 10], 1.0, WHOLE) / 16.962 - 1.0).abs() < 1e-2);
         assert_eq!(weighted_count(&[], 0.0, WHOLE), 0.0);
+    }
+
+    #[test]
+    fn counts_as_high_as_expected_are_no_surprise() {
+        // Tables of the Poisson distribution: P(X ≥ 2 | 0.8) = 0.1912, P(X ≥ 10 | 5) = 0.0318.
+        assert!((at_least(2.0, 0.8) - 0.1912).abs() < 1e-4 && (at_least(10.0, 5.0) - 0.0318).abs() < 1e-4);
+        assert_eq!((at_least(0.0, 0.3), at_least(1.0, 0.0)), (1.0, 0.0));
     }
 
     #[test]

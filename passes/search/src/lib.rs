@@ -20,6 +20,7 @@ mod decision;
 mod front;
 mod goal;
 mod histogram;
+mod hold;
 mod kin;
 pub mod knapsack;
 mod latency;
@@ -53,6 +54,7 @@ pub use shelf::{Memory, Shelf};
 use bisect::Bisection;
 use confidence::{Level, WHOLE};
 use goal::late;
+use hold::Held;
 use ir::{Error, Evaluate, Graph, Result};
 use knapsack::{Item, Solution};
 use lossy::Layer;
@@ -68,13 +70,6 @@ const PROBES: usize = 8;
 /// Share of the allowed drop that the selection samples may use where they give no bound; the rest is for what they
 /// cannot see.
 const MARGIN: f64 = 0.85;
-/// Most budgets tried on held-back samples, each smaller by a factor that falls by a step.
-const RETREATS: u8 = 24;
-const RETREAT: f64 = 0.94;
-const RETREAT_STEP: f64 = 0.01;
-/// Part of the allowed drop that a bound which missed it is aimed at, and the smallest factor of one step.
-const AIM: f64 = 0.8;
-const LONGEST: f64 = 0.25;
 /// Shares of the time after which a selection that passed is enough, and after which none is looked for any more.
 const SEARCHED: f64 = 0.8;
 const OVER: f64 = 0.95;
@@ -230,7 +225,7 @@ impl<'a> Search<'a> {
             trials,
             seen,
             last: None,
-            looks: 0,
+            looks: 1,
             start: 1e-2,
             base,
             costs: None,
@@ -277,32 +272,8 @@ impl<'a> Search<'a> {
                 self.items = before.1;
             }
         }
-        let mut held = self.split.held_back.clone();
-        let reference = self.reference(&mut held)?;
-        self.split.held_back = held;
-        let mut budget = b.passed.unwrap_or(1e-9);
-        let mut closest: Option<(Solution, Measured, bool)> = None;
-        for i in 0..RETREATS {
-            if i > 0 && late(self.progress, OVER) {
-                self.progress.cut("smaller budgets tried on held-back samples", i.into(), RETREATS.into());
-                break;
-            }
-            let Some(s) = self.least(budget) else { break };
-            self.looks += 1;
-            let level = Level::look(self.looks);
-            let mut m = self.measure_on(&s, &reference, &self.split.held_back, level)?;
-            let met = b.passed.is_some() && self.holds(&s, &mut m, drop, level)?;
-            // A bound far above the drop asks for a long step: every look makes the bounds of later ones wider.
-            let step = (AIM * drop / m.bound.max(f64::MIN_POSITIVE))
-                .clamp(LONGEST, RETREAT - RETREAT_STEP * f64::from(i));
-            // Below what this selection loses, so that the next is another one.
-            budget = f64::min(budget * step, s.error * (1.0 - 1e-6));
-            closest = Some((s, m, met));
-            if met {
-                break;
-            }
-        }
-        let Some((s, m, met)) = closest else { return self.unreachable() };
+        let found = self.confirm(b.passed.unwrap_or(1e-9), b.passed.is_some(), drop)?;
+        let Some(Held { solution: s, measured: m, met }) = found else { return self.unreachable() };
         let gap = if self.costs.is_some() { f64::NAN } else { s.gap(s.weight as f64) };
         self.conclude(s, Some(m), gap, met, size)
     }
@@ -336,13 +307,6 @@ impl<'a> Search<'a> {
             b.record(budget, passed);
         }
         Ok(b)
-    }
-
-    /// Whether held-back samples that gave `m` confirm the drop. Where they are too few to count, none that did not
-    /// calibrate may be lost, and margins must promise the drop under the errors of all that did not calibrate.
-    fn holds(&mut self, s: &Solution, m: &mut Measured, drop: f64, level: Level) -> Result<bool> {
-        let seen = self.measure_on(s, &self.selection, &self.split.selection, level)?;
-        Ok(confirmed(self.selection.metric, m, &seen, drop, level))
     }
 
     /// Least error within the file size, checked on held-back samples for the report.
@@ -525,19 +489,6 @@ impl<'a> Search<'a> {
         };
         Ok(Outcome { graph: self.originals.graph.clone(), decision })
     }
-}
-
-/// Whether held-back samples that gave `m` confirm the drop, the selection samples having given `seen`; the bound of `m`
-/// becomes that of both.
-fn confirmed(metric: Metric, m: &mut Measured, seen: &Measured, drop: f64, level: Level) -> bool {
-    if !metric.counts() {
-        return m.expected_within(drop);
-    }
-    let share = m.samples as f64 / (m.samples + seen.samples).max(1) as f64;
-    m.bound = share * m.bound + (1.0 - share) * seen.bound;
-    let counted =
-        if m.countable(level) <= drop { m.counted(level) <= drop } else { m.lost + seen.lost == 0.0 };
-    counted && m.expected_within(drop)
 }
 
 /// No search: the data cannot support what is asked for.

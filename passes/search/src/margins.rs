@@ -7,6 +7,7 @@
 
 use crate::confidence::{self, Level, tail};
 use crate::kin::{Kin, averaged};
+use std::collections::BTreeMap;
 
 /// Rivals of the best class looked at in each row.
 const RIVALS: usize = 8;
@@ -18,6 +19,8 @@ const ENOUGH: f64 = 8.0;
 const WIDER: [f64; 4] = [1.0, 2.0, 4.0, 8.0];
 /// Errors of usual size that those near the best class are mixed with.
 const USUAL: f64 = 32.0;
+/// Most that errors of few groups of samples are widened by.
+const WIDEST: f64 = 1.5;
 /// Spreads of errors that stand for all that were measured.
 const SPREADS: usize = 16;
 
@@ -42,6 +45,8 @@ pub struct Noise {
     spreads: Vec<f64>,
     /// Squared errors of differences near the best class in units of the row's spread, and their number.
     near: (f64, usize),
+    /// Squared spreads and their number for each group of samples that resemble each other.
+    groups: BTreeMap<usize, (f64, f64)>,
 }
 
 /// Rate of changes of the best class among unseen samples.
@@ -79,33 +84,44 @@ impl Margins {
         confidence::weighted_count(&[], largest, level) / self.distinct().max(1) as f64
     }
 
-    /// The rate of changes under errors like these.
+    /// The rate of changes under errors like these. The bound takes errors to be as large as they may be on other groups of
+    /// samples than those they were measured on.
     pub fn estimate(&self, noise: &Noise, level: Level) -> Estimate {
         let spreads = noise.typical();
+        let doubtful: Vec<f64> = spreads.iter().map(|s| s * noise.doubt(level)).collect();
+        let copies = self.kin.as_ref().map_or(&[][..], |k| &k.copies);
+        let n = self.distinct().max(1) as f64;
+        let gained: Vec<f64> = self.samples.iter().map(|s| gains(s, &spreads)).collect();
+        let gained: f64 = averaged(&gained, copies).iter().sum();
+        let (lost, ..) = self.rate(&spreads);
+        let (most, each, wider) = self.rate(&doubtful);
+        // A row at a tie changes in half of all cases.
+        let largest = if spreads.is_empty() { 0.0 } else { 0.5 / wider };
+        let mut bound = confidence::weighted_count(&averaged(&each, copies), largest, level) / n;
+        if let Some(k) = self.kin.as_ref().filter(|k| k.clusters()) {
+            // Kin stand or fall together: the spread is that of their means.
+            bound = bound.max(confidence::mean(&averaged(&each, &k.groups), level));
+        }
+        Estimate { expected: lost - gained / n, bound: bound.max(most).min(1.0) }
+    }
+
+    /// The rate of changes, the chance of each sample under widened errors, and how much wider they were.
+    fn rate(&self, spreads: &[f64]) -> (f64, Vec<f64>, f64) {
         let copies = self.kin.as_ref().map_or(&[][..], |k| &k.copies);
         let n = self.distinct().max(1) as f64;
         // Errors as large as the margins saturate: the largest rate of all widths counts.
-        let (mut each, mut weights, mut wider, mut lost) = (Vec::new(), Vec::new(), 1.0, 0.0);
+        let (mut each, mut wider, mut lost) = (Vec::new(), 1.0, 0.0);
         for c in WIDER {
             wider = c;
-            each = self.samples.iter().map(|s| losses(s, &spreads, c) / c).collect::<Vec<f64>>();
-            weights = averaged(&each, copies);
+            each = self.samples.iter().map(|s| losses(s, spreads, c) / c).collect::<Vec<f64>>();
+            let weights = averaged(&each, copies);
             let (sum, squares) = weights.iter().fold((0.0, 0.0), |(a, b), w| (a + w, b + w * w));
             lost = f64::max(lost, sum / n);
             if squares > 0.0 && sum * sum / squares >= ENOUGH {
                 break;
             }
         }
-        let gained: Vec<f64> = self.samples.iter().map(|s| gains(s, &spreads)).collect();
-        let gained: f64 = averaged(&gained, copies).iter().sum();
-        // A row at a tie changes in half of all cases.
-        let largest = if spreads.is_empty() { 0.0 } else { 0.5 / wider };
-        let mut bound = confidence::weighted_count(&weights, largest, level) / n;
-        if let Some(k) = self.kin.as_ref().filter(|k| k.clusters()) {
-            // Kin stand or fall together: the spread is that of their means.
-            bound = bound.max(confidence::mean(&averaged(&each, &k.groups), level));
-        }
-        Estimate { expected: lost - gained / n, bound: bound.max(lost).min(1.0) }
+        (lost, each, wider)
     }
 }
 
@@ -142,9 +158,9 @@ fn average(rows: &[Row], spreads: &[f64], f: impl Fn(&Row, f64) -> f64) -> f64 {
 }
 
 impl Noise {
-    /// Adds the errors of one row: `a` of the original, `b` of the compressed model. Classes more than `reach` below the
-    /// best say nothing about the errors near it.
-    pub fn push(&mut self, a: &[f64], b: &[f64], reach: f64) {
+    /// Adds the errors of one row of a sample of `group`: `a` of the original, `b` of the compressed model. Classes more than
+    /// `reach` below the best say nothing about the errors near it.
+    pub fn push(&mut self, group: usize, a: &[f64], b: &[f64], reach: f64) {
         let top = (0..a.len()).fold(0, |t, i| if a[i] > a[t] { i } else { t });
         let Some(&highest) = a.get(top) else { return };
         let errors: Vec<f64> =
@@ -154,6 +170,8 @@ impl Noise {
         let variance = errors.iter().map(|e| (e - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
         let spread = (2.0 * variance).sqrt();
         self.spreads.push(spread);
+        let of_group = self.groups.entry(group).or_default();
+        *of_group = (of_group.0 + spread * spread, of_group.1 + 1.0);
         if spread <= 0.0 {
             return;
         }
@@ -164,6 +182,14 @@ impl Noise {
             self.near.0 += (error / spread).powi(2);
             self.near.1 += 1;
         }
+    }
+
+    /// How many times as large errors may be as they were seen to be: they vary between groups of samples, and few groups
+    /// tell their mean power to within the upper limit of it.
+    fn doubt(&self, level: Level) -> f64 {
+        let power: Vec<f64> = self.groups.values().map(|(sum, n)| sum / n).collect();
+        let mean = power.iter().sum::<f64>() / power.len().max(1) as f64;
+        if mean > 0.0 { (confidence::mean(&power, level) / mean).sqrt().min(WIDEST) } else { 1.0 }
     }
 
     /// A few spreads that stand for all; larger ones where errors near the best class are larger than elsewhere.
@@ -214,7 +240,7 @@ mod tests {
             for part in many.chunks(200).take(100) {
                 let (mut margins, mut noise) = (Margins::default(), Noise::default());
                 part.iter().for_each(|(a, _)| margins.push(a, 10, None));
-                part.iter().take(40).for_each(|(a, b)| noise.push(a, b, f64::INFINITY));
+                part.iter().take(40).enumerate().for_each(|(i, (a, b))| noise.push(i, a, b, f64::INFINITY));
                 let e = margins.estimate(&noise, WHOLE);
                 expected += e.expected / 100.0;
                 covered += usize::from(e.bound >= truth);
@@ -228,7 +254,7 @@ mod tests {
     fn copies_and_kin_say_less() {
         let (mut state, mut noise) = (5, Noise::default());
         let some: Vec<_> = (0..30).map(|_| pair(&mut state, 0.05)).collect();
-        some.iter().for_each(|(a, b)| noise.push(a, b, f64::INFINITY));
+        some.iter().for_each(|(a, b)| noise.push(0, a, b, f64::INFINITY));
         let of = |times: usize| {
             let mut m = Margins::default();
             (0..times).for_each(|_| some.iter().for_each(|(a, _)| m.push(a, 10, None)));
@@ -249,7 +275,7 @@ mod tests {
         right.push(&[1.0, 1.1], 2, Some(1));
         wrong.push(&[1.0, 1.1], 2, Some(0));
         let mut noise = Noise::default();
-        noise.push(&[1.0, 1.1], &[1.05, 1.0], f64::INFINITY);
+        noise.push(0, &[1.0, 1.1], &[1.05, 1.0], f64::INFINITY);
         assert!(right.estimate(&noise, WHOLE).expected > 0.1);
         assert!(wrong.estimate(&noise, WHOLE).expected < -0.1);
     }
@@ -258,7 +284,7 @@ mod tests {
     fn no_errors_change_nothing() {
         let (mut margins, mut noise) = (Margins::default(), Noise::default());
         margins.push(&[1.0, 1.0, 0.5], 3, None);
-        noise.push(&[1.0, 1.0, 0.5], &[1.0, 1.0, 0.5], f64::INFINITY);
+        noise.push(0, &[1.0, 1.0, 0.5], &[1.0, 1.0, 0.5], f64::INFINITY);
         assert_eq!(margins.estimate(&noise, WHOLE), Estimate { expected: 0.0, bound: 0.0 });
     }
 }

@@ -216,7 +216,8 @@ impl Reference {
             drops.push(base - value);
             if margins.is_some() {
                 let rows = a.chunks_exact(self.classes).zip(b.chunks_exact(self.classes));
-                rows.for_each(|(x, y)| noise.push(&self.logits(x), &self.logits(y), self.reach()));
+                let group = self.kin.as_ref().and_then(|k| k.groups.get(i).copied()).unwrap_or(i);
+                rows.for_each(|(x, y)| noise.push(group, &self.logits(x), &self.logits(y), self.reach()));
             }
         }
         let n = drops.len().max(1) as f64;

@@ -3,11 +3,12 @@
 use crate::confidence::{Level, WHOLE};
 use crate::decision::Repair;
 use crate::goal::{Goal, Repairs, late};
+use crate::hold::confirmed;
 use crate::knapsack::Solution;
 use crate::metric::{Measured, Reference};
 use crate::repair::Bench;
 use crate::shelf::Offer;
-use crate::{Decision, MARGIN, Outcome, Search, Size, Status, Trial, apply, confirmed, histogram};
+use crate::{Decision, MARGIN, Outcome, Search, Size, Status, Trial, apply, histogram};
 use ir::Result;
 use lossy::Layer;
 
@@ -63,7 +64,6 @@ impl Search<'_> {
             budget = if round == 0 { attempt.solution.error } else { budget };
             let m = attempt.found;
             let share = if m.bounds(drop) { 1.0 } else { MARGIN };
-            self.looks += 1;
             let (held, confirmed) = self.confirmed(&attempt, &reference, drop, Level::look(self.looks))?;
             let met = m.expected_within(drop * share) && confirmed;
             let low = match (met, &best) {

@@ -7,12 +7,13 @@
 use crate::bisect::Bisection;
 use crate::confidence::Level;
 use crate::goal::{Goal, Override, Progress, Repairs, Samples, check, late};
+use crate::hold::confirmed;
 use crate::knapsack::{Item, least_error, least_weight};
 use crate::metric::{Measured, Reference};
 use crate::polish::repairable;
 use crate::sensitivity::outputs;
 use crate::table::{self, Row};
-use crate::{Decision, MARGIN, Outcome, Search, Size, Status, calibrate, confirmed, judged};
+use crate::{Decision, MARGIN, Outcome, Search, Size, Status, calibrate, judged};
 use ir::{Error, Evaluate, Graph, Result, ValueId};
 use lossy::channels::{self, Cut, Group, RATIOS, cuts, kept, remove::side};
 use lossy::{Layer, Method, Scope, Stats, gram::Gram};
@@ -436,7 +437,7 @@ impl<'a> Search<'a> {
             trials: Vec::new(),
             seen: BTreeMap::new(),
             last: None,
-            looks: 0,
+            looks: 1,
             base: self.base,
             costs: None,
             start: base.predicted.max(1e-9),

@@ -1,0 +1,153 @@
+//! The last test of a selection, on samples that chose nothing.
+//!
+//! Selections are tested from the safest up, and the first that fails ends the test: the last that passed is taken. In a
+//! fixed sequence of that kind every step may spend the whole probability of error, since only the first selection that
+//! loses too much can be let through wrongly (Angelopoulos et al. 2021, "Learn then Test", section 3.2). Where even the
+//! safest fails, smaller budgets are tried, and their looks share the other half of the 5 %.
+
+use crate::confidence::{self, Level};
+use crate::goal::late;
+use crate::knapsack::Solution;
+use crate::metric::{Measured, Metric, Reference};
+use crate::{OVER, Search};
+use ir::Result;
+
+/// Budgets tested in turn, as parts of the one that the selection samples allow.
+const RISING: [f64; 6] = [0.25, 0.4, 0.55, 0.7, 0.85, 1.0];
+/// Most smaller budgets tried where the first fails, each smaller by a factor that falls by a step.
+const RETREATS: u8 = 16;
+const RETREAT: f64 = 0.94;
+const RETREAT_STEP: f64 = 0.01;
+/// Part of the allowed drop that a bound which missed it is aimed at, and the smallest factor of one step.
+const AIM: f64 = 0.8;
+const LONGEST: f64 = 0.25;
+/// Losses that are counted contradict an expected rate when so many or more have a smaller probability.
+const SURPRISE: f64 = 0.2;
+
+/// A selection with what the held-back samples say of it, and whether they confirm the drop.
+pub struct Held {
+    pub solution: Solution,
+    pub measured: Measured,
+    pub met: bool,
+}
+
+impl Search<'_> {
+    /// The boldest selection within `budget` that the held-back samples confirm to lose at most `drop`; where none is, the
+    /// last that was tried. `passed` tells whether the selection samples allowed any.
+    pub(crate) fn confirm(&mut self, budget: f64, passed: bool, drop: f64) -> Result<Option<Held>> {
+        let mut held = self.split.held_back.clone();
+        let reference = self.reference(&mut held)?;
+        self.split.held_back = held;
+        self.looks = 1;
+        if !passed {
+            return self.look(budget, &reference, drop, Level::look(1)).map(|h| h.map(unmet));
+        }
+        // A judge's word has no spread, so there is nothing to approach from below.
+        let rising = if self.options.judge.is_some() { &RISING[RISING.len() - 1..] } else { &RISING[..] };
+        let mut best: Option<Held> = None;
+        for (i, part) in rising.iter().enumerate() {
+            if best.is_some() && late(self.progress, OVER) {
+                self.progress.cut("budgets tested on held-back samples", i, rising.len());
+                break;
+            }
+            let found = self.look(budget * part, &reference, drop, Level::look(1))?;
+            let Some(found) = found else { continue };
+            if !found.met && best.is_none() {
+                return self.retreat(found, budget * part, &reference, drop);
+            }
+            if !found.met {
+                break;
+            }
+            best = Some(found);
+        }
+        Ok(best)
+    }
+
+    /// Smaller budgets until one is confirmed.
+    fn retreat(
+        &mut self,
+        mut closest: Held,
+        mut budget: f64,
+        reference: &Reference,
+        drop: f64,
+    ) -> Result<Option<Held>> {
+        for i in 0..RETREATS {
+            if late(self.progress, OVER) {
+                self.progress.cut("smaller budgets tried on held-back samples", i.into(), RETREATS.into());
+                break;
+            }
+            // A bound far above the drop asks for a long step: every look makes the bounds of later ones wider.
+            let step = (AIM * drop / closest.measured.bound.max(f64::MIN_POSITIVE))
+                .clamp(LONGEST, RETREAT - RETREAT_STEP * f64::from(i));
+            // Below what this selection loses, so that the next is another one.
+            budget = f64::min(budget * step, closest.solution.error * (1.0 - 1e-6));
+            self.looks += 1;
+            let Some(found) = self.look(budget, reference, drop, Level::look(self.looks))? else { break };
+            closest = found;
+            if closest.met {
+                break;
+            }
+        }
+        Ok(Some(closest))
+    }
+
+    /// The selection within `budget` on the held-back samples. Where they are too few to count, the losses of all that did
+    /// not calibrate must not contradict what margins promise under their errors.
+    fn look(&mut self, budget: f64, reference: &Reference, drop: f64, level: Level) -> Result<Option<Held>> {
+        let Some(solution) = self.least(budget) else { return Ok(None) };
+        let mut measured = self.measure_on(&solution, reference, &self.split.held_back, level)?;
+        let seen = self.measure_on(&solution, &self.selection, &self.split.selection, level)?;
+        let met = confirmed(self.selection.metric, &mut measured, &seen, drop, level);
+        Ok(Some(Held { solution, measured, met }))
+    }
+}
+
+fn unmet(h: Held) -> Held {
+    Held { met: false, ..h }
+}
+
+/// Whether held-back samples that gave `m` confirm the drop, the selection samples having given `seen`; the bound of `m`
+/// becomes that of both.
+pub fn confirmed(metric: Metric, m: &mut Measured, seen: &Measured, drop: f64, level: Level) -> bool {
+    if !metric.counts() {
+        return m.expected_within(drop);
+    }
+    let share = m.samples as f64 / (m.samples + seen.samples).max(1) as f64;
+    m.bound = share * m.bound + (1.0 - share) * seen.bound;
+    let counted = if m.countable(level) <= drop {
+        m.counted(level) <= drop
+    } else {
+        let (lost, all) = (m.lost + seen.lost, m.samples + seen.samples);
+        confidence::at_least(lost, m.bound.min(drop) * all as f64) >= SURPRISE
+    };
+    counted && m.expected_within(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measured(lost: f64, samples: usize, bound: f64) -> Measured {
+        let (value, base, gained, finest, distortion) = (1.0 - lost / samples as f64, 1.0, 0.0, 0.001, 0.0);
+        Measured { value, base, drop: bound / 2.0, bound, finest, lost, gained, samples, distortion }
+    }
+
+    #[test]
+    fn counted_losses_must_not_contradict_the_margins() {
+        let of = |held: f64, seen: f64| {
+            let (mut m, s) = (measured(held, 32, 0.009), measured(seen, 48, 0.009));
+            confirmed(Metric::Agreement, &mut m, &s, 0.01, Level::look(1))
+        };
+        assert!(of(0.0, 0.0) && of(0.0, 1.0) && of(1.0, 0.0));
+        assert!(!of(1.0, 1.0) && !of(0.0, 3.0));
+    }
+
+    #[test]
+    fn many_samples_are_counted() {
+        let of = |lost: f64| {
+            let (mut m, s) = (measured(lost, 2000, 0.004), measured(0.0, 3000, 0.004));
+            confirmed(Metric::Top1, &mut m, &s, 0.01, Level::look(1))
+        };
+        assert!(of(6.0) && !of(18.0));
+    }
+}
