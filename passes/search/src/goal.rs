@@ -303,10 +303,10 @@ pub struct Split {
 }
 
 impl Split {
-    /// Of every eight samples three calibrate, three select, two are held back; tiny data serve every purpose.
+    /// Of every four samples two calibrate, one selects, one is held back; tiny data serve every purpose.
     pub fn of(samples: usize) -> Split {
-        let by = |wanted: &[usize]| (0..samples).filter(|i| wanted.contains(&(i % 8))).collect::<Vec<_>>();
-        let mut s = Split { calibration: by(&[0, 3, 5]), selection: by(&[1, 4, 6]), held_back: by(&[2, 7]) };
+        let by = |part: usize| (0..samples).filter(|i| TURNS[i % TURNS.len()] == part).collect::<Vec<_>>();
+        let mut s = Split { calibration: by(0), selection: by(1), held_back: by(2) };
         for part in [&mut s.calibration, &mut s.selection, &mut s.held_back] {
             if part.is_empty() {
                 *part = (0..samples).collect();
@@ -320,17 +320,20 @@ impl Split {
     pub fn grouped(groups: &[usize]) -> Split {
         let mut members = BTreeMap::<usize, Vec<usize>>::new();
         groups.iter().enumerate().for_each(|(i, g)| members.entry(*g).or_default().push(i));
-        if members.len() == groups.len() || members.len() < PARTS.len() {
+        if members.len() == groups.len() || members.len() < PARTS {
             return Split::of(groups.len());
         }
         let mut order: Vec<Vec<usize>> = members.into_values().collect();
         order.sort_by_key(|m| (std::cmp::Reverse(m.len()), m[0]));
         let mut parts: [Vec<usize>; 3] = Default::default();
         for (done, m) in order.into_iter().enumerate() {
-            let lacks = |p: &usize| PARTS[*p] * groups.len() as f64 - parts[*p].len() as f64;
+            let lacks = |p: &usize| {
+                let share = TURNS.iter().filter(|t| *t == p).count() as f64 / TURNS.len() as f64;
+                share * groups.len() as f64 - parts[*p].len() as f64
+            };
             // No part stays empty.
-            let most = (0..PARTS.len()).rev().max_by(|a, b| lacks(a).total_cmp(&lacks(b))).unwrap_or(0);
-            parts[if done < PARTS.len() { done } else { most }].extend(m);
+            let most = (0..PARTS).rev().max_by(|a, b| lacks(a).total_cmp(&lacks(b))).unwrap_or(0);
+            parts[if done < PARTS { done } else { most }].extend(m);
         }
         parts.iter_mut().for_each(|p| p.sort());
         let [calibration, selection, held_back] = parts;
@@ -345,8 +348,10 @@ impl Split {
     }
 }
 
-/// Shares of the samples that calibrate, select, are held back.
-const PARTS: [f64; 3] = [0.375, 0.375, 0.25];
+/// Parts of the samples: those that calibrate, select, are held back.
+const PARTS: usize = 3;
+/// The part that each of four samples in a row belongs to: half calibrate, as statistics of layers need samples most.
+const TURNS: [usize; 4] = [0, 1, 0, 2];
 
 #[cfg(test)]
 mod tests {
@@ -369,7 +374,7 @@ mod tests {
         let of = |part: &[usize]| part.iter().map(|i| i % 12).collect::<std::collections::BTreeSet<_>>();
         let all = [of(&s.calibration), of(&s.selection), of(&s.held_back)];
         assert_eq!(all.iter().map(|p| p.len()).sum::<usize>(), 12);
-        assert!(s.held_apart() && s.held_back.len() == 24 && s.calibration.len() == 40, "{s:?}");
+        assert!(s.held_apart() && s.held_back.len() == 24 && s.calibration.len() == 48, "{s:?}");
         let two = Split::grouped(&[0, 0, 0, 3]);
         assert!(!Split::of(1).held_apart() && two == Split::of(4));
         let lopsided = Split::grouped(&[vec![0; 50], vec![50], vec![51]].concat());

@@ -107,13 +107,12 @@ fn unmet(h: Held) -> Held {
 }
 
 /// Whether held-back samples that gave `m` confirm the drop, the selection samples having given `seen`; the bound of `m`
-/// becomes that of both.
+/// becomes the larger of both.
 pub fn confirmed(metric: Metric, m: &mut Measured, seen: &Measured, drop: f64, level: Level) -> bool {
     if !metric.counts() {
         return m.expected_within(drop);
     }
-    let share = m.samples as f64 / (m.samples + seen.samples).max(1) as f64;
-    m.bound = share * m.bound + (1.0 - share) * seen.bound;
+    m.bound = m.bound.max(seen.bound);
     let counted = if m.countable(level) <= drop {
         m.counted(level) <= drop
     } else {

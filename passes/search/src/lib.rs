@@ -201,7 +201,9 @@ impl<'a> Search<'a> {
         let metric = options.judge.as_ref().map(|_| Metric::Judged).or(options.metric);
         let selection = originals.reference(&mut split.selection, metric)?;
         let margins = originals.margins(&selection)?;
-        let mut probes: Vec<usize> = split.selection.iter().copied().take(PROBES).collect();
+        let mut seen = [&split.calibration[..], &split.selection].concat();
+        seen.sort();
+        let mut probes = calibrate::spread(&seen, PROBES);
         let probe = originals.reference_of(graph, &mut probes, None)?;
         let shelf = options.shelf.as_ref();
         sensitivity::measure_gains(
