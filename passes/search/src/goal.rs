@@ -1,6 +1,7 @@
 //! What the user asks for.
 
 use crate::allocate::Allocation;
+use crate::calibrate::spread;
 use crate::clock::Clock;
 use crate::metric::Metric;
 use crate::shelf::{Memory, Shelf};
@@ -338,6 +339,14 @@ impl Split {
         parts.iter_mut().for_each(|p| p.sort());
         let [calibration, selection, held_back] = parts;
         Split { calibration, selection, held_back }
+    }
+
+    /// A few of the samples that are not held back, spread over them: the first ones may all resemble each other.
+    pub fn probes(&self, most: usize) -> Vec<usize> {
+        let mut seen = [&self.calibration[..], &self.selection].concat();
+        seen.sort();
+        seen.dedup();
+        spread(&seen, most)
     }
 
     /// True when held-back samples chose nothing.

@@ -160,7 +160,7 @@ struct Search<'a> {
     seen: BTreeMap<Vec<usize>, Measured>,
     /// The selection that ended the last run.
     last: Option<Solution>,
-    /// Bounds taken of the held-back samples so far.
+    /// The level of the next bound taken of the held-back samples.
     looks: u32,
     /// The first distortion budget tried.
     start: f64,
@@ -201,9 +201,7 @@ impl<'a> Search<'a> {
         let metric = options.judge.as_ref().map(|_| Metric::Judged).or(options.metric);
         let selection = originals.reference(&mut split.selection, metric)?;
         let margins = originals.margins(&selection)?;
-        let mut seen = [&split.calibration[..], &split.selection].concat();
-        seen.sort();
-        let mut probes = calibrate::spread(&seen, PROBES);
+        let mut probes = split.probes(PROBES);
         let probe = originals.reference_of(graph, &mut probes, None)?;
         let shelf = options.shelf.as_ref();
         sensitivity::measure_gains(

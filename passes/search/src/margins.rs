@@ -93,36 +93,41 @@ impl Margins {
         let n = self.distinct().max(1) as f64;
         let gained: Vec<f64> = self.samples.iter().map(|s| gains(s, &spreads)).collect();
         let gained: f64 = averaged(&gained, copies).iter().sum();
-        let (lost, ..) = self.rate(&spreads);
-        let (most, each, wider) = self.rate(&doubtful);
-        // A row at a tie changes in half of all cases.
-        let largest = if spreads.is_empty() { 0.0 } else { 0.5 / wider };
-        let mut bound = confidence::weighted_count(&averaged(&each, copies), largest, level) / n;
-        if let Some(k) = self.kin.as_ref().filter(|k| k.clusters()) {
-            // Kin stand or fall together: the spread is that of their means.
-            bound = bound.max(confidence::mean(&averaged(&each, &k.groups), level));
-        }
-        Estimate { expected: lost - gained / n, bound: bound.max(most).min(1.0) }
-    }
-
-    /// The rate of changes, the chance of each sample under widened errors, and how much wider they were.
-    fn rate(&self, spreads: &[f64]) -> (f64, Vec<f64>, f64) {
-        let copies = self.kin.as_ref().map_or(&[][..], |k| &k.copies);
-        let n = self.distinct().max(1) as f64;
-        // Errors as large as the margins saturate: the largest rate of all widths counts.
-        let (mut each, mut wider, mut lost) = (Vec::new(), 1.0, 0.0);
-        for c in WIDER {
-            wider = c;
-            each = self.samples.iter().map(|s| losses(s, spreads, c) / c).collect::<Vec<f64>>();
+        let (mut lost, mut bound, mut enough) = (0.0, 0.0, false);
+        for wider in WIDER {
+            if !enough {
+                lost = f64::max(lost, mean(&averaged(&self.each(&spreads, wider), copies)));
+            }
+            let each = self.each(&doubtful, wider);
             let weights = averaged(&each, copies);
-            let (sum, squares) = weights.iter().fold((0.0, 0.0), |(a, b), w| (a + w, b + w * w));
-            lost = f64::max(lost, sum / n);
-            if squares > 0.0 && sum * sum / squares >= ENOUGH {
+            // A row at a tie changes in half of all cases.
+            let largest = if spreads.is_empty() { 0.0 } else { 0.5 / wider };
+            let mut here = confidence::weighted_count(&weights, largest, level) / n;
+            if let Some(k) = self.kin.as_ref().filter(|k| k.clusters()) {
+                // Kin stand or fall together: the spread is that of their means.
+                here = here.max(confidence::mean(&averaged(&each, &k.groups), level));
+            }
+            // The first width at which enough rows count and the next one: either may happen to lie low.
+            if enough {
+                bound = f64::max(bound, here);
                 break;
             }
+            bound = here;
+            let (sum, squares) = weights.iter().fold((0.0, 0.0), |(a, b), w| (a + w, b + w * w));
+            enough = squares > 0.0 && sum * sum / squares >= ENOUGH;
         }
-        (lost, each, wider)
+        Estimate { expected: lost - gained / n, bound: bound.max(lost).min(1.0) }
     }
+
+    /// The chance of each sample to change, under errors so many times wider: changes grow in proportion to small errors, and
+    /// errors as large as the margins saturate.
+    fn each(&self, spreads: &[f64], wider: f64) -> Vec<f64> {
+        self.samples.iter().map(|s| losses(s, spreads, wider) / wider).collect()
+    }
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
 fn row(scores: &[f64], label: Option<usize>) -> Row {

@@ -16,7 +16,7 @@ impl Search<'_> {
     /// under them.
     pub(crate) fn regain(&mut self, s: &Solution) -> Result<f64> {
         let joint = self.measure(s)?.distortion;
-        let mut probes: Vec<usize> = self.split.selection.iter().copied().take(PROBES).collect();
+        let mut probes = self.split.probes(PROBES);
         let probe = self.originals.reference_of(self.graph, &mut probes, None)?;
         sensitivity::measure_gains(
             self.graph,

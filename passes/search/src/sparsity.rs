@@ -54,7 +54,7 @@ impl Search<'_> {
 
     /// The output distortion of every candidate of every layer, alone.
     fn measure_candidates(&mut self) -> Result<()> {
-        let mut which: Vec<usize> = self.split.selection.iter().copied().take(crate::PROBES).collect();
+        let mut which = self.split.probes(crate::PROBES);
         let probe = self.reference(&mut which)?;
         self.progress.stage("distortions", self.rows.iter().map(|r| r.candidates.len()).sum());
         for i in 0..self.rows.len() {
