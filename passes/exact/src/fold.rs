@@ -461,8 +461,6 @@ pub fn drop_identities(graph: &mut Graph) -> Result<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     /// A float constant of 8 rows of 512, read by the slices [from, to) of its rows.
     fn sliced(parts: &[(usize, usize)], output: bool) -> usize {
         let values: Vec<String> = (0..4096).map(|i| format!("{i}.5")).collect();
