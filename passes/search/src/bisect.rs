@@ -54,6 +54,12 @@ impl Bisection {
         }
     }
 
+    /// Records what is known of a budget without an evaluation.
+    pub fn known(&mut self, budget: f64, passed: bool) {
+        self.left += 1;
+        self.record(budget, passed);
+    }
+
     pub fn record(&mut self, budget: f64, passed: bool) {
         self.left = self.left.saturating_sub(1);
         if passed {

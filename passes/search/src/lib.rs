@@ -298,9 +298,14 @@ impl<'a> Search<'a> {
                 b.record(budget, true);
                 continue;
             };
+            let known = self.seen.contains_key(&s.choice);
             let m = self.measure(&s)?;
             let share = if m.bounds(drop) { 1.0 } else { MARGIN };
             let passed = m.expected_within(drop * share);
+            if known {
+                b.known(budget, passed);
+                continue;
+            }
             let bytes = self.bytes(&s);
             self.trials.push(Trial { budget, bytes, predicted: s.error, measured: m, passed });
             self.progress.step();
