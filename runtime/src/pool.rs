@@ -10,15 +10,6 @@ use std::thread::JoinHandle;
 /// takes about 50 µs.
 const SPINS: usize = 16_000;
 
-/// Turns between offers of the processor to others: the thread that is waited for may need this very one, where there are
-/// fewer free processors than threads. Who has nothing to do offers it less often, as work starts later for it.
-const IDLE: usize = 1024;
-const BUSY: usize = 256;
-
-fn wait(turn: usize, offer: usize) {
-    if turn.is_multiple_of(offer) { std::thread::yield_now() } else { std::hint::spin_loop() }
-}
-
 /// Bits of a ticket's number of the next task and of its number of tasks; the rest numbers the job.
 const BITS: u32 = 20;
 const MASK: u64 = (1 << BITS) - 1;
@@ -124,8 +115,8 @@ fn worker(s: &Shared) {
     loop {
         let mut spins = 0;
         while spins < SPINS && !changed(seen) {
+            std::hint::spin_loop();
             spins += 1;
-            wait(spins, IDLE);
         }
         if spins == SPINS {
             let mut guard = s.lock.lock().unwrap_or_else(|e| e.into_inner());
@@ -169,7 +160,7 @@ impl Pool for ThreadPool {
         let mut spins = 0usize;
         while s.left.0.load(Acquire) > 0 {
             spins += 1;
-            wait(spins, BUSY);
+            if spins.is_multiple_of(1 << 14) { std::thread::yield_now() } else { std::hint::spin_loop() }
         }
         let panicked = s.panicked.swap(false, Relaxed);
         self.busy.store(false, Release);
