@@ -157,7 +157,8 @@ impl Search<'_> {
             }
         }
         let chosen = self.with(&solution, &repaired);
-        let tune = self.options.repairs != (Repairs::Again { tuned: false });
+        // Steps along gradients took twice the time of the search and gained nothing where a drop was the goal.
+        let tune = shared && self.options.repairs != (Repairs::Again { tuned: false });
         let turned = if tune { bench.tune(&chosen, found.distortion)? } else { None };
         let mut is_tuned = false;
         if let Some(tuned) = turned {

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 
 /// Most calibration samples that are run for every layer, and most runs of both models for all layers.
 const SAMPLES: usize = 48;
-const RUNS: usize = 4096;
+const RUNS: usize = 1024;
 /// Damping of the part of earlier errors that is taken back, as shares of the mean diagonal.
 const TARGETS: [f64; 3] = [0.02, 0.1, 0.5];
 /// Damping of the compensated rounding.
