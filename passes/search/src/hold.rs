@@ -95,8 +95,11 @@ impl Search<'_> {
     /// not calibrate must not contradict what margins promise under their errors.
     fn look(&mut self, budget: f64, reference: &Reference, drop: f64, level: Level) -> Result<Option<Held>> {
         let Some(solution) = self.least(budget) else { return Ok(None) };
-        let mut measured = self.measure_on(&solution, reference, &self.split.held_back, level)?;
-        let seen = self.measure_on(&solution, &self.selection, &self.split.selection, level)?;
+        let seen = self.measure(&solution)?;
+        let mut measured = match &self.options.judge {
+            Some(_) => seen,
+            None => self.measure_on(&solution, reference, &self.split.held_back, level)?,
+        };
         let met = confirmed(self.selection.metric, &mut measured, &seen, drop, level);
         Ok(Some(Held { solution, measured, met }))
     }
@@ -109,10 +112,10 @@ fn unmet(h: Held) -> Held {
 /// Whether held-back samples that gave `m` confirm the drop, the selection samples having given `seen`; the bound of `m`
 /// becomes the larger of both.
 pub fn confirmed(metric: Metric, m: &mut Measured, seen: &Measured, drop: f64, level: Level) -> bool {
+    m.bound = m.bound.max(seen.bound);
     if !metric.counts() {
         return m.expected_within(drop);
     }
-    m.bound = m.bound.max(seen.bound);
     let counted = if m.countable(level) <= drop {
         m.counted(level) <= drop
     } else {
@@ -139,6 +142,14 @@ mod tests {
         };
         assert!(of(0.0, 0.0) && of(0.0, 1.0) && of(1.0, 0.0));
         assert!(!of(1.0, 1.0) && !of(0.0, 3.0));
+    }
+
+    #[test]
+    fn a_few_samples_that_agree_promise_no_less_than_the_others_lose() {
+        let (mut m, mut seen) = (measured(0.0, 4, 0.004), measured(0.0, 4, 0.009));
+        assert!(confirmed(Metric::Overlap, &mut m, &seen, 0.01, Level::look(1)) && m.bound == 0.009);
+        seen.bound = 0.011;
+        assert!(!confirmed(Metric::Overlap, &mut m, &seen, 0.01, Level::look(1)));
     }
 
     #[test]

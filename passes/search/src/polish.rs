@@ -157,7 +157,7 @@ impl Search<'_> {
             }
         }
         let chosen = self.with(&solution, &repaired);
-        // Steps along gradients took twice the time of the search and gained nothing where a drop was the goal.
+        // Steps along gradients take twice the time of the search and gain nothing where a drop is the goal.
         let tune = shared && self.options.repairs != (Repairs::Again { tuned: false });
         let turned = if tune { bench.tune(&chosen, found.distortion)? } else { None };
         let mut is_tuned = false;
