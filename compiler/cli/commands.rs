@@ -14,7 +14,7 @@ pub mod pareto;
 pub mod run;
 
 use crate::args::DataArgs;
-use crate::exit::{Failure, Result};
+use crate::exit::{Failure, Result, line};
 use ir::Graph;
 
 /// The samples the user gave for `graph`, if any; what is to know about them goes to stderr.
@@ -27,6 +27,6 @@ pub fn samples(args: &DataArgs, graph: &Graph) -> Result<Option<data::Samples>> 
         return Ok(None);
     };
     let samples = data::Samples::open(path, graph, &options)?;
-    samples.notes().iter().for_each(|n| eprintln!("compress: {}: {n}", path.display()));
+    samples.notes().iter().for_each(|n| eprintln!("compress: {}", line(&format!("{}: {n}", path.display()))));
     Ok(Some(samples))
 }

@@ -67,12 +67,17 @@ impl From<Error> for Failure {
 impl fmt::Display for Failure {
     /// One line, whatever the cause put into the message.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, part) in self.message.split(['\n', '\r']).filter(|p| !p.trim().is_empty()).enumerate() {
-            if i > 0 {
-                f.write_str("; ")?;
-            }
-            part.trim().chars().filter(|c| !c.is_control()).try_for_each(|c| write!(f, "{c}"))?;
-        }
-        Ok(())
+        f.write_str(&line(&self.message))
     }
+}
+
+/// Text that may hold names from files, as one line that no terminal takes for commands.
+pub fn line(text: &str) -> String {
+    let parts = text.split(['\n', '\r']).map(|p| lines(p.trim())).filter(|p| !p.is_empty());
+    parts.collect::<Vec<_>>().join("; ")
+}
+
+/// The same with its lines kept.
+pub fn lines(text: &str) -> String {
+    text.chars().filter(|c| *c == '\n' || !c.is_control()).collect()
 }

@@ -1,6 +1,6 @@
 //! Models in and out of files, for all commands.
 
-use crate::exit::{Failure, Result};
+use crate::exit::{Failure, Result, line};
 use crate::files::Pending;
 use crate::packed;
 use ir::Graph;
@@ -20,7 +20,7 @@ pub fn open(path: &Path) -> Result<Opened> {
         None => onnx::open(path, &ops::Standard),
     };
     let m = m.map_err(|e| Failure::from(e).on(path.display()))?;
-    m.warnings.iter().for_each(|w| eprintln!("compress: warning: {w}"));
+    m.warnings.iter().for_each(|w| eprintln!("compress: warning: {}", line(w)));
     Ok(Opened { graph: m.graph, file_bytes: m.file_bytes })
 }
 

@@ -83,3 +83,28 @@ fn a_full_disk_leaves_nothing_behind() {
     assert!(err.contains("out.onnx") && err.trim_end().lines().count() == 1, "{err}");
     assert_eq!(d.files(), Vec::<String>::new());
 }
+
+#[test]
+fn names_from_files_are_no_commands_for_the_terminal() {
+    let d = Dir::new("names");
+    let mut g = ir::Graph::new("g");
+    g.meta.opset = 17;
+    let ty = ir::ValueType::tensor(ir::DType::F32, vec![ir::Dim::symbol("n\x1b[31m"), ir::Dim::Known(4)]);
+    let x = g.add_input("x\x1b[2J", ty);
+    let w = g.add_initializer("w\x07", ir::Tensor::new(&[4, 40], vec![1f32; 160]).unwrap());
+    let mul = ops::standard("MatMul").unwrap();
+    let y = g.apply("a\x1b[1m\nb", mul, ir::Attrs::new(), &[x, w]);
+    g.add_output("y\r", y);
+    let m = crate::harness::write_graph(&d, "m.onnx", &g);
+    let i = crate::harness::write_feeds(&d, "i.npz", &[("z", ir::Tensor::scalar(1f32).into())]);
+    for args in [
+        &["inspect", arg(&m)][..],
+        &[arg(&m), "-o", arg(&d.path("c.onnx")), "--target-ratio", "2"],
+        &["diff", arg(&m), arg(&m)],
+        &["run", arg(&m), "--inputs", arg(&i), "--outputs", arg(&d.path("o.npz"))],
+    ] {
+        let r = compress(args);
+        let bad = |s: &str| s.chars().any(|c| c.is_control() && c != '\n');
+        assert!(!bad(&r.out) && !bad(&r.err), "{args:?}: {:?} {:?}", r.out, r.err);
+    }
+}

@@ -1,15 +1,16 @@
 //! Operands of one step while it runs.
 
 use kernels::Pool;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 /// Memory of the operands of one step, inputs first.
 pub struct Io<'a> {
     pub pool: &'a dyn Pool,
     operands: &'a [(*mut u8, usize)],
     inputs: usize,
-    /// Each output may be borrowed once.
+    /// Each output may be borrowed once: the first 64, and all others.
     taken: Cell<u64>,
+    more_taken: RefCell<Vec<usize>>,
 }
 
 /// An element type that may be viewed in raw memory.
@@ -27,7 +28,7 @@ impl<'a> Io<'a> {
     /// Each points to as many initialised bytes, aligned for the elements they hold, that live as long as the `Io`; no
     /// output shares memory with another operand, except where a kernel works in place and then does not read the input.
     pub unsafe fn new(pool: &'a dyn Pool, operands: &'a [(*mut u8, usize)], inputs: usize) -> Io<'a> {
-        Io { pool, operands, inputs, taken: Cell::new(0) }
+        Io { pool, operands, inputs, taken: Cell::new(0), more_taken: RefCell::default() }
     }
 
     /// Input `i` as elements.
@@ -46,15 +47,29 @@ impl<'a> Io<'a> {
     #[allow(clippy::mut_from_ref)] // each output is handed out once per step, which `taken` checks
     pub fn output<T: Plain>(&self, i: usize) -> &mut [T] {
         let at = self.inputs + i;
-        let bit = 1u64 << (i % 64);
-        assert!(at < self.operands.len() && self.taken.get() & bit == 0, "output {i} is taken");
-        self.taken.set(self.taken.get() | bit);
+        assert!(at < self.operands.len() && self.take(i), "output {i} is taken");
         let (p, bytes) = self.operands[at];
         if bytes == 0 {
             return &mut [];
         }
         // SAFETY: as `new` demands; each output is handed out once.
         unsafe { std::slice::from_raw_parts_mut(p as *mut T, bytes / size_of::<T>()) }
+    }
+
+    /// Whether output `i` had not been taken before.
+    fn take(&self, i: usize) -> bool {
+        if i < 64 {
+            let bit = 1u64 << i;
+            return self.taken.replace(self.taken.get() | bit) & bit == 0;
+        }
+        let mut more = self.more_taken.borrow_mut();
+        match more.binary_search(&i) {
+            Ok(_) => false,
+            Err(at) => {
+                more.insert(at, i);
+                true
+            }
+        }
     }
 
     /// How many of the operands are inputs.
@@ -65,5 +80,25 @@ impl<'a> Io<'a> {
     /// Raw start of operand `i`.
     pub fn pointer(&self, i: usize) -> *mut u8 {
         self.operands[i].0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_of_many_outputs_is_given_once() {
+        let mut memory = [0u8; 200];
+        let start = memory.as_mut_ptr();
+        let operands: Vec<(*mut u8, usize)> = (0..200).map(|i| (start.wrapping_add(i), 1)).collect();
+        // SAFETY: a byte each of the array, which outlives `io`.
+        let io = unsafe { Io::new(&kernels::Serial, &operands, 0) };
+        (0..200).for_each(|i| io.output::<u8>(i)[0] = i as u8);
+        for i in [0, 63, 64, 128, 199] {
+            assert!(!io.take(i));
+        }
+        drop(io);
+        assert!(memory.iter().enumerate().all(|(i, &b)| b == i as u8));
     }
 }

@@ -1,7 +1,7 @@
 //! `compress bench`: latency, load time, peak memory; per group with `--profile`.
 
 use crate::args::{BenchArgs, Precision};
-use crate::exit::Result;
+use crate::exit::{Result, lines};
 use crate::report::table::Table;
 use crate::{feeds, limits, model};
 use serde_json::json;
@@ -96,9 +96,9 @@ pub fn run(args: BenchArgs) -> Result {
             r.l3 / 1e9,
             r.memory / 1e9
         );
-        print!("{}", steps(p.steps.iter()));
+        print!("{}", lines(&steps(p.steps.iter()).to_string()));
         println!("\nfarthest from their roof, by time lost to it:");
-        print!("{}", steps(p.farthest(FARTHEST).into_iter()));
+        print!("{}", lines(&steps(p.farthest(FARTHEST).into_iter()).to_string()));
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! `compress MODEL`: the main job.
 
 use crate::args::CompressArgs;
-use crate::exit::{Failure, Result};
+use crate::exit::{Failure, Result, lines};
 use crate::progress::Progress;
 use crate::report::{self, Facts};
 use crate::shelf::Disk;
@@ -143,7 +143,7 @@ fn show(args: &CompressArgs, facts: &Facts, decision: &search::Decision) -> Resu
     if args.json {
         println!("{:#}", report::json::value(facts, decision));
     } else if !args.quiet {
-        print!("{}", report::terminal::text(facts, decision, args.dry_run));
+        print!("{}", lines(&report::terminal::text(facts, decision, args.dry_run)));
     }
     Ok(())
 }

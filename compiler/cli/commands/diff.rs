@@ -1,7 +1,7 @@
 //! `compress diff`: how far two models' outputs are apart, and where they start to differ.
 
 use crate::args::DiffArgs;
-use crate::exit::{Failure, Result};
+use crate::exit::{Failure, Result, line, lines};
 use crate::report::table::Table;
 use crate::{engine, feeds, limits, model};
 use ir::{Feeds, Graph, Value, ValueId};
@@ -133,9 +133,10 @@ fn print_result(
         let relative = if d.mismatch { "shapes differ".into() } else { format!("{:.3e}", d.relative()) };
         table.row(&[&o.name, &relative, &format!("{:.3e}", d.largest), &format!("{:.6}", d.cosine())]);
     }
-    print!("{table}");
+    print!("{}", lines(&table.to_string()));
     match first {
         Some((name, d)) => {
+            let name = line(name);
             println!("first divergence: '{name}' (relative error {:.3e}, {n} samples)", d.relative())
         }
         None => println!("no common value diverges by more than {DIVERGED:e} ({n} samples)"),

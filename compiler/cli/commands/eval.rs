@@ -1,7 +1,7 @@
 //! `compress eval`: the quality of one file, or of one beside another, with confidence bounds.
 
 use crate::args::EvalArgs;
-use crate::exit::{Failure, Result};
+use crate::exit::{Failure, Result, lines};
 use crate::report::table::Table;
 use crate::robust::{self, Degraded};
 use crate::states::{Links, Steps};
@@ -57,7 +57,7 @@ pub fn run(args: EvalArgs) -> Result {
     if args.json {
         println!("{:#}", as_json(&args, &found, &ways));
     } else {
-        print!("{}", text(&args, &found, &names, search::Samples::len(&samples)));
+        print!("{}", lines(&text(&args, &found, &names, search::Samples::len(&samples))));
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! `compress explain`: what a report says of single layers.
 
 use crate::args::ExplainArgs;
-use crate::exit::{Failure, Result};
+use crate::exit::{Failure, Result, lines};
 use crate::report;
 use crate::report::table::Table;
 use crate::report::terminal::{megabytes, microseconds};
@@ -26,7 +26,7 @@ pub fn run(args: ExplainArgs) -> Result {
             some.join(", ")
         )));
     }
-    found.iter().take(SHOWN).for_each(|l| print!("{}", text(l)));
+    found.iter().take(SHOWN).for_each(|l| print!("{}", lines(&text(l))));
     if found.len() > SHOWN {
         println!("… and {} more layers match", found.len() - SHOWN);
     }

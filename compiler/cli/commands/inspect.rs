@@ -1,7 +1,7 @@
 //! `compress inspect`: what a model is made of, and what of it is not supported.
 
 use crate::args::InspectArgs;
-use crate::exit::Result;
+use crate::exit::{Result, lines};
 use crate::layers::{LayerRow, rows};
 use crate::report::table::Table;
 use crate::{limits, model};
@@ -16,7 +16,7 @@ pub fn run(args: InspectArgs) -> Result {
         println!("{:#}", as_json(&args, &opened));
         return Ok(());
     }
-    print!("{}", as_text(&args, &opened));
+    print!("{}", lines(&as_text(&args, &opened)));
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! `compress MODEL --pareto` and `compress pick`: the whole trade between bytes and quality, and one point of it.
 
 use crate::args::{CompressArgs, PickArgs};
-use crate::exit::{Failure, Result};
+use crate::exit::{Failure, Result, lines};
 use crate::report::front::{self, Front};
 use crate::report::terminal::megabytes;
 use crate::{files, limits};
@@ -27,7 +27,7 @@ pub fn write(front: &Front, base: &Path, quiet: bool) -> Result {
     a.commit()?;
     b.commit()?;
     if !quiet {
-        print!("{}", front::text(front));
+        print!("{}", lines(&front::text(front)));
         println!(
             "wrote {} and {}; take a point with: compress pick {0} POINT",
             json.display(),

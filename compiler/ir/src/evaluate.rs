@@ -1,6 +1,6 @@
 //! Running a graph: the trait all engines implement, and the reference walk over operator semantics.
 
-use crate::{Def, Error, EvalCx, Graph, NodeId, Result, Tensor, Value, ValueId};
+use crate::{Attrs, Def, Error, EvalCx, Graph, NodeId, Result, Tensor, Value, ValueId};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -117,9 +117,15 @@ fn step(
     }
     let wanted = node.outputs().iter().rposition(Option::is_some).map_or(0, |p| p + 1);
     if results.len() < wanted {
-        return Err(Error::internal(format!("gave {} outputs, {wanted} are read", results.len())));
+        return Err(too_few_results(&node.attrs, results.len(), wanted));
     }
     Ok(results)
+}
+
+/// A node gave fewer results than are read: a body's doing where there is one.
+pub fn too_few_results(attrs: &Attrs, given: usize, read: usize) -> Error {
+    let text = format!("gives {given} results, {read} are read");
+    if attrs.graphs().is_empty() { Error::internal(text) } else { Error::model(text) }
 }
 
 fn lookup(graph: &Graph, v: ValueId, env: &BTreeMap<ValueId, Value>, captures: &[Value]) -> Result<Value> {

@@ -19,7 +19,7 @@ mod verify;
 pub use attr::{Attr, Attrs};
 pub use dtype::DType;
 pub use error::{Blame, Error, Result};
-pub use evaluate::{Evaluate, Feeds, Outcome, Reference, run_subgraph};
+pub use evaluate::{Evaluate, Feeds, Outcome, Reference, run_subgraph, too_few_results};
 pub use graph::{Def, Graph, Meta, Node, NodeId, Output, Port, Use, ValueId};
 pub use infer::{infer, infer_node, infer_with};
 pub use kind::{Binary, Expr, Kind, Unary};

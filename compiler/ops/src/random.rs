@@ -87,6 +87,9 @@ fn infer_like(cx: &InferCx) -> Result<Vec<ValueType>> {
 }
 
 fn drawn(cx: &EvalCx, dtype: DType, shape: &[usize], f: Draw) -> Result<Vec<Value>> {
+    if !dtype.is_float() {
+        return Err(Error::model(format!("random numbers of type {dtype}: dtype must name a float type")));
+    }
     budget::bytes(DType::F64, shape)?;
     let mut rng = Rng::new(cx)?;
     let v = (0..budget::elements(shape)?).map(|_| f(cx.attrs, &mut rng)).collect::<Result<_>>()?;
@@ -171,6 +174,16 @@ fn dropout(cx: &EvalCx) -> Result<Vec<Value>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn random_integers_are_the_models_fault() {
+        let text = "g (int64[3] x) => (int64[3] y) { y = RandomNormalLike (x) }";
+        let mut g = ir::text::parse(text, &crate::Standard).unwrap();
+        ir::infer(&mut g).unwrap();
+        let feeds = ir::Feeds::from([("x".to_string(), Tensor::vector(vec![1i64; 3]).into())]);
+        let e = ir::Evaluate::run(&ir::Reference, &g, &feeds, &[]).unwrap_err();
+        assert_eq!(e.blame, ir::Blame::Model, "{e}");
+    }
 
     #[test]
     fn draws_have_the_asked_moments() {

@@ -236,3 +236,17 @@ fn what_no_iteration_gives_has_the_inferred_shape() {
         ir::infer(&mut g).unwrap();
     }
 }
+
+#[test]
+fn a_body_with_too_few_results_is_the_models_fault() {
+    let g = graph(
+        r#"g (int64 n, int64 x) => (int64 y, a, b) <bool yes = {1}> {
+            y, a, b = Loop (n, yes, x) <body = step (int64 i, bool go, int64 v) => (bool more, int64 w) {
+                w = Add (v, v)
+                more = Identity (go)
+            }>
+        }"#,
+    );
+    let e = run(&g, &[("n", Tensor::scalar(2i64)), ("x", Tensor::scalar(3i64))]).unwrap_err();
+    assert_eq!(e.blame, ir::Blame::Model, "{e}");
+}

@@ -180,6 +180,12 @@ impl Step<'_> {
             .outputs)
     }
 
+    /// Once more is known of shapes, a body that no run takes may fit no longer: that is the model's fault.
+    fn refused(&self, e: ir::Error) -> Stop {
+        let bodies = self.graph.nodes().any(|(_, n)| !n.attrs.graphs().is_empty());
+        if bodies && e.blame == Blame::Model { Stop::Refused } else { e.into() }
+    }
+
     fn exact(&self, pass: &Pass) -> Result<Option<Graph>, Stop> {
         let once = || -> Result<Option<Graph>, Stop> {
             Ok(match pass {
@@ -193,7 +199,8 @@ impl Step<'_> {
                     if *order != 0 {
                         Random(*order).shuffle(&mut rules);
                     }
-                    let (g, trace) = exact::optimize_with(self.graph, options, &rules)?;
+                    let (g, trace) =
+                        exact::optimize_with(self.graph, options, &rules).map_err(|e| self.refused(e))?;
                     let mut last = 0;
                     for (rule, n) in &trace.fired {
                         hit(Kind::Rule, key(rule), last);
@@ -275,7 +282,8 @@ impl Step<'_> {
     /// Generated code gives the reference's answers, on one thread and, bit for bit the same, on two.
     fn code(&self, tier: Tier) -> Result<(), Stop> {
         let wide = exact::widen(self.graph)?;
-        let (ready, _) = exact::optimize(wide.as_ref().unwrap_or(self.graph), exact::Options::RUNTIME)?;
+        let (ready, _) = exact::optimize(wide.as_ref().unwrap_or(self.graph), exact::Options::RUNTIME)
+            .map_err(|e| self.refused(e))?;
         let program = match codegen::compile_with(&ready, tier.into(), codegen::Precision::default()) {
             Ok(p) => p,
             // A session walks such a graph by reference.

@@ -17,6 +17,10 @@ const FIRST: usize = 48;
 const KEPT: usize = 4096;
 /// Passes are changed after so many changes of the graph that reached nothing new.
 const FRUITLESS: usize = 4;
+/// What changing passes reaches for its cost beside what changing graphs does, at least: else it would never be tried again.
+const LEAST: f64 = 0.25;
+/// Cost after which what was reached before counts half.
+const HALF: f64 = 50_000.0;
 
 /// Seconds for one pair that are worth telling.
 const SLOW: f64 = 1.0;
@@ -92,6 +96,35 @@ struct Entry {
     pair: Pair,
     reaches: Vec<(u16, u8)>,
     fruitless: usize,
+    cost: usize,
+}
+
+/// What a kind of change reached, and what it cost: in passes judged times nodes, as clocks would make runs differ.
+#[derive(Default)]
+struct Yield {
+    features: f64,
+    cost: f64,
+}
+
+impl Yield {
+    fn add(&mut self, features: usize, cost: usize) {
+        self.features += features as f64;
+        self.cost += cost as f64;
+        if self.cost > HALF {
+            (self.features, self.cost) = (self.features / 2.0, self.cost / 2.0);
+        }
+    }
+
+    fn rate(&self) -> f64 {
+        (1.0 + self.features) / (1.0 + self.cost)
+    }
+}
+
+/// Where a pair comes from: an entry, and whether its passes were changed.
+#[derive(Clone, Copy)]
+struct Parent {
+    at: usize,
+    passes: bool,
 }
 
 /// Runs the loop. `begin` is told each pair before it is checked, so that one that ends the process is known.
@@ -103,6 +136,8 @@ pub fn fuzz(settings: Settings, begin: &mut dyn FnMut(&Pair)) -> Outcome {
         start: Instant::now(),
         seen: Seen::default(),
         known: BTreeSet::new(),
+        graphs: Yield::default(),
+        passes: Yield::default(),
         out: Outcome::default(),
         settings,
     };
@@ -119,6 +154,8 @@ struct Fuzzer {
     start: Instant,
     seen: Seen,
     known: BTreeSet<String>,
+    graphs: Yield,
+    passes: Yield,
     out: Outcome,
 }
 
@@ -126,7 +163,7 @@ impl Fuzzer {
     fn run(&mut self, begin: &mut dyn FnMut(&Pair)) {
         let mut first = std::mem::take(&mut self.settings.seeds);
         if let Some(graph) = self.settings.model.clone() {
-            let passes = self.passes();
+            let passes = self.first_passes();
             first.push(Pair { graph, pipeline: Pipeline::new(1, passes) });
         }
         for pair in first {
@@ -152,12 +189,12 @@ impl Fuzzer {
         Point { seconds: self.start.elapsed().as_secs_f64(), ..self.out.end }
     }
 
-    fn passes(&mut self) -> Vec<Pass> {
+    fn first_passes(&mut self) -> Vec<Pass> {
         self.settings.passes.clone().unwrap_or_else(|| self.settings.target.passes(&mut self.r))
     }
 
     /// A pair to check, and the entry it comes from.
-    fn next(&mut self) -> Option<(Pair, Option<usize>)> {
+    fn next(&mut self) -> Option<(Pair, Option<Parent>)> {
         let n = self.out.entries.len();
         let generates = self.settings.model.is_none();
         let enough = self.settings.mutate == Mutate::Passes && n >= FIRST;
@@ -165,15 +202,27 @@ impl Fuzzer {
         if generates && fresh {
             return Some((self.fresh()?, None));
         }
-        // Recent entries are the least explored.
-        let recent = self.settings.feedback && self.r.chance(1, 2);
-        let at = if recent { n - 1 - self.r.below(n.min(24)) } else { self.r.below(n) };
+        if n == 0 {
+            return None;
+        }
+        let mut at = self.pick(n);
+        if self.settings.feedback {
+            // Of two the cheaper one, as more of them can be run.
+            let other = self.pick(n);
+            if self.out.entries.get(other)?.cost < self.out.entries.get(at)?.cost {
+                at = other;
+            }
+        }
         let entry = self.out.entries.get(at)?;
         let mut pair = entry.pair.clone();
         let passes = match self.settings.mutate {
             Mutate::Graph => false,
             Mutate::Passes | Mutate::Nothing => true,
-            Mutate::Both => entry.fruitless % (FRUITLESS + 1) == FRUITLESS,
+            Mutate::Both => {
+                let worth = (self.passes.rate() / self.graphs.rate()).clamp(LEAST, 1.0);
+                let due = entry.fruitless % (FRUITLESS + 1) == FRUITLESS;
+                due && (!self.settings.feedback || self.r.chance((worth * 1000.0) as usize, 1000))
+            }
         };
         if passes {
             mutate::passes::mutate(&mut pair.pipeline, self.settings.target, &mut self.r);
@@ -193,7 +242,13 @@ impl Fuzzer {
                 }
             }
         }
-        Some((pair, Some(at)))
+        Some((pair, Some(Parent { at, passes })))
+    }
+
+    /// An entry; recent ones, the least explored, more often.
+    fn pick(&mut self, n: usize) -> usize {
+        let recent = self.settings.feedback && self.r.chance(1, 2);
+        if recent { n - 1 - self.r.below(n.min(24)) } else { self.r.below(n) }
     }
 
     fn found(&mut self, pair: Pair, f: Finding) {
@@ -205,7 +260,7 @@ impl Fuzzer {
     fn fresh(&mut self) -> Option<Pair> {
         let n = 64 + self.r.below(1024);
         let bytes = self.r.bytes(n);
-        let pipeline = Pipeline::new(self.r.bits() >> 40, self.passes());
+        let pipeline = Pipeline::new(self.r.bits() >> 40, self.first_passes());
         let case = match check::guarded(|| targets::generated(&bytes)) {
             Ok(case) => case?,
             Err(message) => {
@@ -217,7 +272,7 @@ impl Fuzzer {
         Some(Pair::from((case, pipeline)))
     }
 
-    fn one(&mut self, pair: Pair, parent: Option<usize>, begin: &mut dyn FnMut(&Pair)) {
+    fn one(&mut self, pair: Pair, parent: Option<Parent>, begin: &mut dyn FnMut(&Pair)) {
         begin(&pair);
         tally::clear();
         let started = Instant::now();
@@ -229,8 +284,12 @@ impl Fuzzer {
         let new = self.seen.add();
         self.out.end.executions += 1;
         self.out.end.features += new.len();
+        let mut cost = 4 + pair.graph.node_count();
         match result {
-            Ok(ran) => self.out.end.graphs += u64::from(ran.valid),
+            Ok(ran) => {
+                self.out.end.graphs += u64::from(ran.valid);
+                cost *= 1 + ran.passes;
+            }
             Err(f) => {
                 self.out.end.graphs += 1;
                 return self.found(pair, f);
@@ -238,11 +297,15 @@ impl Fuzzer {
         }
         let n = self.out.entries.len();
         let keep = if self.settings.feedback { !new.is_empty() } else { n < FIRST || self.r.chance(1, 4) };
-        if let Some(e) = parent.and_then(|p| self.out.entries.get_mut(p)) {
-            e.fruitless = if new.is_empty() { e.fruitless + 1 } else { 0 };
+        if let Some(p) = parent {
+            let kind = if p.passes { &mut self.passes } else { &mut self.graphs };
+            kind.add(new.len(), cost);
+            if let Some(e) = self.out.entries.get_mut(p.at) {
+                e.fruitless = if new.is_empty() { e.fruitless + 1 } else { 0 };
+            }
         }
         if keep || n < FIRST {
-            let entry = Entry { pair, reaches: tally::features(), fruitless: 0 };
+            let entry = Entry { pair, reaches: tally::features(), fruitless: 0, cost };
             if n < KEPT {
                 self.out.entries.push(entry);
             } else {

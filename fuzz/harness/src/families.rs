@@ -434,6 +434,7 @@ fn normalise(b: &mut Build) -> Result<()> {
     let c = s[1];
     let op = b.one_of(&[
         "BatchNormalization",
+        "BatchNormalization",
         "LayerNormalization",
         "InstanceNormalization",
         "GroupNormalization",
@@ -456,8 +457,15 @@ fn normalise(b: &mut Build) -> Result<()> {
         }
     };
     let mut inputs = vec![v];
+    // Parameters of trained models are constants, all of them.
+    let trained = b.u.ratio(3, 4)?;
     for i in 0..count {
-        let p = b.fresh(DType::F32, &n)?;
+        let p = if trained {
+            let t = b.tensor(DType::F32, &n)?;
+            b.constant(t)
+        } else {
+            b.fresh(DType::F32, &n)?
+        };
         if i == 3 {
             // A variance is not negative.
             let t = b.known(p).and_then(|t| t.to_f32s().ok()).unwrap_or_default();

@@ -123,3 +123,49 @@ case (int32[1, 1] x0) => (int32[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 
         "seed = 1\n[[pass]]\nname = \"run\"",
     );
 }
+
+/// Groups of a transposed convolution have two inputs each, which patterns of two of four straddled.
+#[test]
+fn two_of_four_keeps_to_groups() {
+    replay(
+        r#"case (float[1, 1] x) => (float[1, 2, 1, 1] y, float[2, 1] z) <
+   float[1, 4, 1, 1] c = {1.0,1.0,1.0,1.0},
+   float[1, 2] v = {1.0,1.0},
+   float[4, 1, 1, 1] w = {1.0,1.0,1.0,1.0}> {
+   z = Gemm <transA: int = 1> (v, x)
+   y = ConvTranspose <group: int = 2> (c, w)
+}
+"#,
+        r#"seed = 1
+[[pass]]
+name = "compress"
+method = "2:4"
+layer = 1
+candidate = 0
+data = true
+[[pass]]
+name = "compress"
+method = "2:4"
+layer = 2
+candidate = 0
+data = true"#,
+    );
+}
+
+/// All deviations of equal numbers are rounding: the reference, which sums in float64, has none.
+#[test]
+fn deviations_of_equal_large_numbers_are_not_claimed() {
+    let w = vec!["-1000000000000.0"; 15].join(",");
+    let one = vec!["1.0"; 15].join(",");
+    let text = format!(
+        r#"case () => (float[1, 15] y) <float[15] one = {{{one}}}, float[1, 15] w = {{{w}}}, bool go = {{1}}, int64 n = {{1}}> {{
+   last = Loop <body: graph = turn (int64[] i, bool[] "go.1", float carried) => (more, next) {{
+      next = Transpose <perm: ints = [0, 1]> (carried)
+      more = Identity ("go.1")
+   }}> (n, go, w)
+   y = GroupNormalization <num_groups: int = 1> (last, one, one)
+}}
+"#
+    );
+    replay(&text, "seed = 1\n[[pass]]\nname = \"run\"\ntier = \"portable\"");
+}

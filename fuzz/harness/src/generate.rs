@@ -160,6 +160,7 @@ impl Maker<'_, '_> {
                 self.apply("Add", Attrs::new(), &inputs, shape.clone());
             }
         }
+        self.norm(&shape, image)?;
         self.activation(&shape)?;
         if self.u.ratio(3, 4)? {
             let v = self.made[self.made.len() - 1].0;
@@ -167,6 +168,28 @@ impl Maker<'_, '_> {
             self.apply("Add", Attrs::new(), &inputs, shape.clone());
             self.activation(&shape)?;
         }
+        Ok(())
+    }
+
+    /// A third of the time: what such nets normalise by.
+    fn norm(&mut self, shape: &[usize], image: bool) -> Result<()> {
+        if !self.u.ratio(1, 3)? {
+            return Ok(());
+        }
+        let v = self.made[self.made.len() - 1].0;
+        let n = shape[if image { 1 } else { shape.len() - 1 }];
+        let mut inputs = vec![v];
+        for i in 0..if image { 4 } else { 2 } {
+            let mut t = self.tensor(&[n])?;
+            if i == 3 {
+                // A variance is not negative.
+                let data = t.to_f32s().unwrap_or_default().into_iter().map(|x| x.abs() + 0.1).collect();
+                t = Tensor::new(&[n], data).unwrap_or(t);
+            }
+            inputs.push(self.g.add_initializer("p", t));
+        }
+        let op = if image { "BatchNormalization" } else { "LayerNormalization" };
+        self.apply(op, Attrs::new(), &inputs, shape.to_vec());
         Ok(())
     }
 

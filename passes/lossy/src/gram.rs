@@ -29,7 +29,8 @@ impl Gram {
     /// An empty statistic of `dim`-vectors; correlations are kept within blocks of at most `block` columns.
     pub fn new(dim: usize, block: usize) -> Gram {
         let count = dim.div_ceil(block.max(1)).max(1);
-        let width = dim.div_ceil(count).max(1);
+        // Four consecutive columns, of which a pattern keeps two, lie in one block.
+        let width = dim.div_ceil(count).next_multiple_of(4).max(1);
         Gram::with_blocks(dim, width)
     }
 
@@ -199,6 +200,13 @@ impl Block {
 mod tests {
     use super::*;
     use crate::testing::matrix;
+
+    #[test]
+    fn fours_lie_in_one_block() {
+        for (dim, block) in [(5000, 1677), (2308, 2304), (7, 64), (12, 5)] {
+            assert!(Gram::new(dim, block).blocks.iter().all(|b| b.start.is_multiple_of(4)), "{dim} {block}");
+        }
+    }
 
     #[test]
     fn error_equals_the_mean_output_error() {

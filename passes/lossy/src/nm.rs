@@ -23,8 +23,11 @@ impl Method for TwoOfFour {
         if layer.role == Role::Constant || layer.role == Role::Embedding {
             return Err(Refusal::new("only weights of products are pruned"));
         }
-        if !layer.view.cols.is_multiple_of(4) {
-            return Err(Refusal::new(format!("{} inputs are not in fours", layer.view.cols)));
+        // Columns of other groups are compensated apart: fours must not straddle them.
+        for n in [layer.view.cols, layer.view.run] {
+            if !n.is_multiple_of(4) {
+                return Err(Refusal::new(format!("{n} inputs are not in fours")));
+            }
         }
         Ok(())
     }

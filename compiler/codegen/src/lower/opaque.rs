@@ -109,11 +109,17 @@ impl Opaque {
             outputs: self.outputs.len(),
             subgraph: &subgraph,
         };
-        let mut results = self.op.eval(&cx)?.into_iter();
+        let results = self.op.eval(&cx)?;
+        let (given, read) =
+            (results.len(), self.outputs.iter().rposition(Option::is_some).map_or(0, |p| p + 1));
+        if given < read {
+            return Err(ir::too_few_results(&self.attrs, given, read));
+        }
+        let mut results = results.into_iter();
         for o in &self.outputs {
             let v = results.next();
             let Some((at, place)) = o else { continue };
-            let v = v.ok_or_else(|| Error::internal("too few results"))?;
+            let v = v.ok_or_else(|| ir::too_few_results(&self.attrs, given, read))?;
             match place {
                 Operand::Memory(_, d, s) => {
                     let t = v.tensor()?;

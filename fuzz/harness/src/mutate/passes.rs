@@ -6,6 +6,8 @@ use crate::targets::Target;
 
 /// Most passes of a sequence.
 const MOST: usize = 8;
+/// From so many on a pass takes the place of another: each costs a whole check.
+const LONG: usize = 4;
 const LEVELS: &[Level] = &[Level::Portable, Level::Runtime];
 const GROWTHS: &[Growth] = &[Growth::Never, Growth::Bounded, Growth::Allowed];
 const TIERS: &[Tier] = &[Tier::Best, Tier::Best, Tier::Portable, Tier::Avx2, Tier::Avx512];
@@ -65,22 +67,26 @@ pub fn mutate(p: &mut Pipeline, target: Target, r: &mut Random) {
 fn once(p: &mut Pipeline, target: Target, r: &mut Random) {
     let n = p.passes.len();
     let at = r.below(n);
-    match r.below(7) {
-        0 | 1 => {
+    let grows = n < LONG || r.chance(1, 8);
+    match r.below(8) {
+        what @ 0..=2 => {
             if let Some(x) = (0..64).map(|_| any(r)).find(|x| target.takes(x)) {
-                p.passes.insert(at, x);
+                match p.passes.get_mut(at) {
+                    Some(old) if what == 0 || !grows => *old = x,
+                    _ => p.passes.insert(at, x),
+                }
             }
         }
-        2 if n > 1 => drop(p.passes.remove(at)),
-        3 if n > 1 => {
+        3 if n > 1 => drop(p.passes.remove(at)),
+        4 if n > 1 => {
             let x = p.passes.remove(at);
             p.passes.insert(r.below(n), x);
         }
-        4 if n > 0 => {
+        5 if n > 0 && grows => {
             let x = p.passes[at].clone();
             p.passes.insert(at, x);
         }
-        5 => p.seed = r.bits() >> 40,
+        6 => p.seed = r.bits() >> 40,
         _ if n > 0 => options(&mut p.passes[at], r),
         _ => {}
     }
