@@ -75,6 +75,9 @@ impl Shared {
     }
 }
 
+/// Most workers for each core: they wait by spinning first, and more of them would only take each other's turns.
+const FOR_EACH_CORE: usize = 4;
+
 /// Workers beside the calling thread.
 pub struct ThreadPool {
     shared: Arc<Shared>,
@@ -104,7 +107,8 @@ impl ThreadPool {
                 .spawn(move || worker(&s))
                 .ok()
         };
-        let workers = (1..threads.clamp(1, 256)).filter_map(spawn).collect();
+        let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let workers = (1..threads.clamp(1, FOR_EACH_CORE * cores)).filter_map(spawn).collect();
         ThreadPool { shared, workers, busy: AtomicBool::new(false) }
     }
 }
@@ -186,6 +190,12 @@ impl Drop for ThreadPool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn more_threads_than_cores_can_use_are_not_started() {
+        let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+        assert_eq!(ThreadPool::new(usize::MAX).threads(), FOR_EACH_CORE * cores);
+    }
 
     #[test]
     fn every_task_runs_once() {

@@ -102,8 +102,13 @@ pub fn compress(
     on_threads(options.threads, || search(graph, samples, options, evaluate, size, progress))
 }
 
+/// Most workers for each core: more only take turns, and their stacks take memory.
+const FOR_EACH_CORE: usize = 4;
+
 /// Runs `work` on workers of its own.
 fn on_threads<T: Send>(threads: usize, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let threads = threads.clamp(1, FOR_EACH_CORE * cores);
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .stack_size(STACK)
