@@ -93,26 +93,37 @@ impl Cx<'_> {
     }
     /// What `f` makes of float32 weights. They are read where they lie; pages of a file that held them are given back.
     pub fn pack<T>(&self, v: ValueId, f: impl FnOnce(&[f32]) -> Option<T>) -> Option<T> {
-        let evaluated = if self.graph.constant(v).is_some() { None } else { stored::evaluate(self.graph, v) };
-        let t = evaluated.as_ref().or_else(|| self.graph.constant(v)).filter(|t| t.dtype() == DType::F32)?;
-        t.prefetch();
-        let packed = match bytemuck::try_cast_slice(t.bytes()) {
+        self.pack_unaligned(v, |cells| match bytemuck::try_cast_slice(cells) {
             Ok(weights) => f(weights),
             Err(_) => {
                 let mut room = self.aligned.borrow_mut();
-                if room.len() < t.len() {
-                    *room = ir::budget::filled(t.len(), 0.0).ok()?;
+                if room.len() < cells.len() {
+                    *room = ir::budget::filled(cells.len(), 0.0).ok()?;
                 }
-                let weights = room.get_mut(..t.len())?;
-                bytemuck::cast_slice_mut(weights).copy_from_slice(t.bytes());
+                let weights = room.get_mut(..cells.len())?;
+                bytemuck::cast_slice_mut(weights).copy_from_slice(cells);
                 f(weights)
             }
-        };
+        })
+    }
+    /// As [`Cx::pack`] for packers that need no alignment: weights as large as half the model are not copied first.
+    pub fn pack_unaligned<T>(&self, v: ValueId, f: impl FnOnce(&[[u8; 4]]) -> Option<T>) -> Option<T> {
+        let evaluated = if self.graph.constant(v).is_some() { None } else { stored::evaluate(self.graph, v) };
+        let t = evaluated.as_ref().or_else(|| self.graph.constant(v)).filter(|t| t.dtype() == DType::F32)?;
+        t.prefetch();
+        let packed = f(bytemuck::try_cast_slice(t.bytes()).ok()?);
         t.release();
         if evaluated.is_some() {
             stored::release(self.graph, v);
         }
         packed
+    }
+    /// The constant matrix that `v` is the transpose of.
+    pub fn turned(&self, v: ValueId) -> Option<ValueId> {
+        let n = self.graph.get(self.graph.producer(v)?).filter(|n| n.op.name() == "Transpose")?;
+        let from = n.input(0).filter(|&from| self.graph.constant(from).is_some())?;
+        let swaps = n.attrs.ints("perm").ok()?.is_none_or(|p| p == [1, 0]);
+        (swaps && self.f32_shape(from)?.len() == 2).then_some(from)
     }
     /// Whether a weight is known now: an initializer, or an expression of them.
     pub fn is_weight(&self, v: ValueId) -> bool {
@@ -176,18 +187,18 @@ pub fn lower(graph: &Graph, groups: Vec<Group>, tier: Tier, precision: Precision
     };
     let cx = || Cx { graph, tier, precision, aligned: RefCell::default() };
     let pairs = Pairs::of(&cx(), &groups);
+    // The largest weights first: while they are there twice, in their file and packed, little else is.
+    let mut order: Vec<usize> = (0..groups.len()).collect();
+    order.sort_by_cached_key(|&i| std::cmp::Reverse(weight(graph, &groups[i])));
     let next = AtomicUsize::new(0);
     // Each thread takes the next group that nobody has.
     let work = || {
         let cx = cx();
         let mut done = Vec::new();
-        loop {
-            let i = next.fetch_add(1, Relaxed);
-            if i >= groups.len() {
-                return done;
-            }
+        while let Some(&i) = order.get(next.fetch_add(1, Relaxed)) {
             done.push((i, pairs.steps(&cx, &groups, i)));
         }
+        done
     };
     let mut all = std::thread::scope(|s| {
         let start = |_| std::thread::Builder::new().stack_size(HELPER_STACK).spawn_scoped(s, work).ok();
@@ -237,12 +248,21 @@ fn steps_of(cx: &Cx, g: &Group) -> Result<Vec<Step>> {
         return Ok(vec![s]);
     }
     // No kernel takes the group as a whole: its nodes run one by one.
-    let nodes = match g {
+    nodes_of(g).iter().map(|&id| single(cx, id)).collect()
+}
+
+fn nodes_of(g: &Group) -> &[NodeId] {
+    match g {
         Group::Single(id) => std::slice::from_ref(id),
         Group::Chain(c) => std::slice::from_ref(&c.root),
         Group::Contraction { nodes, .. } | Group::Elementwise(nodes) => nodes,
-    };
-    nodes.iter().map(|&id| single(cx, id)).collect()
+    }
+}
+
+/// Bytes of constants that a group reads.
+fn weight(graph: &Graph, g: &Group) -> usize {
+    let read = nodes_of(g).iter().filter_map(|&id| graph.get(id)).flat_map(|n| n.inputs().iter().flatten());
+    read.filter_map(|&v| graph.constant(v)).map(ir::Tensor::stored_bytes).sum()
 }
 
 fn fused(cx: &Cx, group: &Group) -> Result<Option<Step>> {

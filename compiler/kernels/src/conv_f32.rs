@@ -59,17 +59,8 @@ impl PackedConv {
             Form::Depthwise(PackedDepthwise::new(tier, weights, groups * cout, cout, taps)?)
         } else {
             let k = cin * taps;
-            let pack = |g: usize| {
-                let weights = &weights[g * cout * k..][..cout * k];
-                if taps == 1 {
-                    return PackedB::from_nk(tier, weights, cout, k);
-                }
-                // Rows go through the channels of one tap after another; in the file taps are neighbours.
-                PackedB::from_rows(tier, k, cout, |row, col, to: &mut [f32]| {
-                    let from = &weights[col * k + row % cin * taps + row / cin..];
-                    to.iter_mut().zip(from.iter().step_by(k)).for_each(|(to, x)| *to = *x);
-                })
-            };
+            let pack =
+                |g: usize| PackedB::from_taps(tier, &weights[g * cout * k..][..cout * k], cout, cin, taps);
             Form::Dense((0..groups).map(pack).collect::<Result<_, _>>()?)
         };
         Ok(PackedConv { kernel, groups, cin, cout, form })

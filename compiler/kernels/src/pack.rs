@@ -9,6 +9,7 @@ use crate::memory::Memory;
 use crate::simd::LANES;
 use crate::stored::{Bulk, Reader, Stored, Writer};
 use crate::tile::Tiles;
+use crate::transpose;
 
 /// Floats, or cells of the same size, aligned to cache lines: its own or somebody else's.
 #[derive(Clone)]
@@ -236,6 +237,17 @@ impl PackedB {
         k: usize,
         n: usize,
     ) -> Result<PackedB, Error> {
+        PackedB::from_unaligned(tier, bytemuck::cast_slice(b), strides, k, n)
+    }
+
+    /// As [`PackedB::from_strided`] for elements at any address, as they lie in a file.
+    pub fn from_unaligned(
+        tier: Tier,
+        b: &[[u8; 4]],
+        strides: Strides,
+        k: usize,
+        n: usize,
+    ) -> Result<PackedB, Error> {
         strides.check("B", b.len(), k, n)?;
         let tier = tier.usable();
         let mut packed = PackedB { tier, rows: k, panels: Panels::of(tier, n), data: room(k, n)? };
@@ -244,6 +256,35 @@ impl PackedB {
             copy_rows(to, b, strides.row, k, packed.panels);
         } else {
             transpose_rows(to, b, strides, k, packed.panels);
+        }
+        Ok(packed)
+    }
+
+    /// Packs weights `[n, cin, taps]` of a convolution; rows go through the channels of one tap after another.
+    pub(crate) fn from_taps(
+        tier: Tier,
+        weights: &[f32],
+        n: usize,
+        cin: usize,
+        taps: usize,
+    ) -> Result<PackedB, Error> {
+        let k = product("K leaves the address space", &[cin, taps])?;
+        if taps == 1 || cin == 1 {
+            return PackedB::from_nk(tier, weights, n, k);
+        }
+        same_length("B", product("K·N leaves the address space", &[k, n])?, weights.len())?;
+        let tier = tier.usable();
+        let mut packed = PackedB { tier, rows: k, panels: Panels::of(tier, n), data: room(k, n)? };
+        let all = packed.data.as_mut_slice();
+        for panel in (0..packed.panels.count()).map(|i| packed.panels.get(i)) {
+            let width = panel.width * LANES;
+            let to = &mut all[panel.col * k..][..width * k];
+            for (v, col) in (panel.col..n.min(panel.col + width)).step_by(LANES).enumerate() {
+                for c in 0..cin {
+                    let (to, from) = (&mut to[c * width + v * LANES..], &weights[col * k + c * taps..]);
+                    turn(to, cin * width, bytemuck::cast_slice(from), k, n - col, taps);
+                }
+            }
         }
         Ok(packed)
     }
@@ -359,6 +400,7 @@ pub(crate) fn pack_into(
 ) -> PackedRef {
     let panels = Panels::of(tier, n);
     let to = &mut align(scratch)[..panels.len(k)];
+    let b: &[[u8; 4]] = bytemuck::cast_slice(b);
     if strides.col == 1 {
         copy_rows(to, b, strides.row, k, panels);
     } else {
@@ -367,34 +409,57 @@ pub(crate) fn pack_into(
     PackedRef { data: to.as_ptr(), rows: k, panels, cells: Cells::One }
 }
 
-fn copy_rows(to: &mut [f32], b: &[f32], step: usize, k: usize, panels: Panels) {
+fn copy_rows(to: &mut [f32], b: &[[u8; 4]], step: usize, k: usize, panels: Panels) {
     for index in 0..panels.count() {
         let panel = panels.get(index);
         let width = panel.width * LANES;
         let live = width.min(panels.cols - panel.col);
         let to = &mut to[panel.col * k..][..width * k];
         for (row, to) in to.chunks_exact_mut(width).enumerate() {
-            to[..live].copy_from_slice(&b[row * step + panel.col..][..live]);
+            let from = &b[row * step + panel.col..][..live];
+            bytemuck::cast_slice_mut(&mut to[..live]).copy_from_slice(from);
             to[live..].fill(0.0);
         }
     }
 }
 
-/// One block of 16 × 16: each line is read once, whatever the distance between two.
-fn turn(to: &mut [f32], to_step: usize, from: &[f32], from_step: usize) {
-    let mut block = [[0.0; LANES]; LANES];
-    for (i, line) in block.iter_mut().enumerate() {
-        line.copy_from_slice(&from[i * from_step..][..LANES]);
+/// Turns `lines` lines of `columns` elements, `from_step` apart, into `columns` groups of a vector, `to_step` apart; cells of a
+/// group past the lines become zero.
+pub(crate) fn turn(
+    to: &mut [f32],
+    to_step: usize,
+    from: &[[u8; 4]],
+    from_step: usize,
+    lines: usize,
+    columns: usize,
+) {
+    if columns == 0 {
+        return;
     }
-    for row in 0..LANES {
-        for (to, line) in to[row * to_step..][..LANES].iter_mut().zip(&block) {
-            *to = line[row];
-        }
+    let lines = lines.min(LANES);
+    if lines < LANES {
+        (0..columns).for_each(|c| to[c * to_step..][lines..LANES].fill(0.0));
+    }
+    if lines == 0 {
+        return;
+    }
+    assert!((columns - 1) * to_step + lines <= to.len());
+    assert!((lines - 1) * from_step + columns <= from.len());
+    let size = size_of::<f32>();
+    // SAFETY: every line and every group lies in its slice, as the assertions say; slices are shorter than `isize::MAX`.
+    unsafe {
+        transpose::turn::<4>(
+            from.as_ptr().cast(),
+            (from_step * size) as isize,
+            to.as_mut_ptr().cast(),
+            (to_step * size) as isize,
+            lines,
+            columns,
+        );
     }
 }
 
-/// Blocks of 16 × 16 keep reads and writes on few cache lines.
-fn transpose_rows(to: &mut [f32], b: &[f32], strides: Strides, k: usize, panels: Panels) {
+fn transpose_rows(to: &mut [f32], b: &[[u8; 4]], strides: Strides, k: usize, panels: Panels) {
     for index in 0..panels.count() {
         let panel = panels.get(index);
         let width = panel.width * LANES;
@@ -402,30 +467,17 @@ fn transpose_rows(to: &mut [f32], b: &[f32], strides: Strides, k: usize, panels:
         let to = &mut to[panel.col * k..][..width * k];
         for v in (0..width).step_by(LANES) {
             let cols = live.saturating_sub(v).min(LANES);
-            if cols == LANES && strides.row == 1 {
-                let mut k0 = 0;
-                while k0 + LANES <= k {
-                    turn(
-                        &mut to[k0 * width + v..],
-                        width,
-                        &b[(panel.col + v) * strides.col + k0..],
-                        strides.col,
-                    );
-                    k0 += LANES;
-                }
-                for row in k0..k {
-                    for (i, to) in to[row * width + v..][..LANES].iter_mut().enumerate() {
-                        *to = b[row + (panel.col + v + i) * strides.col];
-                    }
-                }
+            let first = (panel.col + v) * strides.col;
+            if strides.row == 1 {
+                turn(&mut to[v..], width, b.get(first..).unwrap_or_default(), strides.col, cols, k);
                 continue;
             }
             for k0 in (0..k).step_by(LANES) {
                 for row in k0..k.min(k0 + LANES) {
                     let to = &mut to[row * width + v..][..LANES];
-                    let from = row * strides.row + (panel.col + v) * strides.col;
+                    let from = row * strides.row + first;
                     for (i, to) in to.iter_mut().enumerate() {
-                        *to = if i < cols { b[from + i * strides.col] } else { 0.0 };
+                        *to = if i < cols { f32::from_ne_bytes(b[from + i * strides.col]) } else { 0.0 };
                     }
                 }
             }
@@ -472,6 +524,25 @@ mod tests {
                         assert_eq!(*q.view().data.add(i), *r.data.add(i));
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn taps_and_elements_at_any_address_are_packed_as_by_definition() {
+        for (n, cin, taps) in [(1, 1, 1), (3, 5, 9), (16, 1, 25), (37, 7, 4), (70, 3, 2), (64, 16, 9)] {
+            let k = cin * taps;
+            let w: Vec<f32> = (0..n * k).map(|i| i as f32).collect();
+            let mut bytes = vec![0u8];
+            bytes.extend_from_slice(bytemuck::cast_slice(&w));
+            for &tier in Tier::available() {
+                let want = PackedB::from_fn(tier, k, n, |row, col| w[col * k + row % cin * taps + row / cin]);
+                let found = PackedB::from_taps(tier, &w, n, cin, taps).unwrap();
+                assert_eq!(found.data.as_bytes(), want.unwrap().data.as_bytes(), "{n} {cin} {taps}");
+                let want = PackedB::from_nk(tier, &w, n, k).unwrap();
+                let cells = bytemuck::cast_slice(&bytes[1..]);
+                let found = PackedB::from_unaligned(tier, cells, Strides::nk(k), k, n).unwrap();
+                assert_eq!(found.data.as_bytes(), want.data.as_bytes(), "{n} {k}");
             }
         }
     }

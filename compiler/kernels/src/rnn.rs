@@ -11,7 +11,7 @@ pub use cell::Gate;
 
 use crate::dispatch::Tier;
 use crate::error::{Error, product, same_length};
-use crate::pack::Aligned;
+use crate::pack::{Aligned, turn};
 use crate::parallel::Pool;
 use crate::partition::{Parts, ranges};
 use crate::scratch;
@@ -66,6 +66,11 @@ crate::fields! { PackedRecurrence { kind, hidden, data } }
 impl PackedRecurrence {
     /// Packs `R`, `[gates·hidden × hidden]`.
     pub fn pack(kind: Kind, r: &[f32], hidden: usize) -> Result<Self, Error> {
+        PackedRecurrence::from_unaligned(kind, bytemuck::cast_slice(r), hidden)
+    }
+
+    /// As [`PackedRecurrence::pack`] for elements at any address, as they lie in a file.
+    pub fn from_unaligned(kind: Kind, r: &[[u8; 4]], hidden: usize) -> Result<Self, Error> {
         same_length(
             "recurrence weights",
             product("recurrence weights overflow", &[kind.gates(), hidden, hidden])?,
@@ -73,17 +78,16 @@ impl PackedRecurrence {
         )?;
         let blocks = hidden.div_ceil(LANES);
         let mut data = Aligned::zeros(kind.gates() * blocks * LANES * hidden);
-        let mut to = data.as_mut_slice().iter_mut();
+        let mut rest = data.as_mut_slice();
         for &(first, gates) in kind.passes() {
+            let step = gates * LANES;
             for block in 0..blocks {
-                for k in 0..hidden {
-                    for g in first..first + gates {
-                        let unit = |lane| {
-                            let u = block * LANES + lane;
-                            if u < hidden { r[(g * hidden + u) * hidden + k] } else { 0.0 }
-                        };
-                        (0..LANES).zip(to.by_ref()).for_each(|(lane, to)| *to = unit(lane));
-                    }
+                let (to, after) = rest.split_at_mut(step * hidden);
+                rest = after;
+                let unit = block * LANES;
+                for g in 0..gates {
+                    let from = &r[((first + g) * hidden + unit) * hidden..];
+                    turn(&mut to[g * LANES..], step, from, hidden, hidden - unit, hidden);
                 }
             }
         }

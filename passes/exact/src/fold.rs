@@ -163,6 +163,18 @@ fn stored_weights(graph: &Graph) -> BTreeSet<NodeId> {
         }
         let stored: usize = leaves.iter().filter_map(|&v| graph.constant(v)).map(Tensor::stored_bytes).sum();
         let float = ty.and_then(ir::ValueType::dtype) == Some(ir::DType::F32);
+        // A table of words that is also the last product would be there twice.
+        let turned =
+            |t: ValueId| graph.constant(t).is_some_and(|t| t.shape().len() == 2) && graph.uses(t).len() > 1;
+        let shared = match nodes[..] {
+            [only] => {
+                graph.get(only).is_some_and(|t| t.op.name() == "Transpose" && t.input(0).is_some_and(turned))
+            }
+            _ => false,
+        };
+        if float && elements >= LEAST_STORED && shared && matches!(n.op.name(), "MatMul" | "Gemm") {
+            found.extend(&nodes);
+        }
         if float && elements >= LEAST_STORED && stored.saturating_mul(3) < elements.saturating_mul(8) {
             found.extend(nodes);
         }
@@ -499,5 +511,19 @@ mod tests {
         assert!(more(&[(0, 4), (4, 8)], true) < 200);
         // The last reader takes its place.
         assert_eq!(sliced(&[(1, 8)], false), 7 * 512 * 4);
+    }
+
+    #[test]
+    fn a_table_that_is_also_the_last_product_is_not_there_twice() {
+        let values: Vec<String> = (0..1 << 17).map(|i| format!("{i}.5")).collect();
+        let nodes = "  e = Gather (c, i)\n  t = Transpose <perm = [1, 0]> (c)\n  y = MatMul (e, t)\n";
+        let text = format!(
+            "case (int64[3] i) => (float[3, 2048] y) <float[2048, 64] c = {{{}}}> {{\n{nodes}}}\n",
+            values.join(",")
+        );
+        let graph = ir::text::parse(&text, &ops::Standard).unwrap();
+        let (g, _) = crate::optimize(&graph, crate::Options::RUNTIME).unwrap();
+        let bytes: usize = g.initializers().map(|(_, t)| t.stored_bytes()).sum();
+        assert!(bytes < (4 << 17) + 64, "{bytes} bytes of initializers");
     }
 }

@@ -183,12 +183,13 @@ fn matmul(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
         let m: usize = sa[..sa.len() - 1].iter().product();
         let reads = [a].into_iter().chain(f.residual).collect();
         let (flops, finish) = (2.0 * (m * k * nn) as f64, f.made(1, bias));
+        let (w, strides) = cx.turned(b).map_or((b, Strides::kn(nn)), |w| (w, Strides::nk(k)));
         if cx.in_bf16(a, b) {
-            let pack = |w: &[f32]| PackedBf16::from_strided(cx.tier, w, Strides::kn(nn), k, nn).ok();
-            let call = Call::HalfProduct { m, alpha: 1.0, weights: cx.pack(b, pack)?, finish };
+            let pack = |w: &[f32]| PackedBf16::from_strided(cx.tier, w, strides, k, nn).ok();
+            let call = Call::HalfProduct { m, alpha: 1.0, weights: cx.pack(w, pack)?, finish };
             return Some(Lowered::call("bf16 product", reads, f.output, flops, call));
         }
-        let weights = cx.pack(b, |w| PackedB::from_kn(cx.tier, w, k, nn).ok())?;
+        let weights = cx.pack_unaligned(w, |w| PackedB::from_unaligned(cx.tier, w, strides, k, nn).ok())?;
         let call = Call::Product { m, alpha: 1.0, weights, finish };
         return Some(Lowered::call("matrix product", reads, f.output, flops, call));
     }
@@ -221,15 +222,13 @@ fn gemm(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
     }
     let reads = [a].into_iter().chain(f.residual).collect();
     let (flops, finish) = (2.0 * (m * k * nn) as f64, f.made(1, bias));
+    let strides = if tb { Strides::nk(k) } else { Strides::kn(nn) };
     if cx.in_bf16(a, b) {
-        let strides = if tb { Strides::nk(k) } else { Strides::kn(nn) };
         let pack = |w: &[f32]| PackedBf16::from_strided(cx.tier, w, strides, k, nn).ok();
         let call = Call::HalfProduct { m, alpha, weights: cx.pack(b, pack)?, finish };
         return Some(Lowered::call("bf16 product", reads, f.output, flops, call));
     }
-    let weights = cx.pack(b, |w| {
-        if tb { PackedB::from_nk(cx.tier, w, nn, k) } else { PackedB::from_kn(cx.tier, w, k, nn) }.ok()
-    })?;
+    let weights = cx.pack_unaligned(b, |w| PackedB::from_unaligned(cx.tier, w, strides, k, nn).ok())?;
     let call = Call::Product { m, alpha, weights, finish };
     Some(Lowered::call("matrix product", reads, f.output, flops, call))
 }

@@ -2,9 +2,9 @@
 
 use super::{Cx, Lowered, Work};
 use artefact::{Call, Pass, Recurrence};
-use ir::{DType, Node};
-use kernels::PackedB;
+use ir::{DType, Node, ValueId};
 use kernels::rnn::{Gate, Kind, PackedRecurrence};
+use kernels::{PackedB, Strides};
 use ops::rnn::{Activation, Cell, RnnGeometry};
 
 pub fn lower(cx: &Cx, n: &Node) -> Option<Lowered> {
@@ -22,10 +22,11 @@ pub fn lower(cx: &Cx, n: &Node) -> Option<Lowered> {
     if clipped || g.input == 0 || g.hidden == 0 || g.sequence == 0 || g.batch == 0 {
         return None;
     }
-    let (w, r) = (cx.floats(w)?, cx.floats(r)?);
     let (bias, peephole) = (cx.optional_floats(n.input(3))?, cx.optional_floats(n.input(7))?);
-    let passes = (0..g.directions.len())
-        .map(|d| pass(cx, &g, d, &w, &r, bias.as_deref(), peephole.as_deref()))
+    let passes = packed(cx, &g, w, r)?
+        .into_iter()
+        .enumerate()
+        .map(|(d, weights)| pass(&g, d, weights, bias.as_deref(), peephole.as_deref()))
         .collect::<Option<Vec<_>>>()?;
     let mut reads = vec![x];
     let mut state = |i: usize| -> Option<Option<usize>> {
@@ -74,25 +75,40 @@ pub fn lower(cx: &Cx, n: &Node) -> Option<Lowered> {
     Some(Lowered { kind: "recurrence", work: Work::Call(Box::new(call)), reads, writes, flops })
 }
 
-/// Direction `d`, its weights packed.
-fn pass(
-    cx: &Cx,
-    g: &RnnGeometry,
-    d: usize,
-    w: &[f32],
-    r: &[f32],
-    bias: Option<&[f32]>,
-    peephole: Option<&[f32]>,
-) -> Option<Pass> {
-    let (hidden, rows) = (g.hidden, g.cell.gates() * g.hidden);
-    let kind = match g.cell {
+fn kind(g: &RnnGeometry) -> Kind {
+    match g.cell {
         Cell::Lstm => Kind::Lstm,
         Cell::Gru => Kind::Gru { linear_before_reset: g.linear_before_reset },
         Cell::Rnn => Kind::Rnn,
-    };
+    }
+}
+
+/// Weights of the input and of the state of each direction.
+fn packed(cx: &Cx, g: &RnnGeometry, w: ValueId, r: ValueId) -> Option<Vec<(PackedB, PackedRecurrence)>> {
+    let rows = g.cell.gates() * g.hidden;
+    let inputs = cx.pack_unaligned(w, |w| {
+        let strides = Strides::nk(g.input);
+        let pack = |w| PackedB::from_unaligned(cx.tier, w, strides, g.input, rows).ok();
+        w.chunks_exact(rows * g.input).map(pack).collect::<Option<Vec<_>>>()
+    })?;
+    let states = cx.pack_unaligned(r, |r| {
+        let pack = |r| PackedRecurrence::from_unaligned(kind(g), r, g.hidden).ok();
+        r.chunks_exact(rows * g.hidden).map(pack).collect::<Option<Vec<_>>>()
+    })?;
+    let all = inputs.len() == g.directions.len() && states.len() == inputs.len();
+    all.then(|| inputs.into_iter().zip(states).collect())
+}
+
+/// Direction `d` with its weights.
+fn pass(
+    g: &RnnGeometry,
+    d: usize,
+    (projection, recurrence): (PackedB, PackedRecurrence),
+    bias: Option<&[f32]>,
+    peephole: Option<&[f32]>,
+) -> Option<Pass> {
+    let (hidden, rows, kind) = (g.hidden, g.cell.gates() * g.hidden, kind(g));
     let part = |all: &[f32], n: usize| all.get(d * n..(d + 1) * n).map(<[f32]>::to_vec);
-    let projection = PackedB::from_nk(cx.tier, &part(w, rows * g.input)?, rows, g.input).ok()?;
-    let recurrence = PackedRecurrence::pack(kind, &part(r, rows * hidden)?, hidden).ok()?;
     let both = match bias {
         Some(b) => part(b, 2 * rows)?,
         None => vec![0.0; 2 * rows],

@@ -167,3 +167,12 @@ fn what_is_not_codes_is_decoded_beforehand() {
         b.op("Gemm", Attrs::new().with("transA", 1i64), &[x, w])
     });
 }
+
+#[test]
+fn a_transposed_matrix_is_packed_where_it_lies() {
+    check("turned", &[3, K], "matrix product", |b, x| {
+        let table = b.constant(floats(&[N, K], 1));
+        let turned = b.op("Transpose", Attrs::new().with("perm", vec![1i64, 0]), &[table]);
+        b.op("MatMul", Attrs::new(), &[x, turned])
+    });
+}
