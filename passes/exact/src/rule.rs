@@ -130,6 +130,12 @@ impl Cx<'_> {
     pub fn value(&self, id: Id) -> Option<Tensor> {
         self.egraph[id].data.value.clone()
     }
+    /// Whether a constant is what it was made of, as zeros are whatever scales them. Putting it into a pattern in place of the
+    /// other one would make an expression a part of itself, and rewriting would never end.
+    pub fn unchanged(&self, new: Id, old: Id) -> bool {
+        let same = || matches!((self.value(new), self.value(old)), (Some(a), Some(b)) if a == b);
+        self.egraph.find(new) == self.egraph.find(old) || same()
+    }
     /// The single element of a small constant, as f64.
     pub fn scalar(&self, id: Id) -> Option<f64> {
         let t = self.value(id)?;

@@ -521,3 +521,21 @@ fn extreme_constants_stay_where_they_are() {
     };
     assert!(finite(&g) && finite(&h), "{}", ir::text::print(&h).unwrap());
 }
+
+/// Zeros are zeros whatever scales them: expressions became parts of themselves, up to the limit of nodes (14 s for nine
+/// operators).
+#[test]
+fn constants_that_stay_what_they_are_saturate() {
+    let zeros = "m = MatMul (x, w)\n a = Mul (m, c)\n n = Neg (a)\n s = Sub (d, n)\n y = Sub (n, s)";
+    let factor = "m = Mul (x, w)\n a = Mul (m, c)\n s = Sub (d, a)\n y = Sub (a, s)";
+    for body in [zeros, factor] {
+        let constants = "float[1, 1] w = {0.0}, float[1] c = {0.3}, float d = {-0.2}";
+        let text = format!("g (float[2, 1] x) => (float[2, 1] y) <{constants}> {{\n {body}\n}}");
+        let mut graph = ir::text::parse(&text, &ops::Standard).unwrap();
+        graph.prune();
+        for options in [crate::Options::RUNTIME, crate::Options::PORTABLE] {
+            let (_, trace) = crate::optimize(&graph, options).unwrap();
+            assert_eq!(trace.stopped, None, "{body}");
+        }
+    }
+}

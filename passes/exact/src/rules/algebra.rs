@@ -94,6 +94,9 @@ fn merge_constants(cx: &mut Cx, op: &str) -> Option<Id> {
         return None;
     }
     let both = cx.op(op, Attrs::new(), &[c, d])?;
+    if cx.unchanged(both, c) {
+        return None;
+    }
     cx.op(op, Attrs::new(), &[x, both])
 }
 

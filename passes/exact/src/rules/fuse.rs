@@ -127,7 +127,7 @@ fn layer(cx: &Cx, op: &str) -> Option<Layer> {
         _ if group == 1 => *shape.get(1)?,
         _ => return None,
     };
-    // Scaled, an empty weight is the same weight again, and its product then equals a multiple of itself.
+    // Scaled, an empty weight is the same weight again.
     if !cx.constant(w) || cx.constant(x) || (!cx.absent(b) && !cx.constant(b)) || shape.contains(&0) {
         return None;
     }
@@ -140,6 +140,9 @@ fn scale_outputs(cx: &mut Cx, op: &str) -> Option<Id> {
     let axis = usize::from(op != "Conv");
     let spread = spread(cx, s, l.channels, l.rank, axis)?;
     let w = cx.op("Mul", Attrs::new(), &[l.w, spread])?;
+    if cx.unchanged(w, l.w) {
+        return None;
+    }
     let b = if cx.absent(l.b) { l.b } else { cx.op("Mul", Attrs::new(), &[l.b, s])? };
     cx.op(op, l.attrs, &[l.x, w, b])
 }
@@ -148,6 +151,9 @@ fn shift_outputs(cx: &mut Cx, op: &str) -> Option<Id> {
     let l = layer(cx, op)?;
     let t = along(cx, cx.id("?c")?, l.rank, 1, l.channels)?;
     let b = if cx.absent(l.b) { t } else { cx.op("Add", Attrs::new(), &[l.b, t])? };
+    if cx.unchanged(b, l.b) {
+        return None;
+    }
     cx.op(op, l.attrs, &[l.x, l.w, b])
 }
 
@@ -164,6 +170,9 @@ fn scale_inputs(cx: &mut Cx) -> Option<Id> {
     let s = along(cx, cx.id("?c")?, l.rank, 1, inputs)?;
     let s = spread(cx, s, inputs, l.rank, 1)?;
     let w = cx.op("Mul", Attrs::new(), &[l.w, s])?;
+    if cx.unchanged(w, l.w) {
+        return None;
+    }
     cx.op("Conv", l.attrs, &[l.x, w, l.b])
 }
 
@@ -181,8 +190,11 @@ fn scale_columns(cx: &mut Cx) -> Option<Id> {
     let (x, w, _, n) = matrix(cx)?;
     let rank = cx.rank(x)?;
     let s = along(cx, cx.id("?c")?, rank, rank - 1, n)?;
-    let w = cx.op("Mul", Attrs::new(), &[w, s])?;
-    cx.op("MatMul", Attrs::new(), &[x, w])
+    let scaled = cx.op("Mul", Attrs::new(), &[w, s])?;
+    if cx.unchanged(scaled, w) {
+        return None;
+    }
+    cx.op("MatMul", Attrs::new(), &[x, scaled])
 }
 
 fn scale_rows(cx: &mut Cx) -> Option<Id> {
@@ -193,8 +205,11 @@ fn scale_rows(cx: &mut Cx) -> Option<Id> {
     }
     let s = along(cx, cx.id("?c")?, rank, rank - 1, k)?;
     let s = spread(cx, s, k, 2, 0)?;
-    let w = cx.op("Mul", Attrs::new(), &[w, s])?;
-    cx.op("MatMul", Attrs::new(), &[x, w])
+    let scaled = cx.op("Mul", Attrs::new(), &[w, s])?;
+    if cx.unchanged(scaled, w) {
+        return None;
+    }
+    cx.op("MatMul", Attrs::new(), &[x, scaled])
 }
 
 fn add_into_gemm(cx: &mut Cx) -> Option<Id> {
@@ -204,8 +219,11 @@ fn add_into_gemm(cx: &mut Cx) -> Option<Id> {
     if attrs.float_or("beta", 1.0).ok()? != 1.0 || !(cx.absent(b) || cx.constant(b)) {
         return None;
     }
-    let b = if cx.absent(b) { t } else { cx.op("Add", Attrs::new(), &[b, t])? };
-    cx.op("Gemm", attrs, &[x, w, b])
+    let sum = if cx.absent(b) { t } else { cx.op("Add", Attrs::new(), &[b, t])? };
+    if cx.unchanged(sum, b) {
+        return None;
+    }
+    cx.op("Gemm", attrs, &[x, w, sum])
 }
 
 fn matmul_to_gemm(cx: &mut Cx) -> Option<Id> {
