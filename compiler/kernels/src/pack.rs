@@ -269,7 +269,7 @@ impl PackedB {
         taps: usize,
     ) -> Result<PackedB, Error> {
         let k = product("K leaves the address space", &[cin, taps])?;
-        if taps == 1 || cin == 1 {
+        if taps == 1 || cin == 1 || k == 0 {
             return PackedB::from_nk(tier, weights, n, k);
         }
         same_length("B", product("K·N leaves the address space", &[k, n])?, weights.len())?;
@@ -460,6 +460,9 @@ pub(crate) fn turn(
 }
 
 fn transpose_rows(to: &mut [f32], b: &[[u8; 4]], strides: Strides, k: usize, panels: Panels) {
+    if k == 0 {
+        return;
+    }
     for index in 0..panels.count() {
         let panel = panels.get(index);
         let width = panel.width * LANES;
@@ -530,13 +533,16 @@ mod tests {
 
     #[test]
     fn taps_and_elements_at_any_address_are_packed_as_by_definition() {
-        for (n, cin, taps) in [(1, 1, 1), (3, 5, 9), (16, 1, 25), (37, 7, 4), (70, 3, 2), (64, 16, 9)] {
+        for (n, cin, taps) in
+            [(1, 1, 1), (20, 3, 0), (40, 0, 9), (3, 5, 9), (16, 1, 25), (37, 7, 4), (70, 3, 2), (64, 16, 9)]
+        {
             let k = cin * taps;
             let w: Vec<f32> = (0..n * k).map(|i| i as f32).collect();
             let mut bytes = vec![0u8];
             bytes.extend_from_slice(bytemuck::cast_slice(&w));
             for &tier in Tier::available() {
-                let want = PackedB::from_fn(tier, k, n, |row, col| w[col * k + row % cin * taps + row / cin]);
+                let at = |row: usize, col: usize| w[col * k + row % cin * taps + row / cin];
+                let want = PackedB::from_fn(tier, k, n, at);
                 let found = PackedB::from_taps(tier, &w, n, cin, taps).unwrap();
                 assert_eq!(found.data.as_bytes(), want.unwrap().data.as_bytes(), "{n} {cin} {taps}");
                 let want = PackedB::from_nk(tier, &w, n, k).unwrap();
