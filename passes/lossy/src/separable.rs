@@ -24,7 +24,7 @@ const SHARES: [f64; 4] = [0.2, 0.35, 0.5, 0.7];
 const WIDEST: usize = 512;
 const MOST: usize = 512;
 /// Multiplications that a fit may take, and its sweeps.
-const WORK: f64 = 3e9;
+const WORK: f64 = 1e9;
 const SWEEPS: [usize; 2] = [3, 20];
 /// Share of the mean diagonal that is added to normal equations.
 const DAMPING: f64 = 1e-7;
