@@ -222,3 +222,17 @@ fn recurrent_and_embedded_weights_are_layers() {
     use crate::layer::Role::*;
     assert_eq!(roles, [(Embedding, 40, 16, 0), (Recurrent, 64, 16, 1), (Recurrent, 64, 16, 0)]);
 }
+
+#[test]
+fn moments_that_overflow_end_no_search() {
+    let pads = Attrs::new().with("pads", vec![1i64; 4]);
+    let (g, x) = single("Conv", pads, &[2, 12, 8, 8], &[16, 12, 3, 3], Some(16));
+    let large = x.to_f32s().unwrap().into_iter().map(|v| v * 1e25).collect();
+    let x = Tensor::new(x.shape(), large).unwrap();
+    let layer = layers(&g).remove(0);
+    let s = stats(&layer, &x);
+    // Low rank needs eigenvalues of these moments and says so.
+    for method in METHODS.iter().filter(|m| m.name() != "low-rank") {
+        candidates(*method, &g, &layer, Some(&s));
+    }
+}

@@ -37,8 +37,8 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// Alternating least squares for `w` (outputs × inputs × taps) from a fixed start.
-    pub fn of(w: &Array3<f64>, rank: usize, sweeps: usize) -> Result<Terms> {
+    /// Alternating least squares for `w` (outputs × inputs × taps) from a fixed start; `None` where numbers overflow.
+    pub fn of(w: &Array3<f64>, rank: usize, sweeps: usize) -> Option<Terms> {
         let (o, i, t) = w.dim();
         let slices: Vec<Array2<f64>> = (0..t).map(|k| w.slice(s![.., .., k]).to_owned()).collect();
         let mut f = Terms { out: Array2::zeros((o, rank)), inp: start(i, rank, 1), taps: start(t, rank, 2) };
@@ -54,7 +54,7 @@ impl Terms {
         }
         let across: Vec<Array2<f64>> = slices.iter().map(|w| w.dot(&f.inp)).collect();
         f.out = solve(&weighted(&across, &f.taps), &(gram(&f.inp) * gram(&f.taps)), DAMPING)?;
-        Ok(f)
+        Some(f)
     }
 }
 
@@ -141,7 +141,9 @@ fn forms(cx: &Context, rank: usize) -> Result<Vec<Candidate>> {
     let w = Array3::from_shape_fn((o, i, t), |(a, b, c)| f64::from(cx.matrix[[a, b * t + c]]));
     let modes = Modes::of(cx.node_stats(), i, t);
     let sweeps = (WORK / (6 * o * i * t * rank) as f64) as usize;
-    let mut f = Terms::of(&modes.whitened(&w), rank, sweeps.clamp(SWEEPS[0], SWEEPS[1]))?;
+    let Some(mut f) = Terms::of(&modes.whitened(&w), rank, sweeps.clamp(SWEEPS[0], SWEEPS[1])) else {
+        return Ok(Vec::new());
+    };
     (f.inp, f.taps) = modes.unwhitened(&f.inp, &f.taps);
     unit(&mut f.inp);
     unit(&mut f.taps);
@@ -162,7 +164,8 @@ fn candidate(cx: &Context, f: &Terms, int8: bool) -> Result<Option<Candidate>> {
     let (wi, inp) = emit(&mut n, "i", &pointwise(rank, i), single(&f.inp), int8)?;
     let (wt, taps) = emit(&mut n, "t", &View::leading(&depthwise, rank), single(&f.taps), int8)?;
     let features = Array2::from_shape_fn((rank, i * t), |(r, c)| inp[[r, c / t]] * taps[[r, c % t]]);
-    let out = left(cx.matrix, &features, cx.node_stats())?.0.mapv(|v| v as f32);
+    let Some((out, _)) = left(cx.matrix, &features, cx.node_stats()) else { return Ok(None) };
+    let out = out.mapv(|v| v as f32);
     let (wo, out) = emit(&mut n, "o", &pointwise(o, rank), out, int8)?;
     let node = cx.graph.node(cx.layer.node)?;
     let a = n.b.op("Conv", "h1", Attrs::new(), &[n.x, wi])?;

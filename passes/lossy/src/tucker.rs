@@ -119,7 +119,7 @@ impl Method for Tucker {
         let w = Array3::from_shape_fn((o, i, taps), |(a, b, c)| f64::from(cx.matrix[[a, b * taps + c]]));
         let stats = cx.node_stats().filter(|s| s.grams.len() == 1);
         let modes = Modes::of(stats, i, taps);
-        let white = stats.map(|_| modes.whitened(&w));
+        let white = stats.map(|_| modes.whitened(&w)).filter(|w| w.iter().all(|v| v.is_finite()));
         let mut found = Vec::new();
         for share in SHARES {
             let rank = |n: usize| ((n as f64 * share).round() as usize).clamp(1, n);
@@ -136,7 +136,7 @@ impl Method for Tucker {
             };
             for int8 in [false, true] {
                 let mut best =
-                    candidate(cx, &plain.inp, int8, |_| Ok((plain.out.clone(), plain.core.clone())))?;
+                    candidate(cx, &plain.inp, int8, |_| Ok(Some((plain.out.clone(), plain.core.clone()))))?;
                 if let Some(inp) = &aware {
                     let other = candidate(cx, inp, int8, |inp| regressed(cx, inp, rank(o), taps))?;
                     let better = |b: &Candidate| other.as_ref().is_some_and(|o| o.error < b.error);
@@ -151,7 +151,10 @@ impl Method for Tucker {
     }
 }
 
-/// The last factor and the kernel that lose least behind this first one.
+/// The last factor and the kernel, as in [`Factors`].
+type Rest = (Array2<f64>, Array3<f64>);
+
+/// The last factor and the kernel that lose least behind this first one; `None` where numbers overflow.
 fn regressed(
     cx: &Context,
     inp: &Array2<f32>,
@@ -162,12 +165,16 @@ fn regressed(
     let features = Array2::from_shape_fn((r1 * taps, i * taps), |(a, b)| {
         if a % taps == b % taps { inp[[a / taps, b / taps]] } else { 0.0 }
     });
-    let (all, own) = left(cx.matrix, &features, cx.node_stats())?;
-    let (u, _) = eigen(&all.dot(&own).dot(&all.t()))?;
+    let Some((all, own)) = left(cx.matrix, &features, cx.node_stats()) else { return Ok(None) };
+    let outputs = all.dot(&own).dot(&all.t());
+    if outputs.iter().any(|v| !v.is_finite()) {
+        return Ok(None);
+    }
+    let (u, _) = eigen(&outputs)?;
     let out = u.slice(s![.., ..rank.min(u.ncols())]).to_owned();
     let core = out.t().dot(&all);
     let core = Array3::from_shape_fn((out.ncols(), r1, taps), |(a, b, c)| core[[a, b * taps + c]]);
-    Ok((out, core))
+    Ok(Some((out, core)))
 }
 
 /// The first factor (I × r₁), stored, and what `rest` makes of it (r₁ × I): the last factor and the kernel.
@@ -175,12 +182,12 @@ fn candidate(
     cx: &Context,
     inp: &Array2<f64>,
     int8: bool,
-    rest: impl Fn(&Array2<f32>) -> Result<(Array2<f64>, Array3<f64>)>,
+    rest: impl Fn(&Array2<f32>) -> Result<Option<Rest>>,
 ) -> Result<Option<Candidate>> {
     let Some(mut n) = NodeBuild::new(cx)? else { return Ok(None) };
     let first = inp.t().mapv(|v| v as f32).as_standard_layout().into_owned();
     let (inp_id, inp) = emit(&mut n, "i", &pointwise(cx, inp.ncols(), inp.nrows()), first, int8)?;
-    let (out, core) = rest(&inp)?;
+    let Some((out, core)) = rest(&inp)? else { return Ok(None) };
     let (r2, r1, taps) = core.dim();
     let core = Array2::from_shape_fn((r2, r1 * taps), |(a, b)| core[[a, b / taps, b % taps]] as f32);
     let out = out.mapv(|v| v as f32);

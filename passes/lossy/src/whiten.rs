@@ -8,7 +8,6 @@ use crate::factor::lower;
 use crate::spectrum::solve_right;
 use crate::stats::Stats;
 use faer::{Mat, Side, prelude::Solve};
-use ir::{Error, Result};
 use ndarray::{Array2, Array3, s};
 
 /// Share of the mean diagonal added before factoring.
@@ -73,8 +72,12 @@ fn root(mut h: Array2<f64>) -> Array2<f64> {
     Array2::from_shape_fn(h.raw_dim(), |(i, j)| if j <= i { l[(i, j)] } else { 0.0 })
 }
 
-/// X with X·A = B for a symmetric positive A, to which `damping` of its mean diagonal is added.
-pub fn solve(b: &Array2<f64>, a: &Array2<f64>, damping: f64) -> Result<Array2<f64>> {
+/// X with X·A = B for a symmetric positive A, to which `damping` of its mean diagonal is added; `None` where numbers have
+/// overflowed.
+pub fn solve(b: &Array2<f64>, a: &Array2<f64>, damping: f64) -> Option<Array2<f64>> {
+    if a.iter().chain(b).any(|v| !v.is_finite()) {
+        return None;
+    }
     let n = a.nrows();
     let mean = a.diag().sum() / n.max(1) as f64;
     let mut lambda = damping * if mean > 0.0 { mean } else { 1.0 };
@@ -83,15 +86,15 @@ pub fn solve(b: &Array2<f64>, a: &Array2<f64>, damping: f64) -> Result<Array2<f6
         let m = Mat::from_fn(n, n, |i, j| 0.5 * (a[[i, j]] + a[[j, i]]) + if i == j { lambda } else { 0.0 });
         if let Ok(l) = m.llt(Side::Lower) {
             let x = l.solve(&right);
-            return Ok(Array2::from_shape_fn(b.raw_dim(), |(i, j)| x[(j, i)]));
+            return Some(Array2::from_shape_fn(b.raw_dim(), |(i, j)| x[(j, i)]));
         }
         lambda = lambda.max(1e-12) * 10.0;
     }
-    Err(Error::internal("the normal equations of a layer are singular"))
+    None
 }
 
 /// A that minimises the output error of A·F against W under the damped Gram matrix, and F·H·Fᵀ.
-pub fn left(w: &Array2<f32>, f: &Array2<f32>, stats: Option<&Stats>) -> Result<(Array2<f64>, Array2<f64>)> {
+pub fn left(w: &Array2<f32>, f: &Array2<f32>, stats: Option<&Stats>) -> Option<(Array2<f64>, Array2<f64>)> {
     let hf = match stats.and_then(|s| Some((s, s.grams.first()?))) {
         Some((s, gram)) => {
             let mut hf = Array2::zeros(f.raw_dim());
@@ -102,7 +105,7 @@ pub fn left(w: &Array2<f32>, f: &Array2<f32>, stats: Option<&Stats>) -> Result<(
     };
     let double = |m: Array2<f32>| m.mapv(f64::from);
     let (cross, own) = (double(w.dot(&hf.t())), double(f.dot(&hf.t())));
-    Ok((solve(&cross, &own, 1e-6)?, own))
+    Some((solve(&cross, &own, 1e-6)?, own))
 }
 
 /// Columns divided by their length.
