@@ -231,8 +231,5 @@ fn moments_that_overflow_end_no_search() {
     let x = Tensor::new(x.shape(), large).unwrap();
     let layer = layers(&g).remove(0);
     let s = stats(&layer, &x);
-    // Low rank needs eigenvalues of these moments and says so.
-    for method in METHODS.iter().filter(|m| m.name() != "low-rank") {
-        candidates(*method, &g, &layer, Some(&s));
-    }
+    METHODS.iter().for_each(|method| drop(candidates(*method, &g, &layer, Some(&s))));
 }
