@@ -14,7 +14,7 @@ SEARCHES = [
     ("int8 only", ["--methods", "int8-weight"]),
     ("int4 only", ["--methods", "int4"]),
     ("pruning only", ["--methods", "prune,2:4"]),
-    ("low rank only", ["--methods", "low-rank,tucker"]),
+    ("low rank only", ["--methods", "low-rank,tucker,separable"]),
     ("codebooks only", ["--methods", "codebook"]),
     ("greedy", ["--ablate", "greedy"]),
     ("uniform", ["--ablate", "uniform"]),

@@ -47,7 +47,7 @@ impl Method for Coded {
 fn candidate(cx: &Context, bits: f64, step: f32) -> Result<Candidate> {
     let top = |row: usize| cx.matrix.row(row).iter().fold(0f32, |m, x| m.max(x.abs()));
     let scales = Array2::from_shape_fn((cx.matrix.nrows(), 1), |(r, _)| step.max(top(r) / 127.0));
-    let grid = Grid { bits: 8, block: cx.matrix.ncols().max(1), scales, half: false };
+    let grid = Grid { bits: 8, block: cx.matrix.ncols().max(1), scales, half: false, columns: Vec::new() };
     let rounded = round(cx.matrix, cx.sweep(), Order::Activity, &grid);
     let fragment = integers(&cx.layer.weight, &cx.layer.view, &rounded, &grid)?;
     Ok(cx.weight("coded", format!("coded {bits} bits"), fragment, &rounded.values))

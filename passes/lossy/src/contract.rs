@@ -28,9 +28,19 @@ fn single(op: &str, attrs: Attrs, x: &[usize], w: &[usize], bias: Option<usize>)
     (g, Tensor::new(x, data).unwrap())
 }
 
+/// As [`single`], one channel of the input being much larger than the others.
+fn with_outlier((g, x): (Graph, Tensor), inner: usize) -> (Graph, Tensor) {
+    let channels = x.shape()[if inner > 1 { 1 } else { x.rank() - 1 }];
+    let data = x.to_f32s().unwrap().into_iter().enumerate();
+    let data = data.map(|(i, v)| if i / inner % channels == 3 { v * 30.0 } else { v }).collect();
+    (g, Tensor::new(x.shape(), data).unwrap())
+}
+
 fn cases() -> Vec<(Graph, Tensor)> {
     let pads = || Attrs::new().with("pads", vec![1i64; 4]);
     vec![
+        with_outlier(single("MatMul", Attrs::new(), &[160, 64], &[64, 48], None), 1),
+        with_outlier(single("Conv", pads(), &[2, 12, 8, 8], &[16, 12, 3, 3], Some(16)), 64),
         single("MatMul", Attrs::new(), &[160, 64], &[64, 48], None),
         single("Gemm", Attrs::new().with("transB", 1i64), &[160, 64], &[40, 64], Some(40)),
         single("Gemm", Attrs::new(), &[160, 64], &[64, 40], Some(40)),
@@ -107,7 +117,7 @@ fn candidates_have_the_error_they_state() {
         let vectors = s.count() as f64;
         for method in METHODS {
             for c in candidates(*method, &g, &layer, Some(&s)) {
-                offered.insert(method.name());
+                offered.extend([method.name().to_string(), c.recipe.clone()]);
                 let y = run(&applied(&g, &layer, &c), &x);
                 let e: f64 =
                     base.iter().zip(&y).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>() / vectors;
@@ -125,8 +135,9 @@ fn candidates_have_the_error_they_state() {
         }
     }
     let single = METHODS.iter().filter(|m| m.scope() == Scope::Layer);
-    let all: Vec<&str> = single.map(|m| m.name()).collect();
-    assert!(all.iter().all(|n| offered.contains(n)), "{offered:?} of {all:?}");
+    let all: Vec<&str> =
+        single.map(|m| m.name()).chain(["int8 smoothed", "codebook 4 entries 4 groups"]).collect();
+    assert!(all.iter().all(|&n| offered.contains(n)), "{offered:?} of {all:?}");
 }
 
 #[test]
@@ -210,4 +221,15 @@ fn recurrent_and_embedded_weights_are_layers() {
     let roles: Vec<_> = found.iter().map(|l| (l.role, l.view.rows, l.view.cols, l.inputs.len())).collect();
     use crate::layer::Role::*;
     assert_eq!(roles, [(Embedding, 40, 16, 0), (Recurrent, 64, 16, 1), (Recurrent, 64, 16, 0)]);
+}
+
+#[test]
+fn moments_that_overflow_end_no_search() {
+    let pads = Attrs::new().with("pads", vec![1i64; 4]);
+    let (g, x) = single("Conv", pads, &[2, 12, 8, 8], &[16, 12, 3, 3], Some(16));
+    let large = x.to_f32s().unwrap().into_iter().map(|v| v * 1e25).collect();
+    let x = Tensor::new(x.shape(), large).unwrap();
+    let layer = layers(&g).remove(0);
+    let s = stats(&layer, &x);
+    METHODS.iter().for_each(|method| drop(candidates(*method, &g, &layer, Some(&s))));
 }

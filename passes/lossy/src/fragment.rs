@@ -86,10 +86,27 @@ pub fn integers_into(
 }
 
 fn integers_of(b: &mut Build, view: &View, codes: &Array2<u8>, grid: &Grid) -> Result<ValueId> {
-    match grid.bits {
-        4 | 8 => dequantized(b, view, codes, grid),
-        _ => assembled(b, view, codes, grid),
-    }
+    let w = match grid.bits {
+        4 | 8 => dequantized(b, view, codes, grid)?,
+        _ => assembled(b, view, codes, grid)?,
+    };
+    if grid.columns.is_empty() { Ok(w) } else { by_column(b, view, &grid.columns, w) }
+}
+
+/// A weight times a factor, kept in half precision, per column.
+fn by_column(b: &mut Build, view: &View, factors: &[f32], w: ValueId) -> Result<ValueId> {
+    let rank = view.shape.len();
+    let columns = |n: &usize| view.shape[rank - n..].iter().product::<usize>() == view.cols;
+    let shape: Vec<usize> = if view.transposed {
+        std::iter::once(view.cols).chain((1..rank).map(|_| 1)).collect()
+    } else {
+        let axes = (1..=rank).find(columns);
+        let axes = axes.ok_or_else(|| Error::internal("columns that are no axes of the weight"))?;
+        view.shape[rank - axes..].to_vec()
+    };
+    let c = b.constant("c", float(&shape, factors.to_vec(), true)?);
+    let c = b.cast(c, DType::F32, "cf")?;
+    b.op("Mul", "wc", Attrs::new(), &[w, c])
 }
 
 fn dequantized(b: &mut Build, view: &View, codes: &Array2<u8>, grid: &Grid) -> Result<ValueId> {
@@ -173,14 +190,14 @@ pub fn packing(bits: u32) -> usize {
     }
 }
 
-/// Codes of `bits` bits as floats of `shape`, each mapped by `value`.
-fn part(
+/// Codes of `bits` bits as a tensor of `shape`, each mapped by `value`.
+fn part<T: ir::Element>(
     b: &mut Build,
     what: &str,
     shape: &[usize],
     codes: &[u8],
     bits: u32,
-    value: impl Fn(f32) -> f32,
+    value: impl Fn(f32) -> T,
 ) -> Result<ValueId> {
     let per = 4 / bits as usize;
     let packed: Vec<u8> = codes
@@ -188,7 +205,7 @@ fn part(
         .map(|c| c.iter().enumerate().fold(0, |p, (i, &v)| p | v << (bits as usize * i)))
         .collect();
     let mask = (1u8 << bits) - 1;
-    let table: Vec<f32> = (0..16u8)
+    let table: Vec<T> = (0..16u8)
         .flat_map(|p| (0..per).map(move |i| f32::from((p >> (bits as usize * i)) & mask)))
         .map(value)
         .collect();
@@ -237,30 +254,59 @@ pub fn scaled(b: &mut Build, view: &View, grid: &Grid, x: ValueId) -> Result<Val
     if n == 1 && view.shape == view.stored_shape() { Ok(w) } else { b.reshape(w, &view.shape, "r") }
 }
 
-/// Entries of a table, picked per weight, times a scale per row: `levels` holds 4, 16 or 256 values.
+/// Entries of tables, picked per weight, times a scale per row: each of `tables` holds up to 4, 16 or 256 values, `of`
+/// tells which one a row reads.
 pub fn table(
     name: &str,
     view: &View,
     codes: &Array2<u8>,
-    levels: &[f32],
+    tables: &[Vec<f32>],
+    of: &[usize],
     scales: &Array2<f32>,
 ) -> Result<Graph> {
     let mut b = Build::new(name);
-    let grid = Grid { bits: 8, block: view.cols.max(1), scales: scales.clone(), half: false };
+    let grid =
+        Grid { bits: 8, block: view.cols.max(1), scales: scales.clone(), half: false, columns: Vec::new() };
     let stored = view.stored(codes);
     let shape = view.stored_shape();
-    let level = |i: usize| levels.get(i).or(levels.last()).copied().unwrap_or(0.0);
-    let x = if levels.len() <= 4 && stored.len().is_multiple_of(2) {
-        let packed: Vec<u8> = stored.chunks(2).map(|c| c[0] | c[1] << 2).collect();
-        let pairs = (0..16).flat_map(|p| [level(p & 3), level(p >> 2)]).collect();
-        looked_up(&mut b, "t", &shape, &packed, Tensor::new(&[16, 2], pairs)?)?
-    } else {
-        let (dtype, size) = if levels.len() <= 16 { (DType::U4, 16) } else { (DType::U8, levels.len()) };
-        let q = b.constant("q", Tensor::from_unpacked(dtype, &shape, &stored)?);
-        let t = b.constant("t", Tensor::vector::<f32>((0..size).map(level).collect()));
-        let i = b.cast(q, DType::I32, "i")?;
-        b.op("Gather", "g", Attrs::new().with("axis", 0i64), &[t, i])?
+    let most = tables.iter().map(Vec::len).max().unwrap_or(0);
+    let level = |t: &[f32], i: usize| t.get(i).or(t.last()).copied().unwrap_or(0.0);
+    let x = match tables {
+        [one] if most <= 4 && stored.len().is_multiple_of(2) => {
+            let packed: Vec<u8> = stored.chunks(2).map(|c| c[0] | c[1] << 2).collect();
+            let pairs = (0..16).flat_map(|p| [level(one, p & 3), level(one, p >> 2)]).collect();
+            looked_up(&mut b, "t", &shape, &packed, Tensor::new(&[16, 2], pairs)?)?
+        }
+        _ => {
+            let i = if most <= 4 && stored.len().is_multiple_of(2) {
+                part(&mut b, "c", &shape, &stored, 2, |v| v as i32)?
+            } else {
+                let dtype = if most <= 16 { DType::U4 } else { DType::U8 };
+                let q = b.constant("q", Tensor::from_unpacked(dtype, &shape, &stored)?);
+                b.cast(q, DType::I32, "i")?
+            };
+            let size = if most <= 4 {
+                4
+            } else if most <= 16 {
+                16
+            } else {
+                most
+            };
+            let all = tables.iter().flat_map(|t| (0..size).map(move |i| level(t, i))).collect();
+            let t = b.constant("t", Tensor::vector::<f32>(all));
+            let i = if tables.len() > 1 { of_rows(&mut b, view, i, of, size)? } else { i };
+            b.op("Gather", "g", Attrs::new().with("axis", 0i64), &[t, i])?
+        }
     };
     let w = scaled(&mut b, view, &grid, x)?;
     b.finish(&[w])
+}
+
+/// Indices within the table of each row as indices into all tables.
+fn of_rows(b: &mut Build, view: &View, i: ValueId, of: &[usize], size: usize) -> Result<ValueId> {
+    let first = of.iter().map(|&t| (t * size) as u8).collect();
+    let shape: &[usize] = if view.transposed { &[view.rows] } else { &[view.rows, 1] };
+    let first = b.constant("f", Tensor::new::<u8>(shape, first)?);
+    let first = b.cast(first, DType::I32, "fi")?;
+    b.op("Add", "a", Attrs::new(), &[i, first])
 }

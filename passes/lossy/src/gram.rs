@@ -4,6 +4,7 @@
 //! with the number of samples. Columns far apart may be kept in separate diagonal blocks to bound it for wide layers.
 
 use ndarray::{Array1, Array2, ArrayView2, linalg::general_mat_mul, s};
+use std::ops::Range;
 
 /// Rows multiplied at once.
 const PUSH_ROWS: usize = 512;
@@ -177,9 +178,104 @@ impl Gram {
         }
         out
     }
+
+    /// E\[x_i·x_j\]; zero for columns of different blocks.
+    pub fn moment(&self, i: usize, j: usize) -> f64 {
+        let block = self.blocks.iter().find(|b| b.holds(i) && b.holds(j));
+        block.map_or(0.0, |b| f64::from(b.sum[[i - b.start, j - b.start]]) * self.scale())
+    }
+
+    /// Columns in runs of at most `width` that do not cross blocks.
+    pub fn panels(&self, width: usize) -> Vec<Range<usize>> {
+        let cut = |b: &Block| {
+            let (start, end) = (b.start, b.start + b.sum.nrows());
+            (start..end).step_by(width.max(1)).map(move |at| at..(at + width.max(1)).min(end))
+        };
+        self.blocks.iter().flat_map(cut).collect()
+    }
+
+    /// The part of H + λI, λ as a share of a block's mean diagonal, that one of [`Gram::panels`] shares with itself.
+    pub fn corner(&self, damping: f64, panel: Range<usize>) -> Array2<f32> {
+        let Some(b) = self.blocks.iter().find(|b| b.holds(panel.start)) else { return Array2::zeros((0, 0)) };
+        let at = panel.start - b.start..panel.end - b.start;
+        let mut h = b.sum.slice(s![at.clone(), at]).mapv(|v| v * self.scale() as f32);
+        let lambda = b.lambda(damping) * self.scale() as f32;
+        h.diag_mut().mapv_inplace(|v| v + lambda);
+        h
+    }
+
+    /// Adds `factor·m·(H + λI)` to `out` (rows × dim), where `m` holds the columns from `at` on of a matrix that is zero
+    /// elsewhere; columns in `but` get nothing.
+    pub fn add_product(
+        &self,
+        damping: f64,
+        factor: f32,
+        m: ArrayView2<f32>,
+        at: usize,
+        but: Option<&Range<usize>>,
+        out: &mut Array2<f32>,
+    ) {
+        let scale = factor * self.scale() as f32;
+        for b in &self.blocks {
+            let (first, last) = (at.max(b.start), (at + m.ncols()).min(b.start + b.sum.nrows()));
+            if first >= last {
+                continue;
+            }
+            let part = m.slice(s![.., first - at..last - at]);
+            for cols in b.without(but) {
+                let h = b
+                    .sum
+                    .slice(s![first - b.start..last - b.start, cols.start - b.start..cols.end - b.start]);
+                general_mat_mul(scale, &part, &h, 1.0, &mut out.slice_mut(s![.., cols]));
+            }
+            if but.is_none() {
+                out.slice_mut(s![.., first..last]).scaled_add(scale * b.lambda(damping), &part);
+            }
+        }
+    }
+
+    /// As [`Gram::add_product`] without `but`, for a matrix of few numbers other than zero in the columns `but`.
+    pub fn add_rows(
+        &self,
+        factor: f32,
+        m: ArrayView2<f32>,
+        at: usize,
+        but: &Range<usize>,
+        out: &mut Array2<f32>,
+    ) {
+        let scale = factor * self.scale() as f32;
+        let Some(b) = self.blocks.iter().find(|b| b.holds(at)) else { return };
+        for ((r, i), &v) in m.indexed_iter().filter(|(_, v)| **v != 0.0) {
+            for cols in b.without(Some(but)) {
+                let h = b.sum.slice(s![at + i - b.start, cols.start - b.start..cols.end - b.start]);
+                out.slice_mut(s![r, cols]).scaled_add(scale * v, &h);
+            }
+        }
+    }
 }
 
 impl Block {
+    fn holds(&self, col: usize) -> bool {
+        (self.start..self.start + self.sum.nrows()).contains(&col)
+    }
+
+    /// Its columns without some of them.
+    fn without(&self, but: Option<&Range<usize>>) -> Vec<Range<usize>> {
+        let (start, end) = (self.start, self.start + self.sum.nrows());
+        let all = match but {
+            None => vec![start..end],
+            Some(b) => vec![start..b.start.clamp(start, end), b.end.clamp(start, end)..end],
+        };
+        all.into_iter().filter(|r| !r.is_empty()).collect()
+    }
+
+    /// `share` of the mean of the diagonal of the sum; of one where all inputs are zero.
+    fn lambda(&self, share: f64) -> f32 {
+        let n = self.sum.nrows().max(1);
+        let mean = self.sum.diag().iter().map(|&v| f64::from(v)).sum::<f64>() / n as f64;
+        (share * if mean > 0.0 { mean } else { 1.0 }) as f32
+    }
+
     fn error(&self, delta: ArrayView2<f32>) -> f64 {
         let n = self.sum.nrows();
         let d = delta.slice(s![.., self.start..self.start + n]);

@@ -1,18 +1,21 @@
 //! Static int8 in the QDQ form: activations uint8 by calibrated range, weights int8 per output row, bias int32.
 //!
 //! The form every runtime fuses into integer kernels, so it is the choice for speed. Ranges come from streaming
-//! histograms by least squared error. Error: the weights' rounding plus `‖W‖²` times the mean squared error of an activation,
-//! rounded or clipped.
+//! histograms by least squared error. Where few channels are much larger than the others, activations may be divided and
+//! weights multiplied by a factor per channel first (SmoothQuant; Xiao et al., arXiv 2211.10438). Error: the weights'
+//! rounding plus `‖W‖²` times the mean squared error of an activation, rounded or clipped.
 
 use crate::candidate::Candidate;
 use crate::factor::Order;
 use crate::fragment::integers_into;
+use crate::gptq::{Rounded, nearest};
 use crate::layer::{Bias, Layer, Role};
 use crate::method::{Context, Method, Refusal, Serves};
 use crate::quant::{Grid, affine_u8, grid};
 use crate::range::Choice;
 use crate::replace::NodeBuild;
 use crate::rounding::round;
+use crate::smooth::{Smoothing, smoothing};
 use ir::{Attrs, Result, Tensor, ValueId};
 use ndarray::Array2;
 
@@ -41,42 +44,75 @@ impl Method for Int8 {
     }
 
     fn candidates(&self, cx: &Context) -> Result<Vec<Candidate>> {
-        let Some(stats) = cx.stats else { return Ok(Vec::new()) };
+        // Without a range there is nothing to round activations by.
+        let Some(stats) = cx.stats.filter(|s| !s.range.is_empty()) else { return Ok(Vec::new()) };
         let mut found = Vec::new();
         for (choice, name) in [(Choice::LeastSquares, "int8"), (Choice::MinMax, "int8 min-max")] {
             let (lo, hi) = stats.range.range(choice);
             let noise = stats.range.noise((lo, hi));
             found.extend(candidate(cx, affine_u8(lo, hi), noise, name)?);
         }
+        if let Some(s) = smoothing(cx, stats) {
+            found.extend(smoothed(cx, &s)?);
+        }
         Ok(found)
     }
 }
 
-fn candidate(cx: &Context, (scale, zero): (f32, u8), noise: f64, recipe: &str) -> Result<Option<Candidate>> {
-    let Some(mut n) = NodeBuild::new(cx)? else { return Ok(None) };
-    let node = cx.graph.node(cx.layer.node)?;
+fn candidate(cx: &Context, range: (f32, u8), noise: f64, recipe: &str) -> Result<Option<Candidate>> {
+    let Some(n) = NodeBuild::new(cx)? else { return Ok(None) };
     let g = grid(cx.matrix.view(), 8, cx.matrix.ncols(), None, false);
     let rounded = round(cx.matrix, cx.node_stats().filter(|_| cx.compensate), Order::Activity, &g);
-    let correction =
-        cx.correction(&rounded.values).filter(|_| matches!(cx.layer.bias, Some(Bias::Constant(_))));
+    quantized(cx, n, range, power(cx.matrix) * noise, &rounded, &rounded.values, &g, recipe)
+}
+
+/// The node in QDQ form; `decoded` is what the weights are to the inputs as they were, `noise` what rounded activations lose.
+fn quantized(
+    cx: &Context,
+    mut n: NodeBuild,
+    (scale, zero): (f32, u8),
+    noise: f64,
+    rounded: &Rounded,
+    decoded: &Array2<f32>,
+    g: &Grid,
+    recipe: &str,
+) -> Result<Option<Candidate>> {
+    let node = cx.graph.node(cx.layer.node)?;
+    let correction = cx.correction(decoded).filter(|_| matches!(cx.layer.bias, Some(Bias::Constant(_))));
     let s = n.b.constant("xs", Tensor::scalar(scale));
     let z = n.b.constant("xz", Tensor::scalar(zero));
     let q = n.b.op("QuantizeLinear", "xq", Attrs::new(), &[n.x, s, z])?;
     let x = n.b.op("DequantizeLinear", "x", Attrs::new(), &[q, s, z])?;
-    let w = integers_into(&mut n.b, "w", &cx.layer.view, &rounded, &g)?;
+    let w = integers_into(&mut n.b, "w", &cx.layer.view, rounded, g)?;
     let mut inputs = vec![x, w];
-    let own = bias(cx, &mut n, &g, scale, correction.as_deref())?;
+    let own = bias(cx, &mut n, g, scale, correction.as_deref())?;
     inputs.extend(own.or(n.bias));
     let y = n.b.op(node.op.name(), "y", node.attrs.clone(), &inputs)?;
     let fragment = n.b.finish(&[y])?;
-    let activations = power(cx.matrix) * noise;
-    let mut c = cx.node("int8", recipe.to_string(), fragment, &rounded.values);
-    c.error += activations;
+    let mut c = cx.node("int8", recipe.to_string(), fragment, decoded);
+    c.error += noise;
     if own.is_some() {
         // The integer bias inside the fragment holds the correction.
         c.bias = None;
     }
     Ok(Some(c))
+}
+
+fn smoothed(cx: &Context, s: &Smoothing) -> Result<Option<Candidate>> {
+    let Some(mut n) = NodeBuild::new(cx)? else { return Ok(None) };
+    let factor = |c: usize| s.factors[c / s.run];
+    let matrix = Array2::from_shape_fn(cx.matrix.raw_dim(), |(r, c)| cx.matrix[[r, c]] * factor(c));
+    let g = grid(matrix.view(), 8, matrix.ncols(), None, false);
+    let rounded = nearest(matrix.view(), &g);
+    let decoded = Array2::from_shape_fn(matrix.raw_dim(), |(r, c)| rounded.values[[r, c]] / factor(c));
+    let inverse = s.factors.iter().map(|f| 1.0 / f).collect();
+    let spatial = if cx.layer.role == Role::Conv { cx.layer.view.shape.len() - 2 } else { 0 };
+    let shape: Vec<usize> = std::iter::once(s.factors.len()).chain((0..spatial).map(|_| 1)).collect();
+    let inverse = n.b.constant("xi", Tensor::new::<f32>(&shape, inverse)?);
+    n.x = n.b.op("Mul", "xm", Attrs::new(), &[n.x, inverse])?;
+    let (scale, zero) = affine_u8(s.range[0], s.range[1]);
+    let noise = f64::from(scale).powi(2) / 12.0;
+    quantized(cx, n, (scale, zero), power(&matrix) * noise, &rounded, &decoded, &g, "int8 smoothed")
 }
 
 pub fn power(w: &Array2<f32>) -> f64 {

@@ -2,19 +2,27 @@
 //!
 //! 8 and 4 bits are one DequantizeLinear (blocked from opset 21 on). 7 = 4 + 2 + 1 bits, 6 = 4 + 2, 5 = 4 + 1,
 //! 3 = 2 + 1: the parts are 4-bit tensors, narrow ones read through a table that gives several codes per index. Rounding is
-//! error-compensated when calibration data exist (GPTQ), else nearest with error-minimising scales.
-//! Bound: |w − ŵ| ≤ scale/2 inside the range when not compensated.
+//! error-compensated when calibration data exist (GPTQ) and, of few bits, learned from there together with the scales
+//! (`descent`), else nearest with error-minimising scales. Bound: |w − ŵ| ≤ scale/2 inside the range when not compensated.
+//!
+//! `int…-columns` has a factor per column besides: inputs whose weights are large give them to the factor, so that all share
+//! one range. That is cross-layer equalisation (Nagel et al., arXiv 1906.04721; AWQ, arXiv 2306.00978) kept in the layer:
+//! exact whatever the layer before is, for 2 bytes a column.
 
 use crate::candidate::Candidate;
 use crate::factor::Order;
 use crate::fragment::{integers, packing};
-use crate::gptq::Rounded;
+use crate::gptq::{Policy, Rounded};
 use crate::layer::{Layer, Role};
 use crate::method::{Context, Method, Refusal, Serves};
 use crate::quant::{Grid, fits_half, grid, refit, stored_scale};
-use crate::rounding::round;
+use crate::rounding::{learned, round};
+use half::f16;
 use ir::Result;
 use ndarray::Array2;
+
+/// Roundings of wider integers lose too little for learning to show.
+const LEARNED: u32 = 6;
 
 /// Weight-only integers of one width.
 pub struct Integer {
@@ -22,15 +30,32 @@ pub struct Integer {
     bits: u32,
     /// Columns per scale, tried beside one scale per row.
     blocks: &'static [usize],
+    /// With a factor per column.
+    columns: bool,
 }
 
-pub static INT8_WEIGHT: Integer = Integer { name: "int8-weight", bits: 8, blocks: &[32, 16] };
-pub static INT7: Integer = Integer { name: "int7", bits: 7, blocks: &[] };
-pub static INT6: Integer = Integer { name: "int6", bits: 6, blocks: &[] };
-pub static INT5: Integer = Integer { name: "int5", bits: 5, blocks: &[64] };
-pub static INT4: Integer = Integer { name: "int4", bits: 4, blocks: &[128, 64, 32] };
-pub static INT3: Integer = Integer { name: "int3", bits: 3, blocks: &[64, 32] };
-pub static INT2: Integer = Integer { name: "int2", bits: 2, blocks: &[32, 16] };
+pub static INT8_WEIGHT: Integer = Integer { name: "int8-weight", bits: 8, blocks: &[32, 16], columns: false };
+pub static INT7: Integer = Integer { name: "int7", bits: 7, blocks: &[], columns: false };
+pub static INT6: Integer = Integer { name: "int6", bits: 6, blocks: &[], columns: false };
+pub static INT5: Integer = Integer { name: "int5", bits: 5, blocks: &[64], columns: false };
+pub static INT4: Integer = Integer { name: "int4", bits: 4, blocks: &[128, 64, 32], columns: false };
+pub static INT3: Integer = Integer { name: "int3", bits: 3, blocks: &[64, 32], columns: false };
+pub static INT2: Integer = Integer { name: "int2", bits: 2, blocks: &[32, 16], columns: false };
+
+pub static INT6_COLUMNS: Integer = columned("int6-columns", 6);
+pub static INT5_COLUMNS: Integer = columned("int5-columns", 5);
+pub static INT4_COLUMNS: Integer = columned("int4-columns", 4);
+pub static INT3_COLUMNS: Integer = columned("int3-columns", 3);
+pub static INT2_COLUMNS: Integer = columned("int2-columns", 2);
+
+const fn columned(name: &'static str, bits: u32) -> Integer {
+    Integer { name, bits, blocks: &[], columns: true }
+}
+
+/// Exponents of the largest and of the root mean square weight of a column that are tried as its factor.
+const FACTORS: [[f64; 2]; 2] = [[0.5, 0.0], [0.0, 1.0]];
+/// Rows that make a factor per column cheap.
+const ROWS: usize = 16;
 
 impl Method for Integer {
     fn name(&self) -> &'static str {
@@ -48,12 +73,17 @@ impl Method for Integer {
         if layer.role == Role::Constant && self.bits < 8 && layer.view.rows == 1 {
             return Err(Refusal::new("a vector has one range for all entries"));
         }
+        if self.columns
+            && (layer.view.groups > 1 || layer.view.run < layer.view.cols || layer.view.rows < ROWS)
+        {
+            return Err(Refusal::new("columns that are shared by few rows need no factors"));
+        }
         Ok(())
     }
 
     fn serves(&self) -> Serves {
         // Products of few rows read packed weights; the narrower forms take more work to unpack.
-        if matches!(self.bits, 4 | 8) { Serves::Both } else { Serves::Bytes }
+        if matches!(self.bits, 4 | 8) && !self.columns { Serves::Both } else { Serves::Bytes }
     }
 
     fn candidates(&self, cx: &Context) -> Result<Vec<Candidate>> {
@@ -83,10 +113,17 @@ impl Integer {
 
     fn of(&self, cx: &Context, block: usize) -> Result<Candidate> {
         let view = &cx.layer.view;
-        let mut grid = grouped_grid(cx, self.bits, block);
-        let mut rounded = round(cx.matrix, cx.sweep(), Order::Activity, &grid);
-        if grid.scales.ncols() == 1 && cx.measure.is_some() {
-            rescale(cx, &mut grid, &mut rounded);
+        let mut grid =
+            if self.columns { columns_grid(cx, self.bits) } else { grouped_grid(cx, self.bits, block) };
+        let mut rounded;
+        match cx.sweep().filter(|_| self.bits <= LEARNED) {
+            Some(stats) => (rounded, grid) = learned(cx.matrix, stats, grid),
+            None => {
+                rounded = round(cx.matrix, cx.sweep(), Order::Activity, &grid);
+                if grid.scales.ncols() == 1 && !self.columns && cx.measure.is_some() {
+                    rescale(cx, &mut grid, &mut rounded);
+                }
+            }
         }
         let fragment = integers(&cx.layer.weight, view, &rounded, &grid)?;
         let recipe = match grid.scales.ncols() {
@@ -95,6 +132,36 @@ impl Integer {
         };
         Ok(cx.weight(self.name, recipe, fragment, &rounded.values))
     }
+}
+
+/// A scale per row and a factor per column, of those that are tried the ones of least weighted error.
+fn columns_grid(cx: &Context, bits: u32) -> Grid {
+    let (rows, cols) = cx.matrix.dim();
+    let diagonal = cx.diagonals().and_then(|d| d.first().cloned());
+    let weight = |c: usize| diagonal.as_ref().map_or(1.0, |d| d[c]);
+    let (mut top, mut rms) = (vec![0f64; cols], vec![0f64; cols]);
+    for ((_, c), &w) in cx.matrix.indexed_iter() {
+        top[c] = top[c].max(f64::from(w.abs()));
+        rms[c] += f64::from(w).powi(2) / rows as f64;
+    }
+    let mut best: Option<(f64, Grid)> = None;
+    for [of_top, of_rms] in FACTORS {
+        let raw: Vec<f64> = (0..cols).map(|c| top[c].powf(of_top) * rms[c].sqrt().powf(of_rms)).collect();
+        let some: Vec<f64> = raw.iter().filter(|f| **f > 0.0).map(|f| f.ln()).collect();
+        let middle = (some.iter().sum::<f64>() / some.len().max(1) as f64).exp();
+        let factor = |f: &f64| f16::from_f64((f / middle).clamp(1e-3, 1e3)).to_f32();
+        let columns: Vec<f32> = raw.iter().map(factor).collect();
+        let even = Array2::from_shape_fn((rows, cols), |(r, c)| cx.matrix[[r, c]] / columns[c]);
+        let d: Vec<f64> = (0..cols).map(|c| weight(c) * f64::from(columns[c]).powi(2)).collect();
+        let g = Grid { columns, ..grid(even.view(), bits, cols, Some(&d), false) };
+        let loss =
+            |((r, c), &w): ((usize, usize), &f32)| weight(c) * f64::from(w - g.round(r, c, w).1).powi(2);
+        let loss: f64 = cx.matrix.indexed_iter().map(loss).sum();
+        if best.as_ref().is_none_or(|b| loss < b.0) {
+            best = Some((loss, g));
+        }
+    }
+    best.map_or_else(|| grouped_grid(cx, bits, cols), |b| b.1)
 }
 
 /// Scales of least error under each group's input statistics; stored in half precision where they are many.
@@ -114,7 +181,7 @@ fn grouped_grid(cx: &Context, bits: u32, block: usize) -> Grid {
         let scales = Array2::from_shape_fn((cx.matrix.nrows(), cols), |(r, b)| {
             parts[r / per.max(1)].scales[[r % per.max(1), b]]
         });
-        Grid { bits, block: block.clamp(1, cx.matrix.ncols().max(1)), scales, half }
+        Grid { bits, block: block.clamp(1, cx.matrix.ncols().max(1)), scales, half, columns: Vec::new() }
     };
     let g = make(want_half);
     if want_half && !fits_half(&g.scales) { make(false) } else { g }

@@ -7,6 +7,7 @@ mod codebook;
 mod coded;
 #[cfg(test)]
 mod contract;
+pub mod descent;
 pub mod drift;
 pub mod factor;
 mod float16;
@@ -29,6 +30,8 @@ pub mod quant;
 pub mod range;
 mod replace;
 mod rounding;
+mod separable;
+mod smooth;
 mod sparse;
 mod sparse_form;
 pub mod spectrum;
@@ -37,6 +40,7 @@ pub mod stats;
 mod testing;
 pub mod tucker;
 pub mod view;
+mod whiten;
 
 pub use candidate::{Candidate, Replaces};
 pub use layer::{Bias, Layer, Role, layers};

@@ -49,7 +49,8 @@ impl Method for LowRank {
 
     fn candidates(&self, cx: &Context) -> Result<Vec<Candidate>> {
         let gram = cx.node_stats().and_then(|s| s.grams.first());
-        let spectrum = Spectrum::of(cx.matrix, gram)?;
+        // Moments that overflow have no spectrum; other methods still serve the layer.
+        let Ok(spectrum) = Spectrum::of(cx.matrix, gram) else { return Ok(Vec::new()) };
         let (rows, cols) = cx.matrix.dim();
         let even = (rows * cols) as f64 / (rows + cols) as f64;
         let mut found = Vec::new();

@@ -1,10 +1,11 @@
 //! Pruned weights: a bit per weight says which are kept, the kept ones are integers.
 //!
-//! Removal is second-order with compensation (SparseGPT) when calibration data exist, else by magnitude. Zeros pay
-//! only because the file holds a bitmap and the kept values: 1 + (1 − s)·b bits a weight, decoded by Gather, CumSum
-//! and Mul. Products with 8- and 4-bit values are priced together.
+//! Removal is second-order with compensation (SparseGPT) when calibration data exist, and what is kept is learned from there
+//! (`descent`); else by magnitude. Zeros pay only because the file holds a bitmap and the kept values: 1 + (1 − s)·b bits a
+//! weight, decoded by Gather, CumSum and Mul. Products with 8- and 4-bit values are priced together.
 
 use crate::candidate::Candidate;
+use crate::descent::codes_and_scales;
 use crate::factor::Order;
 use crate::gptq::{Rounded, nearest};
 use crate::layer::{Layer, Role};
@@ -52,11 +53,13 @@ fn candidate(cx: &Context, share: f32, bits: u32) -> Result<Candidate> {
 pub fn pruned(cx: &Context, pattern: Pattern, bits: u32, order: Order) -> (Rounded, Grid) {
     let g = grid(cx.matrix.view(), bits, cx.matrix.ncols(), None, false);
     let policy = Policy { pattern, inner: Some(&g) };
-    let rounded = match cx.sweep() {
-        Some(s) => swept(cx.matrix, s, order, &policy),
-        None => nearest(by_magnitude(cx.matrix, pattern).view(), &policy),
+    let Some(stats) = cx.sweep() else {
+        return (nearest(by_magnitude(cx.matrix, pattern).view(), &policy), g);
     };
-    (rounded, g)
+    let start = swept(cx.matrix, stats, order, &policy);
+    let (end, scaled) = codes_and_scales(cx.matrix, stats, &g, &start, true);
+    let error = |r: &Rounded| cx.error(&r.values);
+    if error(&end) < error(&start) { (end, scaled) } else { (start, g) }
 }
 
 pub fn by_magnitude(w: &Array2<f32>, pattern: Pattern) -> Array2<f32> {

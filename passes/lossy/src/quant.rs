@@ -5,7 +5,7 @@ use half::f16;
 use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
 
-/// Symmetric integer grid: value = scale(row, block) × code, codes in `-2^(bits-1) ..= 2^(bits-1)-1`.
+/// Symmetric integer grid: value = scale(row, block) × code × factor(column), codes in `-2^(bits-1) ..= 2^(bits-1)-1`.
 #[derive(Debug, Clone)]
 pub struct Grid {
     pub bits: u32,
@@ -15,6 +15,8 @@ pub struct Grid {
     pub scales: Array2<f32>,
     /// Scales are stored as float16.
     pub half: bool,
+    /// A factor per column; empty where all are one.
+    pub columns: Vec<f32>,
 }
 
 impl Grid {
@@ -24,6 +26,10 @@ impl Grid {
     pub fn high(&self) -> f32 {
         ((1u32 << (self.bits - 1)) - 1) as f32
     }
+    /// The factor of a column.
+    pub fn column(&self, col: usize) -> f32 {
+        self.columns.get(col).copied().unwrap_or(1.0)
+    }
     /// What the stored code means: `code - offset`.
     pub fn offset(&self) -> i32 {
         1 << (self.bits - 1)
@@ -32,10 +38,10 @@ impl Grid {
 
 impl Policy for Grid {
     fn round(&self, row: usize, col: usize, x: f32) -> (u8, f32) {
-        let s = self.scales[[row, col / self.block]];
-        let q = if s > 0.0 { round_within(x / s, self.low(), self.high()) } else { 0.0 };
+        let (s, c) = (self.scales[[row, col / self.block]], self.column(col));
+        let q = if s > 0.0 { round_within(x / (s * c), self.low(), self.high()) } else { 0.0 };
         // NaN casts to 0, which decodes to the lowest code; a NaN weight is refused before it gets here.
-        ((q + self.offset() as f32) as u8, q * s)
+        ((q + self.offset() as f32) as u8, q * s * c)
     }
 }
 
@@ -67,7 +73,7 @@ pub fn grid(w: ArrayView2<f32>, bits: u32, block: usize, diagonal: Option<&[f64]
         })
         .collect();
     let scales = Array2::from_shape_fn((w.nrows(), blocks), |(r, b)| rows[r][b]);
-    Grid { bits, block, scales, half }
+    Grid { bits, block, scales, half, columns: Vec::new() }
 }
 
 /// Ratios to the scale that just covers the largest weight; few bits gain from clipping, many do not.

@@ -1,7 +1,9 @@
 //! Rounding a layer group by group, with compensation where calibration allows it.
 
+use crate::descent;
 use crate::factor::Order;
 use crate::gptq::{Policy, Rounded, compensate, nearest};
+use crate::quant::Grid;
 use crate::stats::Stats;
 use ndarray::{Array2, s};
 
@@ -29,6 +31,17 @@ pub fn round(w: &Array2<f32>, stats: Option<&Stats>, order: Order, policy: &dyn 
         compensated
     } else {
         plain
+    }
+}
+
+/// As [`round`] on a grid, with roundings and scales learned from the compensated start where that loses less.
+pub fn learned(w: &Array2<f32>, stats: &Stats, grid: Grid) -> (Rounded, Grid) {
+    let start = round(w, Some(stats), Order::Activity, &grid);
+    let (end, scaled) = descent::codes_and_scales(w, stats, &grid, &start, false);
+    if stats.error(&(w - &end.values)) < stats.error(&(w - &start.values)) {
+        (end, scaled)
+    } else {
+        (start, grid)
     }
 }
 

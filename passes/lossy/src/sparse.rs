@@ -2,6 +2,7 @@
 //! (layer-adaptive pruning). Integers beat it in bytes, so it is tried only when it is named.
 
 use crate::candidate::Candidate;
+use crate::descent;
 use crate::factor::Order;
 use crate::gptq::nearest;
 use crate::layer::{Layer, Role};
@@ -45,7 +46,11 @@ fn candidate(cx: &Context, percent: u32) -> Result<Candidate> {
     let pattern = Pattern::Unstructured(percent as f32 / 100.0);
     let policy = Policy { pattern, inner: None };
     let values = match cx.sweep() {
-        Some(s) => swept(cx.matrix, s, Order::Activity, &policy).values,
+        Some(s) => {
+            let start = swept(cx.matrix, s, Order::Activity, &policy);
+            let end = descent::codes(cx.matrix, s, &policy, &start, true);
+            if cx.error(&end.values) < cx.error(&start.values) { end.values } else { start.values }
+        }
         None => nearest(by_magnitude(cx.matrix, pattern).view(), &policy).values,
     };
     let fragment = sparse_floats(&cx.layer.weight, &cx.layer.view, &values)?;

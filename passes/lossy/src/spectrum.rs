@@ -91,7 +91,7 @@ fn whitening(g: &Gram, n: usize) -> Array2<f64> {
 }
 
 /// Vᵀ·L⁻¹ for lower triangular L.
-fn solve_right(v: &Array2<f64>, l: &Array2<f64>) -> Array2<f64> {
+pub fn solve_right(v: &Array2<f64>, l: &Array2<f64>) -> Array2<f64> {
     let n = l.nrows();
     // X·L = Vᵀ is Lᵀ·Xᵀ = V: back substitution for all columns at once.
     let mut x = v.clone();

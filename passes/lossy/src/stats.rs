@@ -27,6 +27,8 @@ pub struct Stats {
     /// One per group of rows.
     pub grams: Vec<Gram>,
     pub range: Histogram,
+    /// Least and largest of each column, of layers without groups.
+    columns: Vec<[f32; 2]>,
     activity: OnceLock<Vec<Vec<Inverse>>>,
     natural: OnceLock<Vec<Vec<Inverse>>>,
     centered: OnceLock<Box<Stats>>,
@@ -54,6 +56,7 @@ impl Stats {
         Stats {
             grams,
             range: Histogram::default(),
+            columns: Vec::new(),
             activity: OnceLock::new(),
             natural: OnceLock::new(),
             centered: OnceLock::new(),
@@ -97,9 +100,21 @@ impl Stats {
 
     /// The same statistics with another damping.
     pub fn damped(&self, damping: f64) -> Stats {
-        let (is_centered, range) = (self.is_centered, self.range.clone());
+        let (is_centered, range, columns) = (self.is_centered, self.range.clone(), self.columns.clone());
         let unseen = self.unseen.clone();
-        Stats { is_centered, range, damping, unseen, ..Stats::of(self.grams.clone()) }
+        Stats { is_centered, range, columns, damping, unseen, ..Stats::of(self.grams.clone()) }
+    }
+
+    /// Share of the mean diagonal that is added before solving.
+    pub fn damping(&self) -> f64 {
+        self.damping
+    }
+
+    /// Least and largest entries of each run of `run` columns, zero included; `None` where they were not seen.
+    pub fn extremes(&self, run: usize) -> Option<Vec<[f32; 2]>> {
+        let both = |a: [f32; 2], b: &[f32; 2]| [a[0].min(b[0]), a[1].max(b[1])];
+        let runs = self.columns.chunks(run.max(1)).map(|c| c.iter().fold([0.0; 2], both));
+        (!self.columns.is_empty()).then(|| runs.collect())
     }
 
     /// Adds the vectors of one input tensor.
@@ -110,6 +125,13 @@ impl Stats {
         }
         for (g, v) in self.grams.iter_mut().zip(&groups) {
             g.push(v.view());
+        }
+        if let [vectors] = &groups[..] {
+            self.columns.resize(width, [0.0; 2]);
+            for row in vectors.rows() {
+                let seen = |c: &mut [f32; 2], x: f32| *c = [c[0].min(x), c[1].max(x)];
+                self.columns.iter_mut().zip(row).for_each(|(c, &x)| seen(c, x));
+            }
         }
         let data = input.to_f32s()?;
         let step = data.len().div_ceil(1 << 16).max(1);

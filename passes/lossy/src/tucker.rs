@@ -2,7 +2,9 @@
 //! 1511.06530).
 //!
 //! Factors start as the leading singular vectors of the two channel unfoldings (HOSVD) and are improved in turn
-//! (HOOI), which never raises the error. Stored as floats or as int8. Wins on wide k×k kernels.
+//! (HOOI), which never raises the error. With data that happens in the norm of the inputs (`whiten`), and the kernel and the
+//! last factor are the best there are for the first one under the full Gram matrix (reduced-rank regression). Stored as
+//! floats or as int8. Wins on wide k×k kernels.
 
 use crate::candidate::Candidate;
 use crate::gptq::nearest;
@@ -13,6 +15,7 @@ use crate::quant::grid;
 use crate::replace::{NodeBuild, Stored, splits};
 use crate::spectrum::eigen;
 use crate::view::View;
+use crate::whiten::{Modes, left, unit};
 use ir::{Attrs, Graph, Result, ValueId};
 use ndarray::{Array2, Array3, s};
 
@@ -21,6 +24,8 @@ pub struct Tucker;
 /// Shares of both channel counts that are kept.
 const SHARES: [f64; 5] = [0.25, 0.4, 0.55, 0.7, 0.85];
 const SWEEPS: usize = 3;
+/// Multiplications that a fit to the data may take.
+const WORK: usize = 2_000_000_000;
 
 /// `core ×₁ out ×₂ inp`: kernel (O × I × taps) ≈ Σ out·core·inpᵀ.
 pub struct Factors {
@@ -112,29 +117,84 @@ impl Method for Tucker {
         let (o, i) = (cx.layer.view.shape[0], cx.layer.view.shape[1]);
         let taps = cx.layer.view.cols / i.max(1);
         let w = Array3::from_shape_fn((o, i, taps), |(a, b, c)| f64::from(cx.matrix[[a, b * taps + c]]));
+        let stats = cx.node_stats().filter(|s| s.grams.len() == 1);
+        let modes = Modes::of(stats, i, taps);
+        let white = stats.map(|_| modes.whitened(&w)).filter(|w| w.iter().all(|v| v.is_finite()));
         let mut found = Vec::new();
         for share in SHARES {
             let rank = |n: usize| ((n as f64 * share).round() as usize).clamp(1, n);
-            let f = Factors::of(&w, rank(o), rank(i), SWEEPS)?;
-            found.extend(candidate(cx, &f, false)?);
-            found.extend(candidate(cx, &f, true)?);
+            let plain = Factors::of(&w, rank(o), rank(i), SWEEPS)?;
+            let fits = rank(i) * taps * (i * taps).pow(2) <= WORK;
+            let aware = match white.as_ref().filter(|_| fits) {
+                Some(white) => {
+                    let inp = Factors::of(white, rank(o), rank(i), SWEEPS)?.inp;
+                    let mut inp = modes.unwhitened(&inp, &Array2::eye(taps)).0;
+                    unit(&mut inp);
+                    Some(inp)
+                }
+                None => None,
+            };
+            for int8 in [false, true] {
+                let mut best =
+                    candidate(cx, &plain.inp, int8, |_| Ok(Some((plain.out.clone(), plain.core.clone()))))?;
+                if let Some(inp) = &aware {
+                    let other = candidate(cx, inp, int8, |inp| regressed(cx, inp, rank(o), taps))?;
+                    let better = |b: &Candidate| other.as_ref().is_some_and(|o| o.error < b.error);
+                    if best.as_ref().is_some_and(better) {
+                        best = other;
+                    }
+                }
+                found.extend(best);
+            }
         }
         Ok(found)
     }
 }
 
-fn candidate(cx: &Context, f: &Factors, int8: bool) -> Result<Option<Candidate>> {
+/// The last factor and the kernel, as in [`Factors`].
+type Rest = (Array2<f64>, Array3<f64>);
+
+/// The last factor and the kernel that lose least behind this first one; `None` where numbers overflow.
+fn regressed(
+    cx: &Context,
+    inp: &Array2<f32>,
+    rank: usize,
+    taps: usize,
+) -> Result<(Array2<f64>, Array3<f64>)> {
+    let (r1, i) = inp.dim();
+    let features = Array2::from_shape_fn((r1 * taps, i * taps), |(a, b)| {
+        if a % taps == b % taps { inp[[a / taps, b / taps]] } else { 0.0 }
+    });
+    let Some((all, own)) = left(cx.matrix, &features, cx.node_stats()) else { return Ok(None) };
+    let outputs = all.dot(&own).dot(&all.t());
+    if outputs.iter().any(|v| !v.is_finite()) {
+        return Ok(None);
+    }
+    let (u, _) = eigen(&outputs)?;
+    let out = u.slice(s![.., ..rank.min(u.ncols())]).to_owned();
+    let core = out.t().dot(&all);
+    let core = Array3::from_shape_fn((out.ncols(), r1, taps), |(a, b, c)| core[[a, b * taps + c]]);
+    Ok(Some((out, core)))
+}
+
+/// The first factor (I × r₁), stored, and what `rest` makes of it (r₁ × I): the last factor and the kernel.
+fn candidate(
+    cx: &Context,
+    inp: &Array2<f64>,
+    int8: bool,
+    rest: impl Fn(&Array2<f32>) -> Result<Option<Rest>>,
+) -> Result<Option<Candidate>> {
     let Some(mut n) = NodeBuild::new(cx)? else { return Ok(None) };
-    let (r2, r1, taps) = f.core.dim();
-    let single = |m: &Array2<f64>| m.mapv(|v| v as f32);
-    let inp = single(&f.inp.t().to_owned());
-    let core = Array2::from_shape_fn((r2, r1 * taps), |(a, b)| f.core[[a, b / taps, b % taps]] as f32);
-    let out = single(&f.out);
-    let (inp_id, inp) = emit(&mut n, "i", &pointwise(cx, r1, f.inp.nrows()), inp, int8)?;
+    let first = inp.t().mapv(|v| v as f32).as_standard_layout().into_owned();
+    let (inp_id, inp) = emit(&mut n, "i", &pointwise(cx, inp.ncols(), inp.nrows()), first, int8)?;
+    let Some((out, core)) = rest(&inp)? else { return Ok(None) };
+    let (r2, r1, taps) = core.dim();
+    let core = Array2::from_shape_fn((r2, r1 * taps), |(a, b)| core[[a, b / taps, b % taps]] as f32);
+    let out = out.mapv(|v| v as f32);
     let mut shape = cx.layer.view.shape.clone();
     (shape[0], shape[1]) = (r2, r1);
     let (core_id, core) = emit(&mut n, "c", &View::leading(&shape, 1), core, int8)?;
-    let (out_id, out) = emit(&mut n, "o", &pointwise(cx, f.out.nrows(), r2), out, int8)?;
+    let (out_id, out) = emit(&mut n, "o", &pointwise(cx, out.nrows(), r2), out, int8)?;
     let fragment = chain(cx, n, inp_id, core_id, out_id)?;
     let stored = Factors {
         out: out.mapv(f64::from),
