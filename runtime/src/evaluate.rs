@@ -2,6 +2,7 @@
 
 use crate::{Session, ThreadPool};
 use ir::{Evaluate, Feeds, Graph, Outcome, Output, Result, ValueId};
+use kernels::Pool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -59,6 +60,14 @@ impl Evaluate for Jit {
 
     fn forget(&self) {
         self.sessions.lock().unwrap_or_else(|e| e.into_inner()).clear();
+    }
+
+    fn side_by_side(&self) -> bool {
+        self.pool.threads() == 1
+    }
+
+    fn apart(&self) -> Option<Box<dyn Evaluate>> {
+        (!self.side_by_side()).then(|| Box::new(Jit::new(1).keeping(self.most)) as Box<dyn Evaluate>)
     }
 
     fn times(&self, graphs: &[(&Graph, &Feeds)], turns: usize, span: Duration) -> Option<Vec<Vec<Duration>>> {

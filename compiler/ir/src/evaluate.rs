@@ -20,6 +20,14 @@ pub trait Evaluate: Sync {
     fn run(&self, graph: &Graph, inputs: &Feeds, taps: &[ValueId]) -> Result<Outcome>;
     /// Lets go of everything kept between runs: the next graph is another one.
     fn forget(&self) {}
+    /// Whether several threads may run graphs at the same time, each run on its own thread.
+    fn side_by_side(&self) -> bool {
+        false
+    }
+    /// An engine of the same results whose runs go side by side; `None` where there is no other.
+    fn apart(&self) -> Option<Box<dyn Evaluate>> {
+        None
+    }
     /// Wall times of single runs of each graph on its inputs. The graphs take `turns` turns, so that what slows the
     /// machine down for a while slows all of them; each runs for about `span` in total. A graph that does not run has no
     /// times. `None` when this engine's speed means nothing.
@@ -38,6 +46,9 @@ pub trait Evaluate: Sync {
 pub struct Reference;
 
 impl Evaluate for Reference {
+    fn side_by_side(&self) -> bool {
+        true
+    }
     fn run(&self, graph: &Graph, inputs: &Feeds, taps: &[ValueId]) -> Result<Outcome> {
         let mut values = Vec::with_capacity(graph.inputs().len());
         for &v in graph.inputs() {

@@ -5,7 +5,7 @@
 //! part of earlier errors that shows in the inputs is taken back. Few samples support few directions, so it is damped.
 
 use crate::factor::{self, Order};
-use crate::gram::Gram;
+use crate::gram::{Gram, add_product};
 use crate::patches::Extract;
 use crate::stats::Stats;
 use crate::view::View;
@@ -32,8 +32,7 @@ impl Cross {
 
     fn push(&mut self, d: ArrayView2<f32>, x: ArrayView2<f32>) {
         for (start, sum) in &mut self.blocks {
-            let cols = s![.., *start..*start + sum.nrows()];
-            general_mat_mul(1.0, &d.slice(cols).t(), &x.slice(cols), 1.0, sum);
+            add_product(sum, *start, d, x, false);
         }
         for row in d.rows() {
             self.first.zip_mut_with(&row, |s, &v| *s += f64::from(v));
@@ -80,14 +79,15 @@ impl Stream {
         if original.shape() != now.shape() {
             return Err(Error::internal("compression changed the shape of a layer's input"));
         }
-        let (x, now) = (extract.vectors(original, width, phase)?, extract.vectors(now, width, phase)?);
+        let (x, now) =
+            rayon::join(|| extract.vectors(original, width, phase), || extract.vectors(now, width, phase));
+        let (x, now) = (x?, now?);
         for (((gram, cross), x), now) in self.grams.iter_mut().zip(&mut self.cross).zip(x).zip(now) {
             let d = x - &now;
             if d.iter().any(|v| !v.is_finite()) {
                 return Err(Error::data("the layer's input holds values that are not finite"));
             }
-            gram.push(now.view());
-            cross.push(d.view(), now.view());
+            rayon::join(|| gram.push(now.view()), || cross.push(d.view(), now.view()));
         }
         Ok(())
     }

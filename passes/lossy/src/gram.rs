@@ -3,7 +3,10 @@
 //! For inputs x and a weight change Δ (rows × dim), `E‖Δx‖² = tr(Δ·H·Δᵀ)` with `H = E[x xᵀ]`. Memory does not grow
 //! with the number of samples. Columns far apart may be kept in separate diagonal blocks to bound it for wide layers.
 
+use faer::linalg::matmul::matmul;
+use faer::{Accum, MatMut, MatRef, Par};
 use ndarray::{Array1, Array2, ArrayView2, linalg::general_mat_mul, s};
+use rayon::prelude::*;
 use std::ops::Range;
 
 /// Rows multiplied at once.
@@ -70,8 +73,7 @@ impl Gram {
         }
         for rows in x.axis_chunks_iter(ndarray::Axis(0), PUSH_ROWS) {
             for b in &mut self.blocks {
-                let part = rows.slice(s![.., b.start..b.start + b.sum.nrows()]);
-                general_mat_mul(1.0, &part.t(), &part, 1.0, &mut b.sum);
+                add_product(&mut b.sum, b.start, rows, rows, true);
             }
             for row in rows.rows() {
                 self.first.zip_mut_with(&row, |s, &v| *s += f64::from(v));
@@ -254,6 +256,47 @@ impl Gram {
     }
 }
 
+/// Columns of a sum that are computed together, and the least that are worth it.
+const STRIP: usize = 128;
+const NARROW: usize = 32;
+
+/// Adds `aᵀ·b` over the columns from `start` on, as many as `sum` has. Strips of rows go to any thread, so the sum does not
+/// depend on how many there are; where it is `symmetric`, what lies left of the diagonal is copied.
+pub(crate) fn add_product(
+    sum: &mut Array2<f32>,
+    start: usize,
+    a: ArrayView2<f32>,
+    b: ArrayView2<f32>,
+    symmetric: bool,
+) {
+    let n = sum.nrows();
+    let (a, b) = (a.as_standard_layout(), b.as_standard_layout());
+    if n < NARROW {
+        let cols = s![.., start..start + n];
+        general_mat_mul(1.0, &a.slice(cols).t(), &b.slice(cols), 1.0, sum);
+        return;
+    }
+    let (Some(x), Some(y), Some(whole)) = (a.as_slice(), b.as_slice(), sum.as_slice_mut()) else { return };
+    let x = MatRef::from_row_major_slice(x, a.nrows(), a.ncols()).subcols(start, n);
+    let y = MatRef::from_row_major_slice(y, b.nrows(), b.ncols()).subcols(start, n);
+    whole.par_chunks_mut(STRIP * n).enumerate().for_each(|(i, strip)| {
+        let (first, rows) = (i * STRIP, strip.len() / n);
+        let from = if symmetric { first } else { 0 };
+        let strip = MatMut::from_row_major_slice_mut(strip, rows, n).subcols_mut(from, n - from);
+        let (x, y) = (x.subcols(first, rows), y.subcols(from, n - from));
+        matmul(strip, Accum::Add, x.transpose(), y, 1.0, Par::Seq);
+    });
+    if symmetric {
+        for first in (STRIP..n).step_by(STRIP) {
+            let (above, strip) = whole.split_at_mut(first * n);
+            for (i, row) in strip.chunks_mut(n).take(STRIP).enumerate() {
+                let column = above.iter().skip(first + i).step_by(n);
+                row[..first].iter_mut().zip(column).for_each(|(v, &u)| *v = u);
+            }
+        }
+    }
+}
+
 impl Block {
     fn holds(&self, col: usize) -> bool {
         (self.start..self.start + self.sum.nrows()).contains(&col)
@@ -313,6 +356,22 @@ mod tests {
         let y = x.dot(&d.t());
         let direct = y.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / 200.0;
         assert!((g.error(d.view()) / direct - 1.0).abs() < 1e-4);
+    }
+
+    #[test]
+    fn wide_sums_are_those_of_the_definition() {
+        let (x, d) = (matrix(70, 300, 1), matrix(70, 300, 2));
+        for (start, n) in [(0, 300), (7, 290), (100, 20)] {
+            let part = |m: &Array2<f32>| m.slice(s![.., start..start + n]).to_owned();
+            let (mut gram, mut cross) = (Array2::zeros((n, n)), Array2::zeros((n, n)));
+            for _ in 0..2 {
+                add_product(&mut gram, start, x.view(), x.view(), true);
+                add_product(&mut cross, start, d.view(), x.view(), false);
+            }
+            let near = |a: &Array2<f32>, b: Array2<f32>| (a - b * 2.0).iter().all(|e| e.abs() < 1e-3);
+            assert!(near(&gram, part(&x).t().dot(&part(&x))));
+            assert!(near(&cross, part(&d).t().dot(&part(&x))));
+        }
     }
 
     #[test]

@@ -1,13 +1,17 @@
 //! Running the model on calibration samples and streaming every layer's inputs into statistics.
 
 use crate::goal::{Progress, Samples, check, late};
+use crate::sensitivity::each;
 use ir::{Evaluate, Feeds, Graph, Result, Value, ValueId, ValueType};
 use lossy::{Bias, Layer, Stats, patches::Extract, view::View};
 use rayon::prelude::*;
 use std::sync::Arc;
 
-/// Tapped values held at once, in bytes.
-const TAPPED: usize = 32 << 20;
+/// Values tapped of one sample, in bytes, and most samples they are held of at once: two, or more that take no more.
+const TAPPED: usize = 16 << 20;
+const TOGETHER: usize = 8;
+/// Results of all nodes that one run may have for runs to go side by side, in bytes: each has an arena of its own.
+const SMALL: u64 = 128 << 20;
 
 /// Calibration samples looked at; more change the statistics little.
 const SAMPLES: usize = 128;
@@ -44,29 +48,31 @@ pub fn calibrate(
     let (mut streams, of_layer) = plan(layers);
     let Some(&first) = which.first() else { return Ok(vec![None; layers.len()]) };
     let (which, unseen) = (spread(which, SAMPLES), spread(unseen, JUDGES));
-    let groups = tap_groups(graph, &streams, &samples.feeds(first)?);
+    let apart = evaluate.side_by_side();
+    let groups = tap_groups(graph, &streams, &samples.feeds(first)?, TAPPED);
     progress.stage("calibrate", (which.len() + unseen.len()) * groups.len());
     // One set of taps at a time: an engine prepares a graph once for all samples.
-    for taps in &groups {
-        for (phase, &i) in which.iter().enumerate() {
+    for (taps, bytes) in &groups {
+        let together = if apart { (2 * TAPPED / bytes.max(&1)).clamp(2, TOGETHER) } else { 1 };
+        let tapped = |i: usize| -> Result<Vec<Value>> {
             check(progress)?;
-            if phase >= FEWEST && late(progress, CALIBRATED) {
-                progress.cut("calibration samples used", phase, which.len());
+            let run = evaluate.run(graph, &samples.feeds(i)?, taps)?;
+            progress.step();
+            Ok(run.taps)
+        };
+        for (at, part) in which.chunks(together).enumerate() {
+            if at * together >= FEWEST && late(progress, CALIBRATED) {
+                progress.cut("calibration samples used", at * together, which.len());
                 break;
             }
-            let run = evaluate.run(graph, &samples.feeds(i)?, taps)?;
-            push(&mut streams, taps, &run.taps, [0, phase]);
-            progress.step();
+            push(&mut streams, taps, &each(part, evaluate, tapped)?, [0, at * together]);
         }
-        for (phase, &i) in unseen.iter().enumerate() {
-            check(progress)?;
+        for (at, part) in unseen.chunks(together).enumerate() {
             if late(progress, CALIBRATED) {
                 streams.iter_mut().for_each(|s| s.stats[1] = None);
                 break;
             }
-            let run = evaluate.run(graph, &samples.feeds(i)?, taps)?;
-            push(&mut streams, taps, &run.taps, [1, phase]);
-            progress.step();
+            push(&mut streams, taps, &each(part, evaluate, tapped)?, [1, at * together]);
         }
         evaluate.forget();
     }
@@ -134,26 +140,44 @@ fn plan(layers: &[Layer]) -> (Vec<Stream>, Vec<Option<usize>>) {
     (streams, of_layer)
 }
 
-/// Taps in groups whose values fit in memory together.
-fn tap_groups(graph: &Graph, streams: &[Stream], feeds: &Feeds) -> Vec<Vec<ValueId>> {
+/// Taps in groups whose values take at most so many bytes together, with what they take.
+fn tap_groups(graph: &Graph, streams: &[Stream], feeds: &Feeds, most: usize) -> Vec<(Vec<ValueId>, usize)> {
     let mut taps: Vec<ValueId> = streams.iter().flat_map(|s| s.inputs.iter().map(|i| i.0)).collect();
     taps.sort();
     taps.dedup();
     let sized = concrete(graph, feeds);
-    let (mut groups, mut used) = (Vec::<Vec<ValueId>>::new(), usize::MAX);
+    let mut groups = Vec::<(Vec<ValueId>, usize)>::new();
     for t in taps {
         let shape = sized.as_ref().and_then(|g| g.ty(t).concrete());
-        let bytes = shape.map_or(TAPPED / 8, |s| s.iter().product::<usize>().saturating_mul(4));
-        if used.saturating_add(bytes) > TAPPED {
-            groups.push(Vec::new());
-            used = 0;
+        let bytes = shape.map_or(most / 8, |s| s.iter().product::<usize>().saturating_mul(4));
+        match groups.last_mut().filter(|g| g.1.saturating_add(bytes) <= most) {
+            Some(g) => {
+                g.0.push(t);
+                g.1 += bytes;
+            }
+            None => groups.push((vec![t], bytes)),
         }
-        if let Some(g) = groups.last_mut() {
-            g.push(t);
-        }
-        used = used.saturating_add(bytes);
     }
     groups
+}
+
+/// An engine that runs several samples side by side, where their memory is small.
+pub fn apart(
+    graph: &Graph,
+    samples: &dyn Samples,
+    evaluate: &dyn Evaluate,
+) -> Result<Option<Box<dyn Evaluate>>> {
+    if samples.is_empty() || rayon::current_num_threads() < 2 {
+        return Ok(None);
+    }
+    let sized = concrete(graph, &samples.feeds(0)?);
+    Ok(sized.filter(|g| activations(g) <= SMALL).and_then(|_| evaluate.apart()))
+}
+
+/// Bytes of the results of all nodes.
+pub fn activations(g: &Graph) -> u64 {
+    let bytes = |v: ValueId| g.ty(v).concrete().map_or(0, |s| 4 * s.iter().product::<usize>() as u64);
+    g.values().filter(|&v| g.producer(v).is_some()).map(bytes).sum()
 }
 
 /// The graph with shapes inferred for these inputs.
@@ -168,17 +192,19 @@ pub fn concrete(graph: &Graph, feeds: &Feeds) -> Option<Graph> {
     Some(g)
 }
 
-/// Adds tapped values to every stream they feed. A stream whose input does not fit is given up, not the search.
-fn push(streams: &mut [Stream], taps: &[ValueId], values: &[Value], [part, phase]: [usize; 2]) {
+/// Adds the values tapped of samples one after the other to every stream they feed. A stream whose input does not fit is given up, not the search.
+fn push(streams: &mut [Stream], taps: &[ValueId], samples: &[Vec<Value>], [part, phase]: [usize; 2]) {
     streams.par_iter_mut().for_each(|s| {
         let stats = &mut s.stats[part];
-        for (v, extract) in &s.inputs {
-            let Some(at) = taps.iter().position(|t| t == v) else { continue };
-            let Some(Value::Tensor(t)) = values.get(at) else { continue };
-            let Some(sums) = stats else { return };
-            if sums.push(t, extract, s.width, phase).is_err() {
-                *stats = None;
-                return;
+        for (i, values) in samples.iter().enumerate() {
+            for (v, extract) in &s.inputs {
+                let Some(at) = taps.iter().position(|t| t == v) else { continue };
+                let Some(Value::Tensor(t)) = values.get(at) else { continue };
+                let Some(sums) = stats else { return };
+                if sums.push(t, extract, s.width, phase + i).is_err() {
+                    *stats = None;
+                    return;
+                }
             }
         }
     });

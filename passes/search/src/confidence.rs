@@ -51,6 +51,24 @@ pub fn mean(values: &[f64], level: Level) -> f64 {
     mean + student(values.len() - 1, level) * (variance / n).sqrt()
 }
 
+/// Degrees of freedom that the expectation of a usual spread counts for.
+const USUAL: f64 = 4.0;
+
+/// As [`mean`] for losses of which a few were seen: a few that agree say little of how much others differ, so their variance
+/// is mixed with that of losses which vary as much as they are large (that of an exponential variable), as if so many more
+/// degrees of freedom had shown it.
+pub fn mean_of_few(values: &[f64], level: Level) -> f64 {
+    let n = values.len() as f64;
+    if values.len() < 2 {
+        return f64::INFINITY;
+    }
+    let (mean, size) = (values.iter().sum::<f64>() / n, values.iter().map(|v| v.abs()).sum::<f64>() / n);
+    let squares = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>();
+    let (seen, mixed) = (squares / (n - 1.0), (squares + USUAL * size * size) / (n - 1.0 + USUAL));
+    let bound = |degrees: usize, variance: f64| mean + student(degrees, level) * (variance / n).sqrt();
+    bound(values.len() - 1, seen).max(bound(values.len() - 1 + USUAL as usize, mixed))
+}
+
 /// Upper bound of the net rate of losses among `n` pairs of which some were lost and some gained: Wilson's interval of
 /// each rate, combined (Newcombe 1998, method 10, without the correlation). With no gains and no losses it is exact.
 pub fn net_losses(losses: usize, gains: usize, n: usize, level: Level) -> f64 {
@@ -207,6 +225,18 @@ mod tests {
         let covered = (0..2000).filter(|_| mean(&[(); 12].map(|()| uniform()), WHOLE) >= 0.5).count();
         assert!((1860..1940).contains(&covered), "{covered}");
         assert_eq!(mean(&[0.1], WHOLE), f64::INFINITY);
+    }
+
+    #[test]
+    fn a_few_losses_that_agree_promise_little() {
+        let of = |n: usize, spread: f64| {
+            let values: Vec<f64> = (0..n).map(|i| 1.0 + if i % 2 == 0 { spread } else { -spread }).collect();
+            (mean(&values, WHOLE), mean_of_few(&values, WHOLE))
+        };
+        let (few, many, wild) = (of(4, 0.02), of(400, 0.02), of(6, 2.0));
+        assert!(few.0 < 1.05 && few.1 > 1.5, "{few:?}");
+        assert!(many.1 < 1.02 && wild.0 == wild.1, "{many:?} {wild:?}");
+        assert_eq!(mean_of_few(&[0.0; 5], WHOLE), 0.0);
     }
 
     #[test]

@@ -54,7 +54,13 @@ pub fn front(
             }
             let measured = search.measure(&s)?;
             let pins = decision::layers(graph, &search.rows, &s).into_iter().map(|l| l.pin).collect();
-            points.push(Point { bytes, predicted: s.error, metric: search.selection.metric, measured, pins });
+            points.push(Point {
+                bytes,
+                predicted: search.fixed + s.error,
+                metric: search.selection.metric,
+                measured,
+                pins,
+            });
         }
         Ok(points)
     })

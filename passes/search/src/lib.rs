@@ -63,6 +63,7 @@ use metric::Reference;
 use originals::Originals;
 use shelf::Offer;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use table::Row;
 
 /// Samples whose outputs give the gains.
@@ -126,6 +127,8 @@ fn search(
     progress: &dyn Progress,
 ) -> Result<Outcome> {
     let samples = samples.filter(|s| !s.is_empty());
+    let apart = samples.map(|s| calibrate::apart(graph, s, evaluate)).transpose()?.flatten();
+    let evaluate = apart.as_deref().unwrap_or(evaluate);
     let originals = samples.map(|s| Originals::look(graph, s, evaluate, progress)).transpose()?;
     let calibration = originals.as_ref().map_or_else(Vec::new, |o| o.split().calibration);
     let bench = slim::Bench { samples, calibration: &calibration, evaluate, progress };
@@ -159,8 +162,10 @@ struct Search<'a> {
     split: Split,
     rows: Vec<Row>,
     items: Vec<Vec<Item>>,
-    selection: Reference,
-    margins: Option<Margins>,
+    selection: Arc<Reference>,
+    margins: Option<Arc<Margins>>,
+    /// Output distortion of the graph as it is, from channels that are gone.
+    fixed: f64,
     trials: Vec<Trial>,
     seen: BTreeMap<Vec<usize>, Measured>,
     /// The selection that ended the last run.
@@ -204,8 +209,8 @@ impl<'a> Search<'a> {
         )?;
         let mut rows = table::build(graph, layers, stats, &options.methods, options, progress)?;
         let metric = options.judge.as_ref().map(|_| Metric::Judged).or(options.metric);
-        let selection = originals.reference(&mut split.selection, metric)?;
-        let margins = originals.margins(&selection)?;
+        let selection = Arc::new(originals.reference(&mut split.selection, metric)?);
+        let margins = originals.margins(&selection)?.map(Arc::new);
         let mut probes = split.probes(PROBES);
         let probe = originals.reference_of(graph, &mut probes, None)?;
         let shelf = options.shelf.as_ref();
@@ -215,7 +220,7 @@ impl<'a> Search<'a> {
         let items = rows.iter().map(Row::items).collect();
         let base = options.judge.as_ref().map_or(Ok(0.0), |j| j(originals.graph))?;
         let (trials, seen) = (Vec::new(), BTreeMap::new());
-        Ok(Search {
+        let mut search = Search {
             originals,
             graph,
             samples,
@@ -227,6 +232,7 @@ impl<'a> Search<'a> {
             items,
             selection,
             margins,
+            fixed: 0.0,
             trials,
             seen,
             last: None,
@@ -234,7 +240,18 @@ impl<'a> Search<'a> {
             start: 1e-2,
             base,
             costs: None,
-        })
+        };
+        search.fix()?;
+        Ok(search)
+    }
+
+    /// Measures what the graph differs from the original before any layer is compressed.
+    fn fix(&mut self) -> Result<()> {
+        if !std::ptr::eq(self.graph, self.originals.graph) && self.options.judge.is_none() {
+            let m = self.measure_chosen(&[], &self.selection, &self.split.selection, Level::look(1))?;
+            self.fixed = m.distortion;
+        }
+        Ok(())
     }
 
     fn run(&mut self, size: Size) -> Result<Outcome> {
@@ -312,7 +329,8 @@ impl<'a> Search<'a> {
                 continue;
             }
             let bytes = self.bytes(&s);
-            self.trials.push(Trial { budget, bytes, predicted: s.error, measured: m, passed });
+            let predicted = self.fixed + s.error;
+            self.trials.push(Trial { budget, bytes, predicted, measured: m, passed });
             self.progress.step();
             b.record(budget, passed);
         }
@@ -404,7 +422,7 @@ impl<'a> Search<'a> {
         let g = apply::dense(self.graph, chosen, shelf)?;
         let outputs = sensitivity::outputs(&g, self.samples, which, self.evaluate, self.progress);
         self.evaluate.forget();
-        Ok(reference.measure(&outputs?, self.margins.as_ref(), level))
+        Ok(reference.measure(&outputs?, self.margins.as_deref(), level))
     }
 
     fn conclude(
@@ -469,6 +487,19 @@ impl<'a> Search<'a> {
     fn doubts(&self, held_back: Option<Measured>) -> Vec<String> {
         let mut notes: Vec<String> = self.originals.resemblance().into_iter().collect();
         let (Some(drop), Some(m)) = (self.options.goal.drop(), held_back) else { return notes };
+        if m.bound > drop && m.drop < drop && !self.selection.metric.counts() {
+            // Spreads shrink with the root of the number of samples.
+            let times = ((m.bound - m.drop) / (drop - m.drop)).powi(2);
+            let more = (times - 1.0) * self.originals.kin.distinct() as f64;
+            notes.push(format!(
+                "a drop of {:.2} pt is expected and at most {:.2} pt proven; about {:.0} more samples would prove \
+                 {:.2} pt of this selection",
+                m.drop * 100.0,
+                m.bound * 100.0,
+                more.max(1.0).ceil(),
+                drop * 100.0
+            ));
+        }
         if !self.selection.metric.counts() || m.countable(WHOLE) <= drop {
             return notes;
         }

@@ -241,7 +241,7 @@ impl Reference {
             None => {
                 let groups = averaged(&drops, class(|k| &k.groups));
                 let apart = if groups.len() < GROUPS { &once } else { &groups };
-                (counted, confidence::mean(apart, level).max(counted), 0.0)
+                (counted, confidence::mean_of_few(apart, level).max(counted), 0.0)
             }
         };
         Measured {

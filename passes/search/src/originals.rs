@@ -6,6 +6,7 @@ use crate::goal::{Options, Progress, Samples, Split, check};
 use crate::kin::{Kin, SKETCH, Sketch};
 use crate::margins::Margins;
 use crate::metric::{Metric, Reference};
+use crate::sensitivity::each;
 use ir::{Evaluate, Feeds, Graph, Result, Value};
 use std::collections::BTreeMap;
 
@@ -13,6 +14,8 @@ use std::collections::BTreeMap;
 const LOOKED: usize = 2048;
 /// Bytes of outputs kept for later.
 const KEPT: usize = 24 << 20;
+/// Samples whose outputs wait for each other.
+const TOGETHER: usize = 8;
 /// Samples with which every part has two.
 const FEWEST: usize = 8;
 /// Bytes of outputs that one comparison may hold.
@@ -41,16 +44,21 @@ impl<'a> Originals<'a> {
         let which = spread(&(0..n).collect::<Vec<_>>(), LOOKED);
         let (mut sketches, mut bytes) = (Vec::new(), 0);
         progress.stage("original outputs", which.len());
-        for &i in &which {
-            check(progress)?;
-            let feeds = samples.feeds(i)?;
-            let outputs = evaluate.run(graph, &feeds, &[])?.outputs;
-            sketches.push(Sketch { inputs: inputs(&feeds), outputs: numbers(outputs.iter()) });
-            bytes += stored(&outputs);
-            if bytes <= KEPT {
-                o.kept[i] = Some(outputs);
+        for part in which.chunks(TOGETHER) {
+            let found = each(part, evaluate, |i| {
+                check(progress)?;
+                let feeds = samples.feeds(i)?;
+                let outputs = evaluate.run(graph, &feeds, &[])?.outputs;
+                progress.step();
+                let sketch = Sketch { inputs: inputs(&feeds), outputs: numbers(outputs.iter()) };
+                let size = stored(&outputs);
+                Ok((sketch, size, (size <= KEPT / TOGETHER).then_some(outputs)))
+            })?;
+            for (&i, (sketch, size, outputs)) in part.iter().zip(found) {
+                sketches.push(sketch);
+                bytes += size;
+                o.kept[i] = outputs.filter(|_| bytes <= KEPT);
             }
-            progress.step();
         }
         let sources: Vec<usize> = which.iter().map(|&i| samples.source(i)).collect();
         let kin = Kin::of(&sources, &sketches);

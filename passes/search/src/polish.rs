@@ -8,6 +8,7 @@ use crate::knapsack::Solution;
 use crate::metric::{Measured, Reference};
 use crate::repair::Bench;
 use crate::shelf::Offer;
+use crate::table::Row;
 use crate::{Decision, MARGIN, Outcome, Search, Size, Status, Trial, apply, histogram};
 use ir::Result;
 use lossy::Layer;
@@ -17,6 +18,8 @@ const TRIES: usize = 1;
 /// Factor of the next budget where nothing failed yet, and the least that is worth another repair.
 const STEP: f64 = 1.6;
 const LEAST: f64 = 1.08;
+/// Factor of a budget beyond which gains are measured again.
+const FAR: f64 = 2.0;
 
 /// Share of the time after which no selection is repaired any more.
 const LATE: f64 = 0.6;
@@ -30,6 +33,8 @@ struct Attempt {
     before: f64,
     found: Measured,
     tuned: bool,
+    /// Those that predicted the error without repair.
+    gains: Vec<f64>,
 }
 
 impl Search<'_> {
@@ -81,7 +86,15 @@ impl Search<'_> {
             if round == TRIES || budget < low * LEAST {
                 break;
             }
-            let Some(next) = self.least(budget) else { break };
+            let Some(mut next) = self.least(budget) else { break };
+            if failed.is_none() && budget > FAR * low && self.options.interactions {
+                // Gains say little of errors so much larger; under the new ones errors are as measured.
+                let from = best.as_ref().map_or(low, |b| (b.0.before - self.fixed).max(f64::MIN_POSITIVE));
+                self.regain(&next)?;
+                budget *= from / low;
+                let Some(found) = self.least(budget) else { break };
+                next = found;
+            }
             if best.as_ref().is_some_and(|b| next.weight >= b.0.solution.weight) || late(self.progress, LATE)
             {
                 break;
@@ -114,8 +127,11 @@ impl Search<'_> {
     /// What held-back samples say of an attempt, and whether they confirm the drop.
     fn confirmed(&self, a: &Attempt, r: &Reference, drop: f64, level: Level) -> Result<(Measured, bool)> {
         let mut held = self.checked(a, r, level)?;
-        let chosen = self.with(&a.solution, &a.repaired);
-        let seen = self.measure_chosen(&chosen, &self.selection, &self.split.selection, level)?;
+        // An attempt at a drop was measured on these samples, at the level of the first look.
+        let seen = match self.options.goal.drop() {
+            Some(_) if level == Level::look(1) => a.found,
+            _ => self.selected(a, level)?,
+        };
         let met = confirmed(self.selection.metric, &mut held, &seen, drop, level);
         Ok((held, met))
     }
@@ -170,13 +186,19 @@ impl Search<'_> {
                 repaired = tuned.into_iter().zip(repaired).map(|(t, r)| t.or(r)).collect();
             }
         }
-        Ok(Some(Attempt { solution, repaired, before: before.distortion, found, tuned: is_tuned }))
+        let (before, gains) = (before.distortion, self.gains());
+        Ok(Some(Attempt { solution, repaired, before, found, tuned: is_tuned, gains }))
     }
 
     /// The layers of a selection, each with its repaired offer where there is one.
     fn with<'s>(&'s self, s: &Solution, repaired: &'s [Option<Offer>]) -> Vec<(&'s Layer, &'s Offer)> {
         let better = |((l, o), r): ((_, _), &'s Option<Offer>)| (l, r.as_ref().unwrap_or(o));
         self.chosen(s).into_iter().zip(repaired).map(better).collect()
+    }
+
+    fn selected(&self, a: &Attempt, level: Level) -> Result<Measured> {
+        let chosen = self.with(&a.solution, &a.repaired);
+        self.measure_chosen(&chosen, &self.selection, &self.split.selection, level)
     }
 
     fn checked(&self, a: &Attempt, reference: &Reference, level: Level) -> Result<Measured> {
@@ -188,18 +210,19 @@ impl Search<'_> {
             apply::compressed(self.graph, &self.with(&a.solution, &a.repaired), self.options.shelf.as_ref())?;
         let gained = size(&graph)? < size(self.originals.graph)?;
         let status = if gained { Status::Met } else { Status::NothingGained };
+        self.rows.iter_mut().zip(&a.gains).for_each(|(r, &g)| r.gain = g);
+        self.items = self.rows.iter().map(Row::items).collect();
+        let selection = match self.options.goal.drop() {
+            Some(_) => a.found,
+            None => self.selected(a, Level::look(1))?,
+        };
         let minimised = match self.options.goal {
             Goal::TargetBytes(_) => a.solution.error,
             _ => a.solution.weight as f64,
         };
         let mut decision = Decision {
             metric: Some(self.selection.metric),
-            selection: Some(self.measure_chosen(
-                &self.with(&a.solution, &a.repaired),
-                &self.selection,
-                &self.split.selection,
-                Level::look(1),
-            )?),
+            selection: Some(selection),
             held_back: Some(held),
             samples: self.samples_used(),
             gap: a.solution.gap(minimised),

@@ -11,11 +11,16 @@ use ir::Result;
 /// Most that errors together may differ from their sum.
 const TOGETHER: f64 = 30.0;
 
+/// The least share of a joint error that is the layers'.
+const LEFT: f64 = 0.1;
+
 impl Search<'_> {
     /// Gains at the candidates of a selection, times what its errors do together beyond their sum; returns its error
     /// under them.
     pub(crate) fn regain(&mut self, s: &Solution) -> Result<f64> {
         let joint = self.measure(s)?.distortion;
+        // What the graph differs by before any layer changes is no layer's.
+        let joint = (joint - self.fixed).max(LEFT * joint);
         let mut probes = self.split.probes(PROBES);
         let probe = self.originals.reference_of(self.graph, &mut probes, None)?;
         sensitivity::measure_gains(

@@ -8,12 +8,14 @@
 use crate::apply;
 use crate::calibrate::spread;
 use crate::goal::{Options, Progress, Repairs, Samples, check, late};
+use crate::sensitivity::each;
 use crate::shelf::Offer;
 use ir::{Error, Evaluate, Graph, Output, Result, ValueId};
 use lossy::drift::{Drift, Stream};
 use lossy::layer::subgraph;
 use lossy::{Bias, Candidate, Context, Layer, Replaces, methods};
 use ndarray::Array2;
+use rayon::prelude::*;
 use std::collections::BTreeMap;
 
 /// Most calibration samples that are run for every layer, and most runs of both models for all layers.
@@ -23,6 +25,9 @@ const RUNS: usize = 1024;
 const TARGETS: [f64; 3] = [0.02, 0.1, 0.5];
 /// Damping of the compensated rounding.
 const DAMPINGS: [f64; 3] = [0.05, 0.3, 1.0];
+
+/// Samples whose inputs of a layer wait for each other.
+const TOGETHER: usize = 4;
 
 /// Share of the time after which nothing is repaired: a part of it would depend on the clock.
 const LATE: f64 = 0.85;
@@ -119,14 +124,20 @@ impl Bench<'_> {
         let both = self.side_by_side(layer, live)?;
         let mut streams = [Stream::new(&layer.view), Stream::new(&layer.view)];
         let parts = which.iter().enumerate().flat_map(|(part, w)| w.iter().map(move |&i| (part, i)));
-        for (phase, (part, i)) in parts.enumerate() {
-            check(self.progress)?;
-            let found = self.evaluate.run(&both, &self.samples.feeds(i)?, &[])?.outputs;
-            let (original, now) = found.split_at(layer.inputs.len());
-            for ((x, now), (_, extract)) in original.iter().zip(now).zip(&layer.inputs) {
-                let pushed = streams[part].push(x.tensor()?, now.tensor()?, extract, layer.view.cols, phase);
-                if pushed.is_err() {
-                    return Ok(None);
+        let parts: Vec<(usize, usize)> = parts.collect();
+        for (at, few) in parts.chunks(TOGETHER).enumerate() {
+            let samples: Vec<usize> = few.iter().map(|p| p.1).collect();
+            let all = each(&samples, self.evaluate, |i| {
+                check(self.progress)?;
+                Ok(self.evaluate.run(&both, &self.samples.feeds(i)?, &[])?.outputs)
+            })?;
+            for (k, (found, (part, _))) in all.iter().zip(few).enumerate() {
+                let ((original, now), phase) = (found.split_at(layer.inputs.len()), at * TOGETHER + k);
+                for ((x, now), (_, extract)) in original.iter().zip(now).zip(&layer.inputs) {
+                    let (x, now) = (x.tensor()?, now.tensor()?);
+                    if streams[*part].push(x, now, extract, layer.view.cols, phase).is_err() {
+                        return Ok(None);
+                    }
                 }
             }
         }
@@ -197,20 +208,22 @@ impl Bench<'_> {
             method.candidate(&cx, &old.recipe)
         };
         let follow = {
-            let losses = TARGETS.iter().map(|&t| (judge.loss(&w, &fit.target(&w, t)), Some(t)));
-            let best = losses.min_by(|a, b| a.0.total_cmp(&b.0));
+            let of = |&t: &f64| (judge.loss(&w, &fit.target(&w, t)), Some(t));
+            let losses: Vec<(f64, Option<f64>)> = TARGETS.par_iter().map(of).collect();
+            let best = losses.into_iter().min_by(|a, b| a.0.total_cmp(&b.0));
             best.filter(|b| b.0 < judge.loss(&w, &w)).and_then(|b| b.1)
         };
         let target = follow.map_or_else(|| w.clone(), |t| fit.target(&w, t));
         let mut best: Option<(f64, f64, Candidate)> = None;
-        for damping in DAMPINGS {
+        // What replaces the node tells no weight to compare.
+        let dampings = if old.replaces == Replaces::Weight { &DAMPINGS[..] } else { &DAMPINGS[..1] };
+        let made = |&damping: &f64| -> Result<Option<(f64, f64, Candidate)>> {
             let Some(c) = make(&fit, &target, damping)? else { return Ok(None) };
-            // What replaces the node tells no weight to compare.
-            let Some(v) = stored(&c)? else {
-                best = Some((0.0, damping, c));
-                break;
-            };
-            let loss = judge.loss(&w, &v);
+            let loss = stored(&c)?.map_or(0.0, |v| judge.loss(&w, &v));
+            Ok(Some((loss, damping, c)))
+        };
+        for found in dampings.par_iter().map(made).collect::<Result<Vec<_>>>()? {
+            let Some((loss, damping, c)) = found else { return Ok(None) };
             if best.as_ref().is_none_or(|b| loss < b.0) {
                 best = Some((loss, damping, c));
             }

@@ -9,11 +9,25 @@ use crate::metric::Reference;
 use crate::shelf::Shelf;
 use crate::table::Row;
 use ir::{Evaluate, Graph, Result, Value};
+use rayon::prelude::*;
 
 /// Relative layer error of the probe: large against float rounding, small enough to stay linear.
 const PROBE: f64 = 3e-3;
 /// Share of the time after which no more layers are probed.
 const PROBED: f64 = 0.55;
+
+/// What `one` gives for each sample, in order; side by side where the engine allows it.
+pub fn each<T: Send>(
+    which: &[usize],
+    evaluate: &dyn Evaluate,
+    one: impl Fn(usize) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    if evaluate.side_by_side() {
+        which.par_iter().map(|&i| one(i)).collect()
+    } else {
+        which.iter().map(|&i| one(i)).collect()
+    }
+}
 
 /// Model outputs on some samples.
 pub fn outputs(
@@ -23,13 +37,10 @@ pub fn outputs(
     evaluate: &dyn Evaluate,
     progress: &dyn Progress,
 ) -> Result<Vec<Vec<Value>>> {
-    which
-        .iter()
-        .map(|&i| {
-            check(progress)?;
-            Ok(evaluate.run(graph, &samples.feeds(i)?, &[])?.outputs)
-        })
-        .collect()
+    each(which, evaluate, |i| {
+        check(progress)?;
+        Ok(evaluate.run(graph, &samples.feeds(i)?, &[])?.outputs)
+    })
 }
 
 /// Sets every row's gain from a run of the model with only that layer changed: to the candidate that `columns` choose, else

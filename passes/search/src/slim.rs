@@ -77,19 +77,18 @@ pub fn run(mut wide: Search, size: Size) -> Result<Outcome> {
     }
     let groups: Vec<Group> = groups.into_iter().filter(|g| wide.may_change(g)).collect();
     let slim = wide.slimmed(&groups, &base.decision, size)?;
-    let polished = wide.polished(&base, size)?;
-    let goal = wide.options.goal;
-    let Some(slim) = slim else { return Ok(with_reasons(polished, base)) };
-    let mut narrow = wide.narrowed(&slim, &base.decision)?;
-    let found = narrow.run(size)?;
-    if wins(goal, &found, &base, size)? {
-        let found = narrow.polished(&found, size)?.unwrap_or(found);
-        if polished.as_ref().map_or(Ok(true), |p| wins(goal, &found, p, size))? {
-            return Ok(found);
+    // Only the better of both is repaired.
+    if let Some(slim) = &slim {
+        let mut narrow = wide.narrowed(slim, &base.decision)?;
+        let found = narrow.run(size)?;
+        if wins(wide.options.goal, &found, &base, size)? {
+            return Ok(narrow.polished(&found, size)?.unwrap_or(found));
         }
     }
-    let mut base = with_reasons(polished, base);
-    base.decision.notes.push("a model with fewer channels was searched too and was not better".into());
+    let mut base = with_reasons(wide.polished(&base, size)?, base);
+    if slim.is_some() {
+        base.decision.notes.push("a model with fewer channels was searched too and was not better".into());
+    }
     Ok(base)
 }
 
@@ -266,7 +265,7 @@ impl<'a> Search<'a> {
         let slim = cut_graph(self.graph, &picks, self.bench())?;
         let found = outputs(&slim, self.samples, &self.split.selection, self.evaluate, self.progress);
         self.evaluate.forget();
-        let m = self.selection.measure(&found?, self.margins.as_ref(), Level::look(1));
+        let m = self.selection.measure(&found?, self.margins.as_deref(), Level::look(1));
         Ok((saved - price * m.distortion >= least).then_some(slim))
     }
 
@@ -365,7 +364,7 @@ impl<'a> Search<'a> {
         }
         let on = |which: &[usize], reference: &Reference| -> Result<Measured> {
             let found = outputs(slim, self.samples, which, self.evaluate, self.progress)?;
-            Ok(reference.measure(&found, self.margins.as_ref(), Level::look(1)))
+            Ok(reference.measure(&found, self.margins.as_deref(), Level::look(1)))
         };
         let m = on(&self.split.selection, &self.selection)?;
         let passed = m.expected_within(drop * MARGIN)
@@ -376,7 +375,7 @@ impl<'a> Search<'a> {
 
     /// The search on the slim graph: rows of layers that changed are new, with the methods that mattered and the gains
     /// of the first search.
-    fn narrowed<'s>(self, slim: &'s Graph, base: &Decision) -> Result<Search<'s>>
+    fn narrowed<'s>(&self, slim: &'s Graph, base: &Decision) -> Result<Search<'s>>
     where
         'a: 's,
     {
@@ -411,29 +410,27 @@ impl<'a> Search<'a> {
             let known = old(&row.layer).map(|i| self.rows[i].gain);
             row.gain = known.unwrap_or(if row.power > 0.0 { 1.0 / row.power } else { 0.0 });
         }
-        let mut kept: Vec<Option<Row>> = self.rows.into_iter().map(Some).collect();
         let mut rows = Vec::new();
         let mut fresh = fresh.into_iter().peekable();
         for l in &all {
             match fresh.next_if(|r| same(r, l)) {
                 Some(r) => rows.push(r),
-                None => rows.extend(
-                    kept.iter_mut().find(|r| r.as_ref().is_some_and(|r| same(r, l))).and_then(Option::take),
-                ),
+                None => rows.extend(self.rows.iter().find(|r| same(r, l)).cloned()),
             }
         }
-        Ok(Search {
+        let mut search = Search {
             originals: self.originals,
             graph: slim,
             samples: self.samples,
             options: self.options,
             evaluate: self.evaluate,
             progress: self.progress,
-            split: self.split,
+            split: self.split.clone(),
             items: rows.iter().map(Row::items).collect(),
             rows,
-            selection: self.selection,
-            margins: self.margins,
+            selection: Arc::clone(&self.selection),
+            margins: self.margins.clone(),
+            fixed: 0.0,
             trials: Vec::new(),
             seen: BTreeMap::new(),
             last: None,
@@ -441,7 +438,9 @@ impl<'a> Search<'a> {
             base: self.base,
             costs: None,
             start: base.predicted.max(1e-9),
-        })
+        };
+        search.fix()?;
+        Ok(search)
     }
 }
 

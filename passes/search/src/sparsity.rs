@@ -60,7 +60,7 @@ impl Search<'_> {
         for i in 0..self.rows.len() {
             let row = &self.rows[i];
             let mut all = Vec::new();
-            for c in &row.candidates {
+            for c in row.candidates.iter() {
                 let shelf = self.options.shelf.as_ref();
                 let changed = crate::apply::dense(self.graph, &[(&row.layer, c)], shelf)?;
                 let found =

@@ -89,6 +89,7 @@ impl Search<'_> {
     /// What the report says of a selection, with times where there are some.
     pub(crate) fn summary(&self, s: &Solution, status: Status) -> Decision {
         let mut d = summary(self.originals.graph, &self.rows, s, status);
+        d.predicted += self.fixed;
         if let Some(costs) = &self.costs {
             costs.annotate(&self.rows, &s.choice, &mut d.layers);
         }

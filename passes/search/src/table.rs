@@ -20,12 +20,16 @@ const ENOUGH: f64 = 0.45;
 const QUICK: [&str; 3] = ["int8", "int8-weight", "float16"];
 const INSTANT: &str = "float16";
 
+/// Layers that are so few that their methods go side by side, each with memory of its own.
+const FEW: usize = 8;
+
 /// One layer with everything it may become. Column 0 of the knapsack is "keep"; candidate i is column i + 1.
+#[derive(Clone)]
 pub struct Row {
     pub layer: Layer,
     /// Bytes of the layer in the output when it stays as it is.
     pub bytes: u64,
-    pub candidates: Vec<Offer>,
+    pub candidates: Arc<Vec<Offer>>,
     /// Method and reason, for methods that offer nothing here.
     pub refusals: Vec<(String, String)>,
     /// Output distortion per unit of layer error.
@@ -84,7 +88,7 @@ impl Row {
         Some(Row {
             layer: layer.clone(),
             bytes: options.tensor_bytes(&layer.tensor),
-            candidates: v["candidates"].as_array()?.iter().map(read).collect::<Option<_>>()?,
+            candidates: Arc::new(v["candidates"].as_array()?.iter().map(read).collect::<Option<_>>()?),
             refusals: serde_json::from_value(v["refusals"].clone()).ok()?,
             gain: 1.0,
             power: f64::from_bits(v["power"].as_u64()?),
@@ -122,6 +126,7 @@ pub fn build(
 ) -> Result<Vec<Row>> {
     progress.stage("candidates", layers.len());
     let (count, cut) = (layers.len(), AtomicUsize::new(0));
+    let few = count <= FEW;
     let large = |layer: &Layer| options.memory.is_some_and(|m| layer.bytes() > m / LARGE);
     let one = |layer: Layer, stats: Option<Arc<Stats>>, key: String| -> Result<Row> {
         check(progress)?;
@@ -136,7 +141,7 @@ pub fn build(
                     skipped.fetch_or(!wanted, Relaxed);
                     wanted
                 };
-                let r = row(graph, layer, stats.as_deref(), methods, options, &wanted)?;
+                let r = row(graph, layer, stats.as_deref(), methods, options, few, &wanted)?;
                 if skipped.into_inner() {
                     cut.fetch_add(1, Relaxed);
                 } else if let Ok(text) = r.print() {
@@ -188,7 +193,8 @@ fn row(
     stats: Option<&Stats>,
     methods: &[&'static dyn Method],
     options: &Options,
-    in_time: &dyn Fn(&dyn Method) -> bool,
+    side_by_side: bool,
+    in_time: &(dyn Fn(&dyn Method) -> bool + Sync),
 ) -> Result<Row> {
     let wanted = options.overrides.iter().rev().find(|o| o.fixes(&layer));
     let keep = wanted.is_some_and(|o| o.recipe == "keep");
@@ -205,7 +211,7 @@ fn row(
     layer.tensor.release();
     let mut row = Row {
         bytes: options.tensor_bytes(&layer.tensor),
-        candidates: Vec::new(),
+        candidates: Arc::default(),
         refusals: Vec::new(),
         gain: 1.0,
         power: 0.0,
@@ -236,22 +242,33 @@ fn row(
         None => matrix.iter().map(|&x| f64::from(x).powi(2)).sum(),
     };
     let (mut found, mut refusals) = (Vec::new(), Vec::new());
-    for m in methods.iter().filter(|m| !keep && m.scope() == Scope::Layer) {
+    let asked: Vec<&dyn Method> =
+        methods.iter().copied().filter(|m| !keep && m.scope() == Scope::Layer).collect();
+    // The offers of a method; why it has none; or neither, where there is no time.
+    let of = |m: &&dyn Method| -> Result<(Vec<Candidate>, Option<String>)> {
         if wanted.is_none() && !in_time(*m) {
-            continue;
+            return Ok((Vec::new(), None));
         }
-        match m.applies(&row.layer, stats.is_some()) {
-            Err(r) => refusals.push((m.name().to_string(), r.0)),
-            Ok(()) => {
-                let smaller =
-                    |c: &Candidate| c.error.is_finite() && (wanted.is_some() || c.bytes < row.bytes);
-                let priced = |c: Candidate| Candidate { bytes: options.bytes(&c), ..c };
-                let offers = m.candidates(&cx)?.into_iter().map(priced).filter(smaller);
-                found.extend(offers.map(|c| Offer::put(c, options.shelf.as_ref())));
-            }
+        if let Err(r) = m.applies(&row.layer, stats.is_some()) {
+            return Ok((Vec::new(), Some(r.0)));
+        }
+        let smaller = |c: &Candidate| c.error.is_finite() && (wanted.is_some() || c.bytes < row.bytes);
+        let priced = |c: Candidate| Candidate { bytes: options.bytes(&c), ..c };
+        Ok((m.candidates(&cx)?.into_iter().map(priced).filter(smaller).collect(), None))
+    };
+    let mut take = |m: &dyn Method, (offers, refusal): (Vec<Candidate>, Option<String>)| {
+        refusals.extend(refusal.map(|why| (m.name().to_string(), why)));
+        found.extend(offers.into_iter().map(|c| Offer::put(c, options.shelf.as_ref())));
+    };
+    if side_by_side {
+        let all = asked.par_iter().map(of).collect::<Result<Vec<_>>>()?;
+        asked.iter().zip(all).for_each(|(m, offers)| take(*m, offers));
+    } else {
+        for m in &asked {
+            take(*m, of(m)?);
         }
     }
-    row.candidates = sift(found, wanted, options.goal.timed());
+    row.candidates = Arc::new(sift(found, wanted, options.goal.timed()));
     row.refusals = refusals;
     row.forced &= !row.candidates.is_empty();
     Ok(row)

@@ -6,10 +6,10 @@
 //! number of steps and start are fixed: nothing is random.
 
 use crate::apply;
-use crate::calibrate::{concrete, spread};
+use crate::calibrate::{activations, concrete, spread};
 use crate::goal::check;
 use crate::repair::Bench;
-use crate::sensitivity::outputs;
+use crate::sensitivity::{each, outputs};
 use crate::shelf::Offer;
 use ir::{Attrs, DType, Error, Feeds, Graph, Output, Result, Tensor, Value, ValueId, ValueType};
 use lossy::{Bias, Candidate, Layer, Replaces, Role};
@@ -93,7 +93,8 @@ struct Course<'a> {
 impl Bench<'_> {
     /// Bytes that a run forward and back may take.
     fn room(&self) -> u64 {
-        self.options.memory.map_or(u64::MAX, |m| m / 2)
+        let at_once = 1 + u64::from(self.evaluate.side_by_side());
+        self.options.memory.map_or(u64::MAX, |m| m / (2 * at_once))
     }
 
     /// Tuned offers for the chosen ones, `None` where one stays; nothing at all where the model has no gradient. `error`
@@ -233,6 +234,7 @@ fn with_gradients(
         feeds.insert(v.name.clone(), Value::Tensor(v.tensor(&v.x)));
     }
     let mut g = concrete(graph, &feeds)?;
+    // The way back reads most of the results.
     if activations(&g) > room {
         return None;
     }
@@ -268,12 +270,6 @@ fn with_gradients(
     let mut g = g.compacted().ok()?;
     ir::infer(&mut g).ok()?;
     Some(g)
-}
-
-/// Bytes of all results of nodes: the way back reads most of them.
-fn activations(g: &Graph) -> u64 {
-    let bytes = |v: ValueId| g.ty(v).concrete().map_or(0, |s| 4 * s.iter().product::<usize>() as u64);
-    g.values().filter(|&v| g.producer(v).is_some()).map(bytes).sum()
 }
 
 fn target_name(output: usize) -> String {
@@ -346,18 +342,17 @@ impl Course<'_> {
     }
 
     fn error(&self, which: &[usize]) -> Result<f64> {
-        let mut sum = 0.0;
-        for &i in which {
+        let all = each(which, self.bench.evaluate, |i| {
             let found = self.sample(i)?;
-            sum += found.first().map_or(Ok(0.0), |v| Ok::<f64, Error>(v.tensor()?.to_f64s()?[0]))?;
-        }
-        Ok(sum / which.len().max(1) as f64)
+            found.first().map_or(Ok(0.0), |v| Ok::<f64, Error>(v.tensor()?.to_f64s()?[0]))
+        })?;
+        Ok(all.iter().sum::<f64>() / which.len().max(1) as f64)
     }
 
     fn gradient(&self, which: &[usize]) -> Result<Vec<Vec<f64>>> {
         let mut sums: Vec<Vec<f64>> = self.vectors.iter().map(|v| vec![0.0; v.x.len()]).collect();
-        for &i in which {
-            for (sum, g) in sums.iter_mut().zip(self.sample(i)?.iter().skip(1)) {
+        for found in each(which, self.bench.evaluate, |i| self.sample(i))? {
+            for (sum, g) in sums.iter_mut().zip(found.iter().skip(1)) {
                 let g = g.tensor()?.to_f64s()?;
                 sum.iter_mut().zip(g).for_each(|(s, g)| *s += if g.is_finite() { g } else { 0.0 });
             }
