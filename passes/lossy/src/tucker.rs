@@ -155,12 +155,7 @@ impl Method for Tucker {
 type Rest = (Array2<f64>, Array3<f64>);
 
 /// The last factor and the kernel that lose least behind this first one; `None` where numbers overflow.
-fn regressed(
-    cx: &Context,
-    inp: &Array2<f32>,
-    rank: usize,
-    taps: usize,
-) -> Result<(Array2<f64>, Array3<f64>)> {
+fn regressed(cx: &Context, inp: &Array2<f32>, rank: usize, taps: usize) -> Result<Option<Rest>> {
     let (r1, i) = inp.dim();
     let features = Array2::from_shape_fn((r1 * taps, i * taps), |(a, b)| {
         if a % taps == b % taps { inp[[a / taps, b / taps]] } else { 0.0 }
