@@ -1,7 +1,7 @@
 //! `compress build`: a C program with the compiled model gives, bit for bit, what `compress run` gives.
 
 use crate::harness::{Dir, arg, arrays, compress, model, write_feeds, write_graph};
-use ir::{Attrs, DType, Graph, Tensor, ValueType};
+use ir::{Attrs, DType, Graph, Lookup, Tensor, ValueType};
 use std::path::Path;
 use std::process::Command;
 
@@ -154,6 +154,22 @@ fn everything() -> Graph {
         let y = g.apply(&name, op(cell), a, &[x, w, r]);
         g.add_output(&name, y);
     }
+    let mut bytes = |name: &str, k: usize| {
+        let codes = (0..2 * k * 32).map(|i| (i * 37 % 200) as u8 as i8).collect();
+        [
+            g.add_initializer(name, Tensor::new::<i8>(&[2, k, 32], codes).unwrap()),
+            g.add_initializer("scales", Tensor::vector(vec![0.004f32, 0.003])),
+            g.add_initializer("zeros", Tensor::vector(vec![0i8, 3])),
+        ]
+    };
+    let (w, r) = (bytes("wb", 16), bytes("rb", 8));
+    let a = Attrs::new().with("hidden_size", 8i64).with("direction", "bidirectional".to_string());
+    let byte_lstm = ops::Standard.require("com.microsoft", "DynamicQuantizeLSTM").unwrap();
+    let inputs =
+        [[Some(x), Some(w[0]), Some(r[0])].as_slice(), &[None; 5], &[w[1], w[2], r[1], r[2]].map(Some)];
+    let made = g.add_node("byte_lstm", byte_lstm, a, &inputs.concat(), &["byte_lstm"]);
+    let y = g.node(made).unwrap().output(0).unwrap();
+    g.add_output("byte_lstm", y);
     let q = g.add_node("q", op("DynamicQuantizeLinear"), Attrs::new(), &[Some(x)], &["b", "s", "z"]);
     let part = |g: &Graph, i: usize| g.node(q).unwrap().output(i).unwrap();
     let (b, s, z) = (part(&g, 0), part(&g, 1), part(&g, 2));
@@ -172,7 +188,7 @@ fn everything() -> Graph {
 fn every_kind_of_kernel_call_is_made() {
     let d = Dir::new("build-everything");
     let m = write_graph(&d, "g.onnx", &everything());
-    let outputs = ["square", "left", "right", "norm", "lstm", "gru", "real", "most"];
+    let outputs = ["square", "left", "right", "norm", "lstm", "gru", "byte_lstm", "real", "most"];
     agrees(&d, &m, &[("x", numbers(&[6, 4, 16]))], &outputs, &[]);
     let narrow = ["--cpu", "portable"];
     let o = d.path("n.o");

@@ -72,6 +72,7 @@ pub struct Scores {
     pub scale: f32,
     pub softcap: f32,
     pub unseen: f32,
+    pub guard: bool,
     pub batch: usize,
     pub heads: usize,
     pub kv_heads: usize,
@@ -140,15 +141,27 @@ pub enum Stores {
     I16,
 }
 
+/// Weights of one direction of a recurrence.
+pub enum Weights {
+    Floats {
+        projection: PackedB,
+        recurrence: PackedRecurrence,
+    },
+    /// Of an LSTM whose inputs and states are quantized; both as `kernels::rnn::pack_gates` packs them.
+    Bytes {
+        projection: Box<PackedI8>,
+        recurrence: Box<PackedI8>,
+    },
+}
+
 /// One direction of a recurrence.
 pub struct Pass {
     pub reverse: bool,
     /// Activations f, g and h.
     pub gates: [Gate; 3],
-    pub projection: PackedB,
+    pub weights: Weights,
     /// Of the projection.
     pub bias: Vec<f32>,
-    pub recurrence: PackedRecurrence,
     pub peephole: Option<Vec<f32>>,
     /// Of the gate h after its product, for a GRU that resets there.
     pub hidden_bias: Option<Vec<f32>>,
@@ -441,18 +454,21 @@ fields! {
     Line { low, high, weight }
     Mask { strides, truth, fill }
     Scores {
-        q, k, v, y, mask, causal, scale, softcap, unseen, batch, heads, kv_heads, queries, keys, dim, value_dim,
+        q, k, v, y, mask, causal, scale, softcap, unseen, guard, batch, heads, kv_heads, queries, keys, dim,
+        value_dim,
     }
     Residual { input, after_activation }
     Finish { bias, residual, act }
     Scaling { signed, x_scale, x_zero, w_factor, w_zero, output }
     BytePairs { shape, right, shared }
-    Pass { reverse, gates, projection, bias, recurrence, peephole, hidden_bias }
+    Pass { reverse, gates, weights, bias, peephole, hidden_bias }
     Pair { m, weights, alpha, finish }
     Recurrence { steps, batch, size, hidden, batch_first, clip, input_forget, passes, lengths, first, last }
 }
 
 variants! { Zero { 0 = Known(all), 1 = Read(at) } }
+
+variants! { Weights { 0 = Floats { projection, recurrence }, 1 = Bytes { projection, recurrence } } }
 
 variants! { Matrix { 0 = Dense(weights), 1 = Coded(weights) } }
 

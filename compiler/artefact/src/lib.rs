@@ -21,7 +21,7 @@ mod run;
 
 pub use call::{
     BytePairs, Call, Finish, Kept, Line, Mask, Matrix, Move, Pair, Pass, Recurrence, Residual, Scalar,
-    Scaling, Scores, Stores, Zero,
+    Scaling, Scores, Stores, Weights, Zero,
 };
 pub use io::{Io, Plain};
 pub use model::{Memory, Model};

@@ -1,9 +1,14 @@
 //! Recurrences from their descriptions: for each direction one product for all input projections, then step after step.
 
-use crate::call::{Pass, Recurrence};
+use crate::call::{Pass, Recurrence, Weights};
 use crate::io::Io;
-use kernels::rnn::{Projected, RecurrenceArgs, States, recur};
-use kernels::{Epilogue, Error, gemm_f32};
+use kernels::convert::quantize_dynamic;
+use kernels::rnn::{Projected, RecurrenceArgs, States, recur, recur_bytes};
+use kernels::{Activations, Epilogue, Error, Pool, Results, Serial, gemm_f32, gemm_i8};
+use std::sync::Mutex;
+
+/// What one direction gives: all its states where they are asked for, the last state and the last cell.
+type Ends = (Vec<f32>, [Vec<f32>; 2]);
 
 impl Recurrence {
     pub fn run(&self, io: &Io) -> Result<(), Error> {
@@ -11,15 +16,30 @@ impl Recurrence {
         let [y, last_h, last_c] = self.last;
         let mut y = y.map(|i| io.output::<f32>(i));
         let mut last = [last_h, last_c].map(|i| i.map(|i| io.output::<f32>(i)));
-        for (d, pass) in self.passes.iter().enumerate() {
-            let ends = self.pass(io, d, pass, lengths.as_deref(), y.as_deref_mut())?;
-            for (to, from) in last.iter_mut().zip(&ends) {
+        let mut keep = |d: usize, ends: &[Vec<f32>; 2]| {
+            for (to, from) in last.iter_mut().zip(ends) {
                 for (b, from) in from.chunks_exact(self.hidden.max(1)).enumerate() {
                     if let Some(to) = to {
                         to[self.state(d, b)..][..self.hidden].copy_from_slice(from);
                     }
                 }
             }
+        };
+        if self.passes.iter().all(|p| matches!(p.weights, Weights::Bytes { .. })) {
+            for (d, found) in self.bytes(io, lengths.as_deref())?.into_iter().enumerate() {
+                let (states, ends) = found?;
+                keep(d, &ends);
+                let Some(y) = &mut y else { continue };
+                let (at, step, row) = self.place(d);
+                for (i, from) in states.chunks_exact(self.hidden.max(1)).enumerate() {
+                    let to = at + i / self.batch * step + i % self.batch * row;
+                    y[to..to + self.hidden].copy_from_slice(from);
+                }
+            }
+            return Ok(());
+        }
+        for (d, pass) in self.passes.iter().enumerate() {
+            keep(d, &self.pass(io, d, pass, lengths.as_deref(), y.as_deref_mut())?);
         }
         Ok(())
     }
@@ -37,6 +57,47 @@ impl Recurrence {
         row * self.hidden
     }
 
+    /// Where the states of direction `d` start, and how far apart steps and sequences are.
+    fn place(&self, d: usize) -> (usize, usize, usize) {
+        let (batch, hidden, wide) = (self.batch, self.hidden, self.passes.len() * self.hidden);
+        match self.batch_first {
+            true => (d * hidden, wide, self.steps * wide),
+            false => (d * batch * hidden, batch * wide, hidden),
+        }
+    }
+
+    /// First states, or first cells, of direction `d`.
+    fn start(&self, io: &Io, d: usize, first: Option<usize>) -> Vec<f32> {
+        let Some(i) = first else { return vec![0f32; self.batch * self.hidden] };
+        let all = io.input::<f32>(i);
+        (0..self.batch).flat_map(|b| &all[self.state(d, b)..][..self.hidden]).copied().collect()
+    }
+
+    /// Projections with rows of `gates` elements.
+    fn projected<'a>(
+        &self,
+        p: &Pass,
+        data: &'a [f32],
+        gates: usize,
+        lengths: Option<&'a [usize]>,
+    ) -> Projected<'a> {
+        let (steps, batch) = (self.steps, self.batch);
+        let (step, row) = if self.batch_first { (gates, steps * gates) } else { (batch * gates, gates) };
+        Projected { data, steps, batch, step, row, lengths, reverse: p.reverse }
+    }
+
+    fn args<'a>(&self, p: &'a Pass) -> RecurrenceArgs<'a> {
+        RecurrenceArgs {
+            f: p.gates[0],
+            g: p.gates[1],
+            h: p.gates[2],
+            clip: self.clip,
+            input_forget: self.input_forget,
+            peephole: p.peephole.as_deref(),
+            hidden_bias: p.hidden_bias.as_deref(),
+        }
+    }
+
     /// One direction: the last states and cells.
     fn pass(
         &self,
@@ -46,44 +107,60 @@ impl Recurrence {
         lengths: Option<&[usize]>,
         y: Option<&mut [f32]>,
     ) -> Result<[Vec<f32>; 2], Error> {
-        let (steps, batch, hidden) = (self.steps, self.batch, self.hidden);
-        let gates = p.recurrence.kind().gates() * hidden;
-        let mut projected = vec![0f32; steps * batch * gates];
+        let Weights::Floats { projection, recurrence } = &p.weights else {
+            return Err(Error::Shape { what: "directions of a recurrence have weights of different kinds" });
+        };
+        let gates = recurrence.kind().gates() * self.hidden;
+        let m = self.steps * self.batch;
+        let mut projected = vec![0f32; m * gates];
         let e = Epilogue { bias: Some(&p.bias), ..Epilogue::default() };
-        let (m, x) = (steps * batch, io.input(0));
-        gemm_f32(io.pool, m, x, self.size, &p.projection, &mut projected, gates, 1.0, &e)?;
-        let start = |i: Option<usize>| {
-            let Some(i) = i else { return vec![0f32; batch * hidden] };
-            let all = io.input::<f32>(i);
-            (0..batch).flat_map(|b| &all[self.state(d, b)..][..hidden]).copied().collect()
-        };
-        let [mut h, mut c] = self.first.map(start);
-        let wide = self.passes.len() * hidden;
-        let (step, row, to) = if self.batch_first {
-            (1, steps, (wide, steps * wide, d * hidden))
-        } else {
-            (batch, 1, (batch * wide, hidden, d * batch * hidden))
-        };
-        let x = Projected {
-            data: &projected,
-            steps,
-            batch,
-            step: step * gates,
-            row: row * gates,
-            lengths,
-            reverse: p.reverse,
-        };
-        let states = y.map(|y| States { data: y.get_mut(to.2..).unwrap_or_default(), step: to.0, row: to.1 });
-        let args = RecurrenceArgs {
-            f: p.gates[0],
-            g: p.gates[1],
-            h: p.gates[2],
-            clip: self.clip,
-            input_forget: self.input_forget,
-            peephole: p.peephole.as_deref(),
-            hidden_bias: p.hidden_bias.as_deref(),
-        };
-        recur(io.pool, &p.recurrence, &args, &x, &mut h, &mut c, states)?;
+        gemm_f32(io.pool, m, io.input(0), self.size, projection, &mut projected, gates, 1.0, &e)?;
+        let [mut h, mut c] = self.first.map(|i| self.start(io, d, i));
+        let (at, step, row) = self.place(d);
+        let x = self.projected(p, &projected, gates, lengths);
+        let states = y.map(|y| States { data: y.get_mut(at..).unwrap_or_default(), step, row });
+        recur(io.pool, recurrence, &self.args(p), &x, &mut h, &mut c, states)?;
         Ok([h, c])
+    }
+
+    /// All directions with weights of bytes, side by side where there are threads; the inputs are quantized once.
+    fn bytes(&self, io: &Io, lengths: Option<&[usize]>) -> Result<Vec<Result<Ends, Error>>, Error> {
+        let m = self.steps * self.batch;
+        let x: &[f32] = io.input(0);
+        let mut codes = vec![0u8; x.len()];
+        let (scale, zero) = quantize_dynamic(io.pool, x, &mut codes)?;
+        let a = Activations { data: &codes, signed: false, zero: i32::from(zero), scale };
+        let starts: Vec<[Vec<f32>; 2]> =
+            (0..self.passes.len()).map(|d| self.first.map(|i| self.start(io, d, i))).collect();
+        let one = |d: usize, p: &Pass, pool: &dyn Pool| -> Result<Ends, Error> {
+            let Weights::Bytes { projection, recurrence } = &p.weights else {
+                return Err(Error::Shape {
+                    what: "directions of a recurrence have weights of different kinds",
+                });
+            };
+            let gates = projection.n();
+            let mut projected = vec![0f32; m * gates];
+            let e = Epilogue { bias: Some(&p.bias), ..Epilogue::default() };
+            gemm_i8(pool, m, &a, projection, &mut Results::F32(&mut projected), &e)?;
+            let [mut h, mut c] = starts[d].clone();
+            let mut y = vec![0f32; if self.last[0].is_some() { m * self.hidden } else { 0 }];
+            let (step, row) = (self.batch * self.hidden, self.hidden);
+            let states = self.last[0].map(|_| States { data: &mut y, step, row });
+            let x = self.projected(p, &projected, gates, lengths);
+            recur_bytes(pool, recurrence, &self.args(p), &x, &mut h, &mut c, states)?;
+            Ok((y, [h, c]))
+        };
+        let all = self.passes.iter().enumerate();
+        if self.passes.len() == 1 || io.pool.threads() <= 1 {
+            return Ok(all.map(|(d, p)| one(d, p, io.pool)).collect());
+        }
+        let failed = || Error::Shape { what: "a direction of a recurrence did not run" };
+        let found: Vec<_> = all.map(|_| Mutex::new(Err(failed()))).collect();
+        io.pool.run(self.passes.len(), &|d| {
+            if let (Some(p), Ok(mut found)) = (self.passes.get(d), found[d].lock()) {
+                *found = one(d, p, &Serial);
+            }
+        });
+        Ok(found.into_iter().map(|f| f.into_inner().unwrap_or_else(|_| Err(failed()))).collect())
     }
 }

@@ -404,6 +404,24 @@ tiered! {
     }
 }
 
+/// Scale and zero point of values from `low` to `high`, zero among them.
+fn parameters([low, high]: [f32; 2]) -> (f32, u8) {
+    let scale = (high - low) / 255.0;
+    // All zero: any scale will do, and dividing by none will not.
+    let scale = if scale > 0.0 { scale } else { 1.0 };
+    (scale, (-low / scale).round_ties_even().clamp(0.0, 255.0) as u8)
+}
+
+/// [`quantize_dynamic`] of a few values, as many as there are codes.
+pub(crate) fn quantize_whole(tier: Tier, x: &[f32], y: &mut [u8]) -> (f32, u8) {
+    // SAFETY: the tier is usable; both take slices.
+    unsafe {
+        let (scale, zero) = parameters(range(tier, x));
+        quantize_run(tier, x, y, scale, zero.into());
+        (scale, zero)
+    }
+}
+
 /// ONNX `DynamicQuantizeLinear`: quantizes to the full range of `u8` over the values and zero, and returns the scale
 /// and zero point found.
 pub fn quantize_dynamic(pool: &dyn Pool, x: &[f32], y: &mut [u8]) -> Result<(f32, u8), Error> {
@@ -418,11 +436,7 @@ pub fn quantize_dynamic(pool: &dyn Pool, x: &[f32], y: &mut [u8]) -> Result<(f32
         n if n <= 1 || pool.threads() <= 1 => (0..n).for_each(task),
         n => pool.run(n, &task),
     }
-    let (low, high) = found.iter().fold((0f32, 0f32), |(a, b), [x, y]| (a.min(*x), b.max(*y)));
-    let scale = (high - low) / 255.0;
-    // All zero: any scale will do, and dividing by none will not.
-    let scale = if scale > 0.0 { scale } else { 1.0 };
-    let zero = (-low / scale).round_ties_even().clamp(0.0, 255.0) as u8;
+    let (scale, zero) = parameters(found.iter().fold([0f32; 2], |[a, b], [x, y]| [a.min(*x), b.max(*y)]));
     quantize(pool, x, Scales { scale: &[scale], zero: &[zero], inner: 1 }, y)?;
     Ok((scale, zero))
 }

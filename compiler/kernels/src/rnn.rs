@@ -3,10 +3,12 @@
 //! The input half, `x·Wᵀ` with all biases added, is a plain matrix product over the whole sequence and is the
 //! caller's. Gate orders, equations and options are those of the ONNX operators.
 
+mod bytes;
 mod cell;
 #[cfg(test)]
 mod tests;
 
+pub use bytes::{pack_gates, recur_bytes, recur_bytes_on};
 pub use cell::Gate;
 
 use crate::dispatch::Tier;
@@ -187,7 +189,7 @@ pub fn recur_on(
     c: &mut [f32],
     mut y: Option<States<'_>>,
 ) -> Result<(), Error> {
-    check(weights, args, x, h, c, y.as_ref())?;
+    check(weights.kind, [weights.hidden; 2], args, x, h, c, y.as_ref())?;
     if x.batch == 0 || weights.hidden == 0 {
         return Ok(());
     }
@@ -222,24 +224,26 @@ pub fn recur_on(
     Ok(())
 }
 
+/// `wide` are the elements from a gate of a projection to the next.
 fn check(
-    w: &PackedRecurrence,
+    kind: Kind,
+    [hidden, wide]: [usize; 2],
     args: &RecurrenceArgs<'_>,
     x: &Projected<'_>,
     h: &[f32],
     c: &[f32],
     y: Option<&States<'_>>,
 ) -> Result<(), Error> {
-    let state = product("state sizes overflow", &[x.batch, w.hidden])?;
+    let state = product("state sizes overflow", &[x.batch, hidden])?;
     same_length("hidden state", state, h.len())?;
-    if w.kind == Kind::Lstm {
+    if kind == Kind::Lstm {
         same_length("cell state", state, c.len())?;
     }
     if let Some(p) = args.peephole {
-        same_length("peepholes", 3 * w.hidden, p.len())?;
+        same_length("peepholes", 3 * hidden, p.len())?;
     }
     if let Some(b) = args.hidden_bias {
-        same_length("hidden bias", w.hidden, b.len())?;
+        same_length("hidden bias", hidden, b.len())?;
     }
     if let Some(l) = x.lengths {
         same_length("sequence lengths", x.batch, l.len())?;
@@ -255,15 +259,15 @@ fn check(
         let end = a.checked_add(b).and_then(|e| e.checked_add(width)).ok_or(Error::Shape { what })?;
         if end > len { Err(Error::Length { what, expected: end, found: len }) } else { Ok(()) }
     };
-    reach("input projections", x.data.len(), x.step, x.row, w.kind.gates() * w.hidden)?;
+    reach("input projections", x.data.len(), x.step, x.row, kind.gates() * wide)?;
     let Some(y) = y else { return Ok(()) };
-    reach("states", y.data.len(), y.step, y.row, w.hidden)?;
+    reach("states", y.data.len(), y.step, y.row, hidden)?;
     let (near, far, n) = if y.step < y.row { (y.step, y.row, x.steps) } else { (y.row, y.step, x.batch) };
-    let apart = near >= w.hidden && far >= near.saturating_mul(n);
+    let apart = near >= hidden && far >= near.saturating_mul(n);
     if !apart && x.steps > 1 && x.batch > 1 {
         return Err(Error::Shape { what: "states of different steps or sequences overlap" });
     }
-    if x.batch > 1 && y.row < w.hidden {
+    if x.batch > 1 && y.row < hidden {
         return Err(Error::Shape { what: "states of different sequences overlap" });
     }
     Ok(())
