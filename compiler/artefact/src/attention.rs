@@ -39,6 +39,7 @@ impl Scores {
             dim: self.dim,
             value_dim: self.value_dim,
             unseen: self.unseen,
+            guard: self.guard,
         };
         attention(io.pool, &a, y, self.y)
     }

@@ -117,6 +117,7 @@ fn heads() {
             dim,
             value_dim: dim,
             unseen: f32::NAN,
+            guard: false,
         };
         let flop = 4 * heads * tokens * tokens * dim;
         line(&format!("attention {tokens}x{heads}x{dim}"), "Gflop/s", flop as f64, |t| {

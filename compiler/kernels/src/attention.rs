@@ -68,6 +68,8 @@ pub struct Attention<'a> {
     pub value_dim: usize,
     /// What a query gets that sees no key: `0/0` by the formula, zero by the ONNX `Attention` operator.
     pub unseen: f32,
+    /// Weights that are not a number count as zero: so does the result of a query that has such.
+    pub guard: bool,
 }
 
 /// Queries that are worked on together.
@@ -228,6 +230,7 @@ impl Attention<'_> {
                     mask_key: mask.map_or(0, |m| m.2),
                     fill: self.mask.and_then(|m| m.fill),
                     unseen: self.unseen,
+                    guard: self.guard,
                     softcap: self.softcap,
                     causal: self.causal.map(|c| c.saturating_add_unsigned(i)),
                     queries: n,
@@ -323,6 +326,7 @@ struct Block {
     mask_key: usize,
     fill: Option<f32>,
     unseen: f32,
+    guard: bool,
     softcap: f32,
     /// Last key that the first query sees.
     causal: Option<isize>,
@@ -378,11 +382,13 @@ tiered! {
             from += n;
         }
         for r in 0..b.queries {
-            let (share, seen) = (s.splat(1.0 / weight[r]), weight[r] != 0.0);
+            // No score that was a number leaves no weight, one that was none makes all of them so.
+            let (share, seen) = (s.splat(1.0 / weight[r]), weight[r] != 0.0 && !(b.guard && weight[r].is_nan()));
             let mut i = 0;
             while i < b.value_dim {
                 let sum = s.load(b.sums.add(r * b.wide + i));
-                let y = if seen { s.mul(sum, share) } else { s.splat(b.unseen) };
+                let unseen = s.splat(if b.guard { 0.0 } else { b.unseen });
+                let y = if seen { s.mul(sum, share) } else { unseen };
                 s.store_up_to(b.out.add(r * b.out_position + i), y, b.value_dim - i);
                 i += LANES;
             }
@@ -735,6 +741,7 @@ mod tests {
                         dim,
                         value_dim,
                         unseen: if interleaved { 0.0 } else { f32::NAN },
+                        guard: false,
                     };
                     check(&a, interleaved);
                 }
@@ -762,6 +769,7 @@ mod tests {
             dim: 8,
             value_dim: 8,
             unseen: f32::NAN,
+            guard: false,
         };
         let columns = HeadStrides { position: 1, lane: 4, ..h.strides };
         let mut y = [0.0; 64];

@@ -126,7 +126,7 @@ fn permuted(g: &mut Graph, x: ValueId, perm: &[i64], lookup: &dyn Lookup) -> Res
 }
 
 /// `yᵀ`, where y = softmax(scale·q·kᵀ (+ mask))·v over the last two axes of q, k and v as permuted by their attributes.
-/// With `fill`, scores whose mask is false become that instead.
+/// With `fill`, scores whose mask is false become that instead; with `guard`, weights that are not a number become zero.
 fn attention(
     g: &mut Graph,
     attrs: &Attrs,
@@ -167,7 +167,11 @@ fn attention(
             None => op(g, "Add", &[scores, mask])?,
         };
     }
-    let p = op(g, "Softmax", &[scores])?;
+    let mut p = op(g, "Softmax", &[scores])?;
+    if attrs.int_or("guard", 0)? != 0 {
+        let (odd, zero) = (op(g, "IsNaN", &[p])?, number(g, 0.0)?);
+        p = op(g, "Where", &[odd, zero, p])?;
+    }
     let y = op(g, "MatMul", &[p, v])?;
     permuted(g, y, &perm("y_perm")?, lookup)
 }

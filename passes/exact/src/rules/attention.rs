@@ -12,8 +12,33 @@ macro_rules! recognise {
     ($name:literal, $scores:literal, $mask:expr) => {
         Rule::build($name, concat!("(MatMul ?m (Softmax ?s ", $scores, ") ?v)"), |cx| {
             let mask = $mask(cx)?;
-            attention(cx, mask)
+            attention(cx, mask, false)
         })
+        .runtime()
+    };
+}
+
+/// As [`recognise`], with a guard that exporters put around the softmax of rows that are hidden as a whole.
+macro_rules! recognise_guarded {
+    ($name:literal, $scores:literal, $mask:expr) => {
+        Rule::build(
+            $name,
+            concat!(
+                "(MatMul ?m (Where ?g (IsNaN ?i (Softmax ?s ",
+                $scores,
+                ")) ?zero (Softmax ?s ",
+                $scores,
+                ")) ?v)"
+            ),
+            |cx| {
+                let zero = cx.id("?zero")?;
+                if cx.scalar(zero)? != 0.0 || cx.rank(zero)? > cx.rank(cx.class())? {
+                    return None;
+                }
+                let mask = $mask(cx)?;
+                attention(cx, mask, true)
+            },
+        )
         .runtime()
     };
 }
@@ -34,6 +59,14 @@ pub static RULES: &[Rule] = &[
         "recognise-scaled-attention-filled-first",
         "(Where ?w ?mask ?fill (Mul ?e (MatMul ?n ?q ?k) ?c))",
         hidden
+    ),
+    recognise_guarded!("recognise-guarded-attention", "(MatMul ?n ?q ?k)", unmasked),
+    recognise_guarded!("recognise-guarded-scaled-attention", "(Mul ?e (MatMul ?n ?q ?k) ?c)", unmasked),
+    recognise_guarded!("recognise-guarded-masked-attention", "(Add ?d (MatMul ?n ?q ?k) ?mask)", added),
+    recognise_guarded!(
+        "recognise-guarded-scaled-masked-attention",
+        "(Add ?d (Mul ?e (MatMul ?n ?q ?k) ?c) ?mask)",
+        added
     ),
     // Without a mask no row of scores is hidden as a whole, where the standard operator differs from a softmax.
     Rule::build(
@@ -145,7 +178,7 @@ fn swapped(rank: usize) -> Vec<i64> {
     p
 }
 
-fn attention(cx: &mut Cx, mask: Mask) -> Option<Id> {
+fn attention(cx: &mut Cx, mask: Mask, guard: bool) -> Option<Id> {
     let s = scores(cx)?;
     // Known sizes: code is generated for them.
     let (q, k) = (cx.shape(s.q)?, cx.shape(s.k)?);
@@ -162,6 +195,9 @@ fn attention(cx: &mut Cx, mask: Mask) -> Option<Id> {
     let mut a = Attrs::new().with("scale", s.scale as f32).with("k_perm", swapped(s.rank));
     for name in ["q_perm", "v_perm", "y_perm"] {
         a.set(name, identity(s.rank));
+    }
+    if guard {
+        a.set("guard", 1i64);
     }
     let mut inputs = vec![s.q, s.k, s.v];
     if let Some((m, fill)) = mask {

@@ -38,6 +38,26 @@ pub fn instances() -> Vec<(&'static [&'static str], Instance)> {
             let y = b.plain("MatMul", &[x, v]);
             b.out(y);
         }),
+        (&["recognise-guarded-attention"], |b| guarded(b, |_, x, _| x)),
+        (&["recognise-guarded-scaled-attention"], |b| {
+            guarded(b, |b, x, _| {
+                let c = b.scalar(0.6);
+                b.plain("Mul", &[x, c])
+            })
+        }),
+        (&["recognise-guarded-masked-attention"], |b| {
+            guarded(b, |b, x, n| {
+                let hidden = hidden(b, n);
+                b.plain("Add", &[x, hidden])
+            })
+        }),
+        (&["recognise-guarded-scaled-masked-attention"], |b| {
+            guarded(b, |b, x, n| {
+                let (hidden, c) = (hidden(b, n), b.scalar(0.6));
+                let x = b.plain("Mul", &[x, c]);
+                b.plain("Add", &[x, hidden])
+            })
+        }),
         (&["recognise-masked-attention"], |b| {
             scored(b, |b, x, n| {
                 let mask = b.input(&[n]);
@@ -113,4 +133,25 @@ fn scored(b: &mut B, f: fn(&mut B, ValueId, usize) -> ValueId) {
 fn truth(b: &mut B, shape: &[usize]) -> ValueId {
     let (x, c) = (b.input(shape), b.scalar(0.1));
     b.plain("Less", &[x, c])
+}
+
+/// Scores whose weights are zero where a softmax gives no number.
+fn guarded(b: &mut B, f: fn(&mut B, ValueId, usize) -> ValueId) {
+    let (s, t, d) = (b.dim(), b.dim(), b.dim());
+    let (q, k, v) = (b.input(&[2, s, d]), b.input(&[2, d, t]), b.input(&[2, t, 3]));
+    let x = b.plain("MatMul", &[q, k]);
+    let x = f(b, x, t);
+    let x = b.op("Softmax", Attrs::new().with("axis", -1), &[x]);
+    let (odd, zero) = (b.plain("IsNaN", &[x]), b.scalar(0.0));
+    let x = b.plain("Where", &[odd, zero, x]);
+    let y = b.plain("MatMul", &[x, v]);
+    b.out(y);
+}
+
+/// Nothing, or minus infinity for all keys of some rows.
+fn hidden(b: &mut B, keys: usize) -> ValueId {
+    let (rows, seen, none) = (truth(b, &[2, 1, 1]), b.scalar(0.0), b.scalar(f32::NEG_INFINITY));
+    let one = b.input(&[keys]);
+    let mask = b.plain("Where", &[rows, seen, none]);
+    b.plain("Add", &[one, mask])
 }

@@ -81,6 +81,7 @@ fn permuted_operands_match_the_reference() {
                 (0..s * t).map(|i| if hidden(i) { f32::NEG_INFINITY } else { 0.5 }).collect();
             inputs.push(Tensor::new(&[s, t], mask).unwrap());
             check(op, &attrs, &inputs, &what);
+            check(op, &attrs.clone().with("guard", 1i64), &inputs, &what);
             inputs[3] =
                 Tensor::new(&[b, 1, 1, t], (0..b * t).map(|i| i % 3 != 1).collect::<Vec<bool>>()).unwrap();
             check(op, &attrs.clone().with("fill", f32::NEG_INFINITY), &inputs, &what);
@@ -99,7 +100,9 @@ fn three_axes_and_infinite_scores_match_the_reference() {
     let mut q = data(&[3, 5, 7], 1).to_f32s().unwrap();
     (q[0], q[8], q[20]) = (f32::INFINITY, f32::NAN, f32::NEG_INFINITY);
     let q = Tensor::new(&[3, 5, 7], q).unwrap();
-    check(op, &attrs, &[q, data(&[3, 7, 11], 2), data(&[1, 11, 6], 3)], "three axes");
+    let inputs = [q, data(&[3, 7, 11], 2), data(&[1, 11, 6], 3)];
+    check(op, &attrs, &inputs, "three axes");
+    check(op, &attrs.with("guard", 1i64), &inputs, "guarded");
 }
 
 #[test]
