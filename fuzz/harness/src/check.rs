@@ -228,7 +228,7 @@ impl Step<'_> {
     /// Written and read; from then on nothing changes any more: names are given by the first reading.
     fn file(&self) -> Result<Graph, Stop> {
         // What is only for running here has no form in a file.
-        if self.graph.nodes().any(|(_, n)| n.op.domain().starts_with("ir.")) {
+        if only_runs_here(self.graph) {
             return Err(Stop::Refused);
         }
         let read = |file: Vec<u8>| {
@@ -335,6 +335,12 @@ impl Step<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether operators without a form in files are in the graph or its bodies.
+pub fn only_runs_here(g: &Graph) -> bool {
+    g.nodes()
+        .any(|(_, n)| n.op.domain().starts_with("ir.") || n.attrs.graphs().into_iter().any(only_runs_here))
 }
 
 /// Same bits.

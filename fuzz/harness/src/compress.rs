@@ -1,6 +1,6 @@
 //! One lossy step on a graph, and what the method promised of it.
 
-use crate::check::{Stop, found};
+use crate::check::{Stop, found, only_runs_here};
 use ir::{DType, Evaluate, Feeds, Graph, NodeId, Reference, Tensor, Use, Value, ValueId};
 use lossy::candidate::graph_bytes;
 use lossy::{Bias, Candidate, Context, Layer, Replaces, Role, Scope, Stats};
@@ -227,7 +227,7 @@ fn sum_of(g: &Graph, v: ValueId) -> Option<ValueId> {
 /// The search over all layers, for a file of `percent` of this graph's bytes.
 pub fn search(graph: &Graph, percent: u32, methods: &[String]) -> Result<Graph, Stop> {
     // What is only for running here has no form in a file.
-    if graph.nodes().any(|(_, n)| n.op.domain().starts_with("ir.")) {
+    if only_runs_here(graph) {
         return Err(Stop::Refused);
     }
     let size = |g: &Graph| onnx::size(g, &ops::Standard);
