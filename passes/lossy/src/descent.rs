@@ -15,8 +15,8 @@ use rayon::prelude::*;
 /// Rows per task: fixed, so results do not depend on the number of threads.
 const ROWS: usize = 64;
 /// Rounds at most, and the share of the error that is worth another one.
-const ROUNDS: usize = 4;
-const WORTH: f64 = 5e-3;
+const ROUNDS: usize = 3;
+const WORTH: f64 = 1e-2;
 /// Above one move in this many weights the others learn of them by one product of matrices.
 const SPARSE: usize = 16;
 

@@ -5,7 +5,7 @@
 //! error-compensated when calibration data exist (GPTQ) and, of few bits, learned from there together with the scales
 //! (`descent`), else nearest with error-minimising scales. Bound: |w − ŵ| ≤ scale/2 inside the range when not compensated.
 //!
-//! `int…-columns` has a factor per column besides: inputs whose weights are large give them to the factor, so that all share
+//! `int3-columns` and `int4-columns` have a factor per column besides: inputs whose weights are large give them to the factor, so that all share
 //! one range. That is cross-layer equalisation (Nagel et al., arXiv 1906.04721; AWQ, arXiv 2306.00978) kept in the layer:
 //! exact whatever the layer before is, for 2 bytes a column.
 
@@ -22,7 +22,7 @@ use ir::Result;
 use ndarray::Array2;
 
 /// Roundings of wider integers lose too little for learning to show.
-const LEARNED: u32 = 6;
+const LEARNED: u32 = 4;
 
 /// Weight-only integers of one width.
 pub struct Integer {
@@ -42,11 +42,8 @@ pub static INT4: Integer = Integer { name: "int4", bits: 4, blocks: &[128, 64, 3
 pub static INT3: Integer = Integer { name: "int3", bits: 3, blocks: &[64, 32], columns: false };
 pub static INT2: Integer = Integer { name: "int2", bits: 2, blocks: &[32, 16], columns: false };
 
-pub static INT6_COLUMNS: Integer = columned("int6-columns", 6);
-pub static INT5_COLUMNS: Integer = columned("int5-columns", 5);
 pub static INT4_COLUMNS: Integer = columned("int4-columns", 4);
 pub static INT3_COLUMNS: Integer = columned("int3-columns", 3);
-pub static INT2_COLUMNS: Integer = columned("int2-columns", 2);
 
 const fn columned(name: &'static str, bits: u32) -> Integer {
     Integer { name, bits, blocks: &[], columns: true }

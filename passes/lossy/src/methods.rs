@@ -6,10 +6,7 @@ use crate::coded::Coded;
 use crate::float16::Float16;
 use crate::int8::Int8;
 use crate::int8_dynamic::Int8Dynamic;
-use crate::integer::{
-    INT2, INT2_COLUMNS, INT3, INT3_COLUMNS, INT4, INT4_COLUMNS, INT5, INT5_COLUMNS, INT6, INT6_COLUMNS, INT7,
-    INT8_WEIGHT,
-};
+use crate::integer::{INT2, INT3, INT3_COLUMNS, INT4, INT4_COLUMNS, INT5, INT6, INT7, INT8_WEIGHT};
 use crate::low_rank::LowRank;
 use crate::method::Method;
 use crate::nm::TwoOfFour;
@@ -30,11 +27,8 @@ pub static METHODS: &[&dyn Method] = &[
     &INT4,
     &INT3,
     &INT2,
-    &INT6_COLUMNS,
-    &INT5_COLUMNS,
     &INT4_COLUMNS,
     &INT3_COLUMNS,
-    &INT2_COLUMNS,
     &Codebook,
     &Coded,
     &LowRank,
