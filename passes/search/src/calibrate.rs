@@ -11,7 +11,7 @@ use std::sync::Arc;
 const TAPPED: usize = 16 << 20;
 const TOGETHER: usize = 8;
 /// Results of all nodes that one run may have for runs to go side by side, in bytes: each has an arena of its own.
-const SMALL: u64 = 128 << 20;
+const SMALL: u64 = 24 << 20;
 
 /// Calibration samples looked at; more change the statistics little.
 const SAMPLES: usize = 128;
