@@ -165,9 +165,10 @@ fn everything() -> Graph {
     let (w, r) = (bytes("wb", 16), bytes("rb", 8));
     let a = Attrs::new().with("hidden_size", 8i64).with("direction", "bidirectional".to_string());
     let byte_lstm = ops::Standard.require("com.microsoft", "DynamicQuantizeLSTM").unwrap();
-    let inputs =
-        [[Some(x), Some(w[0]), Some(r[0])].as_slice(), &[None; 5], &[w[1], w[2], r[1], r[2]].map(Some)];
-    let made = g.add_node("byte_lstm", byte_lstm, a, &inputs.concat(), &["byte_lstm"]);
+    let mut inputs = vec![Some(x), Some(w[0]), Some(r[0])];
+    inputs.extend([None; 5]);
+    inputs.extend([w[1], w[2], r[1], r[2]].map(Some));
+    let made = g.add_node("byte_lstm", byte_lstm, a, &inputs, &["byte_lstm"]);
     let y = g.node(made).unwrap().output(0).unwrap();
     g.add_output("byte_lstm", y);
     let q = g.add_node("q", op("DynamicQuantizeLinear"), Attrs::new(), &[Some(x)], &["b", "s", "z"]);

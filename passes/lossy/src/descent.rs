@@ -143,8 +143,9 @@ impl Task<'_> {
                     let (code, new) = policy.round(first + r, start + i, value + slope[i] / d);
                     let step = new - value;
                     let gain = step * (2.0 * slope[i] - step * d);
-                    // The share is above the rounding of sums of floats.
-                    if step == 0.0 || !(gain > 1e-5 * step * step * d) || (masked && new == 0.0) {
+                    // The share is above the rounding of sums of floats; a gain that is no number is none.
+                    let pays = gain > 1e-5 * step * step * d;
+                    if step == 0.0 || !pays || (masked && new == 0.0) {
                         continue;
                     }
                     gained += f64::from(gain);

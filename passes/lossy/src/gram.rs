@@ -305,11 +305,8 @@ impl Block {
     /// Its columns without some of them.
     fn without(&self, but: Option<&Range<usize>>) -> Vec<Range<usize>> {
         let (start, end) = (self.start, self.start + self.sum.nrows());
-        let all = match but {
-            None => vec![start..end],
-            Some(b) => vec![start..b.start.clamp(start, end), b.end.clamp(start, end)..end],
-        };
-        all.into_iter().filter(|r| !r.is_empty()).collect()
+        let [from, to] = but.map_or([end, end], |b| [b.start, b.end].map(|c| c.clamp(start, end)));
+        [start..from, to..end].into_iter().filter(|r| !r.is_empty()).collect()
     }
 
     /// `share` of the mean of the diagonal of the sum; of one where all inputs are zero.
