@@ -259,10 +259,16 @@ fn nodes_of(g: &Group) -> &[NodeId] {
     }
 }
 
-/// Bytes of constants that a group reads.
+/// Bytes of weights that a group reads, those that are computed from constants as floats.
 fn weight(graph: &Graph, g: &Group) -> usize {
     let read = nodes_of(g).iter().filter_map(|&id| graph.get(id)).flat_map(|n| n.inputs().iter().flatten());
-    read.filter_map(|&v| graph.constant(v)).map(ir::Tensor::stored_bytes).sum()
+    let bytes = |v: ValueId| match graph.constant(v) {
+        Some(t) => Some(t.stored_bytes()),
+        None => {
+            graph.expression(v).and_then(|_| ir::budget::bytes(DType::F32, &graph.ty(v).concrete()?).ok())
+        }
+    };
+    read.filter_map(|&v| bytes(v)).sum()
 }
 
 fn fused(cx: &Cx, group: &Group) -> Result<Option<Step>> {
