@@ -1,10 +1,10 @@
 //! Fragments that stand for a whole node: two or three smaller products in place of one.
 
 use crate::fragment::Build;
-use crate::gptq::Rounded;
+use crate::gptq::{Rounded, nearest};
 use crate::layer::Role;
 use crate::method::Context;
-use crate::quant::Grid;
+use crate::quant::{Grid, grid};
 use crate::view::View;
 use ir::{Attrs, Graph, Result, ValueId};
 use ndarray::Array2;
@@ -24,6 +24,22 @@ impl Stored<'_> {
             Stored::Integers(r, g) => crate::fragment::integers_into(b, what, view, r, g),
         }
     }
+}
+
+/// Emits one factor, as floats or rounded to 8 bits, and returns what it decodes to.
+pub fn emit(
+    n: &mut NodeBuild,
+    what: &str,
+    view: &View,
+    m: Array2<f32>,
+    int8: bool,
+) -> Result<(ValueId, Array2<f32>)> {
+    if !int8 {
+        return Ok((Stored::Float(&m).emit(&mut n.b, what, view)?, m));
+    }
+    let g = grid(m.view(), 8, m.ncols(), None, false);
+    let r = nearest(m.view(), &g);
+    Ok((Stored::Integers(&r, &g).emit(&mut n.b, what, view)?, r.values))
 }
 
 /// A fragment with the node's inputs except the weight.

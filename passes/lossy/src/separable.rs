@@ -7,11 +7,9 @@
 //! whose channels share few patterns.
 
 use crate::candidate::Candidate;
-use crate::gptq::nearest;
 use crate::layer::{Layer, Role};
 use crate::method::{Context, Method, Refusal, Serves};
-use crate::quant::grid;
-use crate::replace::{NodeBuild, Stored, splits};
+use crate::replace::{NodeBuild, emit, splits};
 use crate::view::View;
 use crate::whiten::{Modes, left, solve, unit};
 use ir::{Attrs, Result, ValueId};
@@ -175,22 +173,6 @@ fn candidate(cx: &Context, f: &Terms, int8: bool) -> Result<Option<Candidate>> {
     let y = n.b.op("Conv", "y", Attrs::new(), &inputs)?;
     let fragment = n.b.finish(&[y])?;
     Ok(Some(cx.node("separable", recipe_of(rank, int8), fragment, &out.dot(&features))))
-}
-
-/// Emits one factor and returns what it decodes to.
-fn emit(
-    n: &mut NodeBuild,
-    what: &str,
-    view: &View,
-    m: Array2<f32>,
-    int8: bool,
-) -> Result<(ValueId, Array2<f32>)> {
-    if !int8 {
-        return Ok((Stored::Float(&m).emit(&mut n.b, what, view)?, m));
-    }
-    let g = grid(m.view(), 8, m.ncols(), None, false);
-    let r = nearest(m.view(), &g);
-    Ok((Stored::Integers(&r, &g).emit(&mut n.b, what, view)?, r.values))
 }
 
 #[cfg(test)]

@@ -7,12 +7,10 @@
 //! floats or as int8. Wins on wide k×k kernels.
 
 use crate::candidate::Candidate;
-use crate::gptq::nearest;
 use crate::layer::{Layer, Role};
 use crate::low_rank::WIDEST;
 use crate::method::{Context, Method, Refusal, Serves};
-use crate::quant::grid;
-use crate::replace::{NodeBuild, Stored, splits};
+use crate::replace::{NodeBuild, emit, splits};
 use crate::spectrum::eigen;
 use crate::view::View;
 use crate::whiten::{Modes, left, unit};
@@ -201,22 +199,6 @@ fn candidate(
         Array2::from_shape_fn(cx.matrix.raw_dim(), |(a, b)| product[[a, b / taps, b % taps]] as f32);
     let form = if int8 { " int8" } else { "" };
     Ok(Some(cx.node("tucker", format!("tucker {r1}×{r2}{form}"), fragment, &decoded)))
-}
-
-/// Emits one factor and returns what it decodes to.
-fn emit(
-    n: &mut NodeBuild,
-    what: &str,
-    view: &View,
-    m: Array2<f32>,
-    int8: bool,
-) -> Result<(ValueId, Array2<f32>)> {
-    if !int8 {
-        return Ok((Stored::Float(&m).emit(&mut n.b, what, view)?, m));
-    }
-    let g = grid(m.view(), 8, m.ncols(), None, false);
-    let r = nearest(m.view(), &g);
-    Ok((Stored::Integers(&r, &g).emit(&mut n.b, what, view)?, r.values))
 }
 
 fn pointwise(cx: &Context, rows: usize, cols: usize) -> View {
