@@ -14,6 +14,9 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// Most resident memory of a run, MB: the program's own bound on tensors plus what it takes itself.
 pub const MEMORY: u64 = 1024;
 
+/// Longest line of a message, bytes: what is named in it may be a path or a text from a file.
+const LINE: usize = 8192;
+
 /// How a run ended.
 pub struct End {
     status: ExitStatus,
@@ -86,6 +89,9 @@ impl End {
         }
         if self.err.bytes().any(|b| b.is_ascii_control() && b != b'\n') {
             return Some("control characters reach the terminal".to_string());
+        }
+        if let Some(n) = self.err.lines().map(str::len).max().filter(|&n| n > LINE) {
+            return Some(format!("a line of {n} bytes"));
         }
         (self.rss_mb > MEMORY).then(|| format!("{} MB of memory", self.rss_mb))
     }

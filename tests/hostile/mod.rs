@@ -4,6 +4,7 @@
 #![cfg(unix)]
 
 mod drive;
+mod images;
 mod inputs;
 mod operators;
 mod proto;
@@ -186,6 +187,24 @@ fn data_run(dir: &Dir, d: &inputs::Data, record: &dyn Fn(&str, drive::End)) {
     }
 }
 
+fn image_run(dir: &Dir, case: &images::Data, commands: usize, record: &dyn Fn(&str, drive::End)) {
+    let table = images::write(dir, case);
+    let model = std::fs::canonicalize(crate::harness::model()).unwrap();
+    let m = arg(&model);
+    let labels: &[&str] = if table.is_some() { &["--labels", "labels.csv"] } else { &[] };
+    let all: [&[&str]; 5] = [
+        &["eval", m, m, "--data", "d"],
+        &["diff", m, m, "--data", "d"],
+        &["eval", m, "--data", "d"],
+        &[m, "-o", "c.onnx", "--force", "--quiet", "--data", "d"],
+        &["eval", m, m, "--data", "d", "--robust", "jpeg", "--image-size", "28", "--mean", "0.5"],
+    ];
+    for args in all.iter().take(commands) {
+        let args = [args, labels].concat();
+        record(&format!("{} {}", case.name, args[0]), run(dir.path("").as_path(), &args));
+    }
+}
+
 /// A part of the cases that takes seconds.
 #[test]
 fn some_of_every_kind() {
@@ -205,6 +224,20 @@ fn some_damaged_models() {
 fn all_data_files() {
     let all = inputs::all();
     each("data", &all, data_run).judge(all.len());
+}
+
+#[test]
+fn folders_of_images_and_tables_of_labels() {
+    let all = images::all();
+    assert!(all.len() >= 100);
+    each("images", &all, |dir, case, record| image_run(dir, case, 1, record)).judge(all.len());
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn folders_of_images_through_every_command() {
+    let all = images::all();
+    each("images-all", &all, |dir, case, record| image_run(dir, case, 5, record)).judge(5 * all.len());
 }
 
 #[test]

@@ -14,6 +14,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+/// How long where nothing is said.
+const TIME: Duration = Duration::from_secs(60);
 /// Time to make a finding small.
 const REDUCING: Duration = Duration::from_secs(120);
 /// Most pairs that `--keep` writes.
@@ -48,13 +50,16 @@ fn pipeline(path: &Path) -> Result<Pipeline> {
 
 pub fn fuzz(args: FuzzArgs) -> Result {
     let Some(target) = Target::named(&args.target) else { return bytes(&args) };
-    let mut settings = Settings::new(target, args.time, args.seed);
+    let time = args.time.unwrap_or(if args.core_time.is_some() { Duration::MAX } else { TIME });
+    let mut settings = Settings::new(target, time, args.seed);
     settings.executions = args.executions.unwrap_or(u64::MAX);
+    settings.core_time = args.core_time;
     settings.feedback = !args.blind;
     settings.findings = args.findings.max(1);
     settings.mutate = match args.mutate {
         FuzzMutate::Both => Mutate::Both,
         FuzzMutate::Graph => Mutate::Graph,
+        FuzzMutate::Drawn => Mutate::Drawn,
         FuzzMutate::Passes => Mutate::Passes,
         FuzzMutate::Nothing => Mutate::Nothing,
     };
@@ -92,6 +97,13 @@ pub fn fuzz(args: FuzzArgs) -> Result {
         }
     }
     tell(&args, &out);
+    if out.end.late > 0 {
+        let most = harness::check::LIMIT.as_secs();
+        eprintln!(
+            "compress: {} pairs took more than {most} s and were not judged to their end",
+            out.end.late
+        );
+    }
     if let Some((pair, seconds)) = &out.slowest {
         eprintln!(
             "compress: {} took {seconds:.1} s on {} nodes",
@@ -117,23 +129,26 @@ fn tally_name(bytes: &[u8]) -> u64 {
 fn tell(args: &FuzzArgs, out: &Outcome) {
     let e = out.end;
     if args.json {
-        let curve: Vec<_> = out.curve.iter().map(|p| json!([p.seconds, p.executions, p.features])).collect();
+        let curve: Vec<_> =
+            out.curve.iter().map(|p| json!([p.core_seconds, p.executions, p.features, p.events])).collect();
         let findings: Vec<_> = out.findings.iter().map(|(_, f)| f.to_string()).collect();
         println!(
             "{}",
-            json!({"target": args.target, "seconds": e.seconds, "executions": e.executions, "graphs": e.graphs,
-                   "features": e.features, "findings": findings, "curve": curve})
+            json!({"target": args.target, "seconds": e.seconds, "core_seconds": e.core_seconds,
+                   "executions": e.executions, "graphs": e.graphs, "late": e.late, "features": e.features,
+                   "events": e.events, "new_graphs_passes": out.kinds, "findings": findings, "curve": curve})
         );
     } else {
         let rate = e.graphs as f64 / e.seconds.max(1e-9);
         println!(
-            "{}: {} executions, {} graphs ({rate:.0}/s), {} features, {} findings in {:.1} s",
+            "{}: {} executions, {} graphs ({rate:.0}/s), {} features, {} findings in {:.1} s, {:.1} core-s",
             args.target,
             e.executions,
             e.graphs,
             e.features,
             out.findings.len(),
-            e.seconds
+            e.seconds,
+            e.core_seconds
         );
     }
 }
@@ -152,9 +167,12 @@ fn bytes(args: &FuzzArgs) -> Result {
         None if args.target == "prescan_import" => models(args.seed),
         None => (0..40).map(random_bytes).collect(),
     };
-    let start = Instant::now();
+    if args.core_time.is_some() {
+        return Err(Failure::usage(format!("--core-time is for targets of graphs, not for {}", args.target)));
+    }
+    let (start, time) = (Instant::now(), args.time.unwrap_or(TIME));
     let most = args.executions.unwrap_or(u64::MAX);
-    let (n, found) = engine::fuzz_bytes(check, &seeds, args.time, most, args.seed);
+    let (n, found) = engine::fuzz_bytes(check, &seeds, time, most, args.seed);
     let seconds = start.elapsed().as_secs_f64();
     let findings = usize::from(found.is_some());
     if args.json {

@@ -75,6 +75,10 @@ impl Dag {
             Expr::In(i) => inputs.get(*i).copied(),
             Expr::Const(c) => {
                 let dtype = hint.or_else(|| inputs.first().map(|&i| self.dtype(i)))?;
+                // The reference compares in int64: what the type does not hold would wrap here.
+                if !holds(dtype, *c as i64) {
+                    return None;
+                }
                 let c = if dtype.is_int() { (*c as i64) as f64 } else { *c };
                 Some(self.push(Op::Const(c.to_bits()), dtype))
             }
@@ -130,6 +134,19 @@ fn is_constant(e: &Expr) -> bool {
 pub fn known(d: DType) -> bool {
     use DType::*;
     matches!(d, F32 | F64 | I8 | I16 | I32 | I64 | U8 | U16 | U32 | Bool)
+}
+
+/// Whether an integer type holds the constant; other types do as they round.
+fn holds(d: DType, c: i64) -> bool {
+    match d {
+        DType::I8 => i8::try_from(c).is_ok(),
+        DType::I16 => i16::try_from(c).is_ok(),
+        DType::I32 => i32::try_from(c).is_ok(),
+        DType::U8 => u8::try_from(c).is_ok(),
+        DType::U16 => u16::try_from(c).is_ok(),
+        DType::U32 => u32::try_from(c).is_ok(),
+        _ => true,
+    }
 }
 
 fn float(d: DType) -> bool {

@@ -9,6 +9,15 @@ use std::path::{Path, PathBuf};
 const MAX_TABLE: u64 = 256 << 20;
 /// Classes listed in a note.
 const SHOWN: usize = 4;
+/// Most characters shown of a name from a table or a folder.
+const NAME: usize = 80;
+
+/// A name as a message shows it.
+fn short(name: &str) -> String {
+    let start: String = name.chars().take(NAME).collect();
+    let more = if start.len() < name.len() { "…" } else { "" };
+    format!("{}{more}", start.escape_debug())
+}
 
 /// Labels of files and how they came about.
 #[derive(Debug, PartialEq)]
@@ -28,7 +37,8 @@ fn numbers(names: &BTreeSet<&str>) -> BTreeMap<String, i64> {
 fn listed(classes: &BTreeMap<String, i64>) -> String {
     let mut by_number: Vec<(&i64, &String)> = classes.iter().map(|(n, i)| (i, n)).collect();
     by_number.sort();
-    let mut s: Vec<String> = by_number.iter().take(SHOWN).map(|(i, n)| format!("{i} = {n}")).collect();
+    let mut s: Vec<String> =
+        by_number.iter().take(SHOWN).map(|(i, n)| format!("{i} = {}", short(n))).collect();
     if by_number.len() > SHOWN {
         s.push("…".into());
     }
@@ -94,7 +104,9 @@ fn parse(from: impl std::io::Read, root: &Path, files: &[PathBuf]) -> Result<Lab
                 of[*i] =
                     Some(label.ok_or_else(|| Error::data(format!("line {} has no label", line + 1)))?.into());
             }
-            Some(_) => return Err(Error::data(format!("line {}: '{name}' names several files", line + 1))),
+            Some(_) => {
+                return Err(Error::data(format!("line {}: '{}' names several files", line + 1, short(name))));
+            }
             None => {
                 absent += 1;
                 first_absent.get_or_insert(name.to_string());
@@ -108,7 +120,7 @@ fn parse(from: impl std::io::Read, root: &Path, files: &[PathBuf]) -> Result<Lab
     let classes = numbers(&names);
     let mut note = format!("labels are from the table: {}", listed(&classes));
     if let Some(first) = first_absent {
-        note += &format!("; {absent} lines name no file (first '{}')", first.escape_debug());
+        note += &format!("; {absent} lines name no file (first '{}')", short(&first));
     }
     Ok(Labels { of: of.iter().map(|n| classes.get(n.as_ref()?).copied()).collect(), note })
 }
@@ -144,6 +156,10 @@ mod tests {
         );
         assert_eq!(of("a.png,cat\nb.png,dog\nc.png,cat").unwrap(), [Some(0), Some(1), Some(0)]);
         assert!(parse("a.png,1\nz.png,1\n".as_bytes(), root, &f).unwrap().note.contains("1 lines"));
+        let long = "x".repeat(1_000_000);
+        let note = |t: String| parse(t.as_bytes(), root, &f).unwrap().note;
+        assert!(note(format!("a.png,{long}\n{long},1\n")).len() < 400);
+        assert!(!note("a.png,\u{1b}[31m\n".into()).contains('\u{1b}'));
         for bad in ["", "name,label\n", "a.png\n", "a.png,\n", "z.png,1\n"] {
             assert!(of(bad).is_err(), "{bad:?}");
         }

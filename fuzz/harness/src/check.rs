@@ -9,9 +9,14 @@ use crate::random::Random;
 use ir::{Blame, Evaluate, Feeds, Graph, Reference, Value};
 use kernels::stored::{Reader, Writer};
 use runtime::ThreadPool;
+use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 use tally::{Kind, hit, key};
+
+/// What a check costs without passes.
+const CHECK: usize = 500;
 
 /// What is wrong with a pair.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,30 +63,68 @@ pub struct Ran {
     pub valid: bool,
     /// Passes judged.
     pub passes: usize,
+    /// What it cost, in about microseconds of a core, told from passes and nodes alone.
+    pub cost: usize,
+    /// Whether it took longer than [`LIMIT`]: what came after was not judged.
+    pub late: bool,
+}
+
+/// Longest time for one pair: a shape or a loop may make each of the dozens of runs of a check take seconds.
+pub const LIMIT: Duration = Duration::from_secs(20);
+
+thread_local! {
+    /// How long the pair at hand may take.
+    static UNTIL: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Whether the pair at hand is above the limit of time: nothing more is claimed of it.
+pub fn late() -> bool {
+    UNTIL.get().is_some_and(|t| Instant::now() > t)
 }
 
 /// Limits under which one pair is run, so that none takes the machine.
 pub fn set_limits() {
     ir::budget::set_tensor_limit(64 << 20);
     ir::budget::set_total_limit(512 << 20);
-    ir::budget::set_step_limit(10_000);
-    ir::budget::set_work_limit(50_000_000);
+    ir::budget::set_step_limit(1_000);
+    ir::budget::set_work_limit(2_000_000);
 }
 
 /// Runs the pair's passes; the first thing that is wrong.
 pub fn check(pair: &Pair) -> Result<Ran, Finding> {
-    let mut ran = Ran::default();
+    follow(pair).map(|(ran, _)| ran)
+}
+
+/// The same, and the graph that the passes gave.
+pub fn follow(pair: &Pair) -> Result<(Ran, Graph), Finding> {
+    follow_within(pair, LIMIT)
+}
+
+fn follow_within(pair: &Pair, limit: Duration) -> Result<(Ran, Graph), Finding> {
+    UNTIL.set(Instant::now().checked_add(limit));
+    let done = steps(pair);
+    UNTIL.set(None);
+    done
+}
+
+fn steps(pair: &Pair) -> Result<(Ran, Graph), Finding> {
+    let mut ran = Ran { cost: CHECK, ..Ran::default() };
     let mut graph = pair.graph.clone();
     if ir::infer(&mut graph).is_err() || ir::verify(&graph).is_err() {
-        return Ok(ran);
+        return Ok((ran, graph));
     }
     let feeds = pair.feeds();
-    let Ok(first) = Reference.run(&graph, &feeds, &[]) else { return Ok(ran) };
+    let Ok(first) = Reference.run(&graph, &feeds, &[]) else { return Ok((ran, graph)) };
     fix_shapes(&mut graph, &feeds);
     let mut expected = first.outputs;
     ran.valid = true;
     observe("input", &graph);
     for (at, pass) in pair.pipeline.passes.iter().enumerate() {
+        if late() {
+            ran.late = true;
+            break;
+        }
+        ran.cost += pass.cost(graph.node_count());
         let finding = |oracle, message| Finding { oracle, at, pass: pass.name(), message };
         let step =
             || Step { graph: &graph, feeds: &feeds, expected: &expected, seed: pair.pipeline.seed }.run(pass);
@@ -97,7 +140,8 @@ pub fn check(pair: &Pair) -> Result<Ran, Finding> {
             }
         }
     }
-    Ok(ran)
+    ran.late |= late();
+    Ok((ran, graph))
 }
 
 /// Open dims get the sizes of the inputs.
@@ -393,5 +437,22 @@ impl From<Tier> for kernels::Tier {
             Tier::Avx512 => kernels::Tier::Avx512.usable(),
             Tier::Best => kernels::Tier::best(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::passes::Pipeline;
+
+    /// Of a pair above the limit nothing is claimed: one pass, each run of which took seconds, held the loop for minutes.
+    #[test]
+    fn pairs_above_the_limit_end() {
+        let text = "case (float[2] x) => (float[2] y) { y = Relu (x) }";
+        let graph = ir::text::parse(text, &ops::Standard).unwrap();
+        let pair = Pair { graph, pipeline: Pipeline::new(1, vec![Pass::RUN]) };
+        let (ran, _) = follow_within(&pair, Duration::ZERO).unwrap();
+        assert!(ran.valid && ran.late && ran.passes == 0, "{ran:?}");
+        assert!(!check(&pair).unwrap().late && !late());
     }
 }

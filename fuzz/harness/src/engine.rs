@@ -1,6 +1,6 @@
 //! The loop of `compress fuzz`: mutated pairs, kept where they reach what no pair before them reached.
 
-use crate::check::{self, Finding, check};
+use crate::check::{self, Finding};
 use crate::mutate::{self, Limits};
 use crate::pair::Pair;
 use crate::passes::{Pass, Pipeline};
@@ -17,10 +17,25 @@ const FIRST: usize = 48;
 const KEPT: usize = 4096;
 /// Passes are changed after so many changes of the graph that reached nothing new.
 const FRUITLESS: usize = 4;
-/// What changing passes reaches for its cost beside what changing graphs does, at least: else it would never be tried again.
-const LEAST: f64 = 0.25;
-/// Cost after which what was reached before counts half.
-const HALF: f64 = 50_000.0;
+/// Most changes of one pair before another is chosen.
+const STAY: usize = 24;
+/// New pairs, one of so many where they reach as much for their cost as changed ones; at least, and at most.
+const NEW: (f64, f64, f64) = (1.0 / 8.0, 1.0 / 32.0, 1.0 / 2.0);
+/// What changing passes reaches for its cost beside what changing graphs does, at least, as it would never be tried again
+/// else; and at most, which is how many changes of passes follow each other.
+const WORTH: (f64, f64) = (0.25, 6.0);
+/// Cost after which what kinds of changes, and what changes of one pair reached before counts half.
+const HALF: (f64, f64) = (4e6, 4e4);
+/// What a pair reached itself counts for it, up to so many features.
+const OWN: usize = 16;
+/// The entry that promises most of so many is changed.
+const OF: usize = 3;
+/// One change of passes in so many goes on from what the passes gave, where that is another graph.
+const ONWARD: usize = 3;
+/// Constants of a graph that is kept to go on from, bytes.
+const ONWARD_BYTES: usize = 64 << 10;
+/// How many executions apart clocks are read.
+const CLOCK: u64 = 16;
 
 /// Seconds for one pair that are worth telling.
 const SLOW: f64 = 1.0;
@@ -29,7 +44,10 @@ const SLOW: f64 = 1.0;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mutate {
     Both,
+    /// All graphs go through one sequence of passes.
     Graph,
+    /// Passes are drawn once for each new graph and stay.
+    Drawn,
     Passes,
     /// Every graph is a new one.
     Nothing,
@@ -39,6 +57,8 @@ pub enum Mutate {
 pub struct Settings {
     pub target: Target,
     pub time: Duration,
+    /// Ends after so much time of processors, where the system tells it.
+    pub core_time: Option<Duration>,
     pub executions: u64,
     pub seed: u64,
     pub mutate: Mutate,
@@ -59,6 +79,7 @@ impl Settings {
         Settings {
             target,
             time,
+            core_time: None,
             executions: u64::MAX,
             seed,
             mutate: Mutate::Both,
@@ -75,10 +96,17 @@ impl Settings {
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Point {
     pub seconds: f64,
+    /// Of processors; 0 where the system does not tell.
+    pub core_seconds: f64,
     pub executions: u64,
     /// Of them, graphs that ran.
     pub graphs: u64,
+    /// Counters in each of their ranges.
     pub features: usize,
+    /// Counters that were ever above 0.
+    pub events: usize,
+    /// Pairs above the limit of time, not judged to the end.
+    pub late: u64,
 }
 
 #[derive(Default)]
@@ -87,6 +115,8 @@ pub struct Outcome {
     /// At even intervals.
     pub curve: Vec<Point>,
     pub findings: Vec<(Pair, Finding)>,
+    /// Of new pairs, changed graphs and changed passes: executions, and features that they were the first to reach.
+    pub kinds: [(u64, usize); 3],
     /// The pair that took longest, and its seconds.
     pub slowest: Option<(Pair, f64)>,
     entries: Vec<Entry>,
@@ -94,23 +124,25 @@ pub struct Outcome {
 
 struct Entry {
     pair: Pair,
+    /// What its passes gave.
+    result: Option<Graph>,
     reaches: Vec<(u16, u8)>,
-    fruitless: usize,
-    cost: usize,
+    worth: Yield,
 }
 
-/// What a kind of change reached, and what it cost: in passes judged times nodes, as clocks would make runs differ.
-#[derive(Default)]
+/// What changes of a kind, or of one pair, reached, and what they cost: as passes and nodes tell, since clocks would make
+/// runs differ.
+#[derive(Debug, Clone, Default)]
 struct Yield {
     features: f64,
     cost: f64,
 }
 
 impl Yield {
-    fn add(&mut self, features: usize, cost: usize) {
+    fn add(&mut self, features: usize, cost: usize, half: f64) {
         self.features += features as f64;
         self.cost += cost as f64;
-        if self.cost > HALF {
+        if self.cost > half {
             (self.features, self.cost) = (self.features / 2.0, self.cost / 2.0);
         }
     }
@@ -127,6 +159,22 @@ struct Parent {
     passes: bool,
 }
 
+/// The entry that is being changed, how often, and how often in a row in vain.
+#[derive(Clone, Copy)]
+struct Turn {
+    at: usize,
+    changes: usize,
+    fruitless: usize,
+}
+
+/// Seconds that processors spent on this process, where the system tells it.
+pub fn core_seconds() -> Option<f64> {
+    let all = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The name before the parenthesis may hold spaces; hundredths of a second, for itself and for the system.
+    let fields = all.rsplit_once(')')?.1.split_whitespace().skip(11).take(2);
+    fields.map(|f| f.parse::<f64>().ok()).sum::<Option<f64>>().map(|ticks| ticks / 100.0)
+}
+
 /// Runs the loop. `begin` is told each pair before it is checked, so that one that ends the process is known.
 pub fn fuzz(settings: Settings, begin: &mut dyn FnMut(&Pair)) -> Outcome {
     check::set_limits();
@@ -134,10 +182,14 @@ pub fn fuzz(settings: Settings, begin: &mut dyn FnMut(&Pair)) -> Outcome {
         r: Random(settings.seed),
         limits: settings.model.as_ref().map_or(Limits::default(), Limits::of),
         start: Instant::now(),
+        began: core_seconds().unwrap_or(0.0),
+        core: 0.0,
         seen: Seen::default(),
         known: BTreeSet::new(),
+        new: Yield::default(),
         graphs: Yield::default(),
         passes: Yield::default(),
+        turn: None,
         out: Outcome::default(),
         settings,
     };
@@ -152,10 +204,16 @@ struct Fuzzer {
     limits: Limits,
     r: Random,
     start: Instant,
+    /// Core-seconds of the process before.
+    began: f64,
+    /// Core-seconds since, when they were last read.
+    core: f64,
     seen: Seen,
     known: BTreeSet<String>,
+    new: Yield,
     graphs: Yield,
     passes: Yield,
+    turn: Option<Turn>,
     out: Outcome,
 }
 
@@ -169,28 +227,43 @@ impl Fuzzer {
         for pair in first {
             self.one(pair, None, begin);
         }
-        let mut next = self.settings.time.as_secs_f64() / 200.0;
-        while self.start.elapsed() < self.settings.time
+        let mut next = 0.005;
+        while self.share() < 1.0
             && self.out.end.executions < self.settings.executions
             && self.out.findings.len() < self.settings.findings
         {
             if let Some((pair, parent)) = self.next() {
                 self.one(pair, parent, begin);
             }
-            if self.start.elapsed().as_secs_f64() >= next {
-                next += self.settings.time.as_secs_f64() / 200.0;
+            if self.out.end.executions.is_multiple_of(CLOCK) {
+                self.core = core_seconds().map_or(0.0, |s| s - self.began);
+            }
+            if self.share() >= next {
+                next = self.share() + 0.005;
                 let p = self.point();
                 self.out.curve.push(p);
             }
         }
     }
 
+    /// How much of the time is over.
+    fn share(&self) -> f64 {
+        let wall = self.start.elapsed().as_secs_f64() / self.settings.time.as_secs_f64();
+        self.settings.core_time.map_or(wall, |t| wall.max(self.core / t.as_secs_f64()))
+    }
+
     fn point(&self) -> Point {
-        Point { seconds: self.start.elapsed().as_secs_f64(), ..self.out.end }
+        let core_seconds = core_seconds().map_or(0.0, |s| s - self.began);
+        let seconds = self.start.elapsed().as_secs_f64();
+        Point { seconds, core_seconds, events: self.seen.events(), ..self.out.end }
     }
 
     fn first_passes(&mut self) -> Vec<Pass> {
-        self.settings.passes.clone().unwrap_or_else(|| self.settings.target.passes(&mut self.r))
+        match &self.settings.passes {
+            Some(p) => p.clone(),
+            None if self.settings.mutate == Mutate::Graph => self.settings.target.usual(),
+            None => self.settings.target.passes(&mut self.r),
+        }
     }
 
     /// A pair to check, and the entry it comes from.
@@ -198,34 +271,32 @@ impl Fuzzer {
         let n = self.out.entries.len();
         let generates = self.settings.model.is_none();
         let enough = self.settings.mutate == Mutate::Passes && n >= FIRST;
-        let fresh = n < FIRST || self.settings.mutate == Mutate::Nothing || (!enough && self.r.chance(1, 8));
+        let share = if self.settings.feedback { NEW.0 * self.new.rate() / self.graphs.rate() } else { NEW.0 };
+        let fresh = n < FIRST
+            || self.settings.mutate == Mutate::Nothing
+            || (!enough && self.r.share(share.clamp(NEW.1, NEW.2)));
         if generates && fresh {
             return Some((self.fresh()?, None));
         }
         if n == 0 {
             return None;
         }
-        let mut at = self.pick(n);
-        if self.settings.feedback {
-            // Of two the cheaper one, as more of them can be run.
-            let other = self.pick(n);
-            if self.out.entries.get(other)?.cost < self.out.entries.get(at)?.cost {
-                at = other;
-            }
-        }
-        let entry = self.out.entries.get(at)?;
-        let mut pair = entry.pair.clone();
-        let passes = match self.settings.mutate {
-            Mutate::Graph => false,
-            Mutate::Passes | Mutate::Nothing => true,
-            Mutate::Both => {
-                let worth = (self.passes.rate() / self.graphs.rate()).clamp(LEAST, 1.0);
-                let due = entry.fruitless % (FRUITLESS + 1) == FRUITLESS;
-                due && (!self.settings.feedback || self.r.chance((worth * 1000.0) as usize, 1000))
-            }
+        let (at, passes) = match self.settings.mutate {
+            Mutate::Graph | Mutate::Drawn => (self.pick(n), false),
+            Mutate::Passes | Mutate::Nothing => (self.pick(n), true),
+            Mutate::Both => self.turn(n),
         };
+        let mut pair = self.out.entries.get(at)?.pair.clone();
         if passes {
-            mutate::passes::mutate(&mut pair.pipeline, self.settings.target, &mut self.r);
+            let onward = self.settings.mutate == Mutate::Both && self.r.chance(1, ONWARD);
+            let result = if onward { self.out.entries.get(at)?.result.clone() } else { None };
+            match result.and_then(|g| mutate::settled(g, pair.pipeline.seed, self.limits)) {
+                Some(g) => {
+                    pair.graph = g;
+                    pair.pipeline.passes = self.settings.target.passes(&mut self.r);
+                }
+                None => mutate::passes::mutate(&mut pair.pipeline, self.settings.target, &mut self.r),
+            }
         } else {
             let other = &self.out.entries[self.r.below(n)].pair.graph;
             let (r, limits) = (&mut self.r, self.limits);
@@ -237,7 +308,7 @@ impl Fuzzer {
                     return None;
                 }
                 Ok(None) => {
-                    self.out.entries[at].fruitless += 1;
+                    self.tried(at, true);
                     return None;
                 }
             }
@@ -245,10 +316,42 @@ impl Fuzzer {
         Some((pair, Some(Parent { at, passes })))
     }
 
-    /// An entry; recent ones, the least explored, more often.
+    /// The entry to change, and whether its passes: after some changes of its graph in vain, for as many changes as those of
+    /// passes are worth; then it is another entry's turn.
+    fn turn(&mut self, n: usize) -> (usize, bool) {
+        let worth = (self.passes.rate() / self.graphs.rate()).clamp(WORTH.0, WORTH.1);
+        let worth = if self.settings.feedback { worth } else { 1.0 };
+        let most = FRUITLESS + worth.ceil() as usize;
+        let turn = match self.turn {
+            Some(t) if t.changes < STAY && t.fruitless < most => t,
+            _ => Turn { at: self.pick(n), changes: 0, fruitless: 0 },
+        };
+        self.turn = Some(turn);
+        let due = turn.fruitless >= FRUITLESS && self.r.share(worth);
+        (turn.at, due)
+    }
+
+    fn tried(&mut self, at: usize, in_vain: bool) {
+        if let Some(t) = self.turn.as_mut().filter(|t| t.at == at) {
+            t.changes += 1;
+            t.fruitless = if in_vain { t.fruitless + 1 } else { 0 };
+        }
+    }
+
+    /// An entry: of some, recent ones more often, the one whose changes reach most for their cost.
     fn pick(&mut self, n: usize) -> usize {
-        let recent = self.settings.feedback && self.r.chance(1, 2);
-        if recent { n - 1 - self.r.below(n.min(24)) } else { self.r.below(n) }
+        if !self.settings.feedback {
+            return self.r.below(n);
+        }
+        let mut best = (0, -1.0);
+        for _ in 0..OF {
+            let at = if self.r.chance(1, 2) { n - 1 - self.r.below(n.min(24)) } else { self.r.below(n) };
+            let rate = self.out.entries.get(at).map_or(0.0, |e| e.worth.rate());
+            if rate > best.1 {
+                best = (at, rate);
+            }
+        }
+        best.0
     }
 
     fn found(&mut self, pair: Pair, f: Finding) {
@@ -276,36 +379,54 @@ impl Fuzzer {
         begin(&pair);
         tally::clear();
         let started = Instant::now();
-        let result = check(&pair);
+        let result = check::follow(&pair);
         let taken = started.elapsed().as_secs_f64();
-        if taken > SLOW.max(self.out.slowest.as_ref().map_or(0.0, |s| s.1)) {
-            self.out.slowest = Some((pair.clone(), taken));
+        if taken > SLOW {
+            // Other work on the machine is not the pair's.
+            let core = core_seconds().map(|s| s - self.began);
+            let taken = core.map_or(taken, |c| taken.min(c - self.core));
+            self.core = core.unwrap_or(0.0);
+            if taken > SLOW.max(self.out.slowest.as_ref().map_or(0.0, |s| s.1)) {
+                self.out.slowest = Some((pair.clone(), taken));
+            }
         }
         let new = self.seen.add();
         self.out.end.executions += 1;
         self.out.end.features += new.len();
-        let mut cost = 4 + pair.graph.node_count();
-        match result {
-            Ok(ran) => {
-                self.out.end.graphs += u64::from(ran.valid);
-                cost *= 1 + ran.passes;
-            }
+        let (ran, graph) = match result {
+            Ok(done) => done,
             Err(f) => {
                 self.out.end.graphs += 1;
                 return self.found(pair, f);
             }
-        }
+        };
+        self.out.end.graphs += u64::from(ran.valid);
+        self.out.end.late += u64::from(ran.late);
         let n = self.out.entries.len();
         let keep = if self.settings.feedback { !new.is_empty() } else { n < FIRST || self.r.chance(1, 4) };
+        let (kind, worth) = match parent {
+            None => (0, &mut self.new),
+            Some(Parent { passes: false, .. }) => (1, &mut self.graphs),
+            Some(Parent { passes: true, .. }) => (2, &mut self.passes),
+        };
+        worth.add(new.len(), ran.cost, HALF.0);
+        self.out.kinds[kind].0 += 1;
+        self.out.kinds[kind].1 += new.len();
         if let Some(p) = parent {
-            let kind = if p.passes { &mut self.passes } else { &mut self.graphs };
-            kind.add(new.len(), cost);
+            self.tried(p.at, new.is_empty());
             if let Some(e) = self.out.entries.get_mut(p.at) {
-                e.fruitless = if new.is_empty() { e.fruitless + 1 } else { 0 };
+                e.worth.add(new.len(), ran.cost, HALF.1);
             }
         }
-        if keep || n < FIRST {
-            let entry = Entry { pair, reaches: tally::features(), fruitless: 0, cost };
+        // What is above the limit would only cost again.
+        if (keep || n < FIRST) && !ran.late {
+            let onward = self.settings.mutate == Mutate::Both
+                && check::bytes(&graph) <= ONWARD_BYTES
+                && !check::only_runs_here(&graph)
+                && graph != pair.graph;
+            let worth = Yield { features: new.len().min(OWN) as f64, cost: ran.cost as f64 };
+            let reaches = tally::features();
+            let entry = Entry { pair, result: onward.then_some(graph), reaches, worth };
             if n < KEPT {
                 self.out.entries.push(entry);
             } else {

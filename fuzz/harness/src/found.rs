@@ -169,3 +169,66 @@ fn deviations_of_equal_large_numbers_are_not_claimed() {
     );
     replay(&text, "seed = 1\n[[pass]]\nname = \"run\"\ntier = \"portable\"");
 }
+
+/// A mean of equal numbers below the normal ones is one of two, so how many different ones there are is not claimed.
+#[test]
+fn different_subnormal_numbers_are_not_counted() {
+    replay(
+        r#"case (float[1, 1, 4, 4] q, float[1, 1, 4, 4] k) => (int64[?] y = counts) <
+   float[1, 1, 4, 4] v = {1e-40,1e-40,1e-40,1e-40,1e-40,1e-40,1e-40,1e-40,1e-40,1e-40,1e-40,1e-40,1e-40,1e-40,1e-40,1e-40},
+   bool[4, 4] mask = {1,0,1,1,1,0,1,0,0,1,0,1,0,1,1,1}> {
+   a = Attention <softcap: float = 2.0> (q, k, v, mask)
+   u, first, inverse, counts = Unique (a)
+}
+"#,
+        "seed = 1\n[[pass]]\nname = \"run\"",
+    );
+}
+
+/// Whether what is no number is masked away with the scores is told nowhere, nor then how many results are not 0.
+#[test]
+fn sizes_that_follow_from_no_numbers_are_not_claimed() {
+    replay(
+        r#"case (float[1, 2, 1, 1] o, float[2, 3, 3, 1] q, float[2, 3, 1, 1] v) => (int64[4, ?] y = places) <
+   float[2, 3, 1, 1] k = {1.0,1.0,1.0,1.0,1.0,1.0}, bool[3, 1] mask = {0,0,0}> {
+   a = Attention (q, k, v, mask)
+   places = NonZero (a)
+}
+"#,
+        "seed = 7194156\n[[pass]]\nname = \"run\"\ntier = \"portable\"",
+    );
+}
+
+/// 1e12 and −1e12 among nine numbers: their sum has none of the others' digits, in whatever order it is made.
+#[test]
+fn sums_of_large_numbers_that_cancel_are_not_claimed() {
+    replay(
+        r#"case (float[1, 5, 1] x0, float[2, 5, 3, 3] x1) => (float[2, 5, 1, 1] y) { y = GlobalAveragePool (x1) }"#,
+        "seed = 12008463\n[[pass]]\nname = \"run\"\ntier = \"portable\"",
+    );
+}
+
+/// A weight of 3.4e38 that takes over the division behind it is infinite.
+#[test]
+fn what_overflows_in_another_order_is_not_claimed() {
+    replay(
+        r#"case (float[3, 1, 3] x) => (float[3, 1, 5] y) <
+   float d = {0.53741455}, float[1] n = {3.4e38},
+   float[3, 5] w = {1.0,1.0,0.0,0.0,0.0,2.0,0.0,1.0,0.0,1.0,0.0,0.0,1.0,0.0,3.4e38}> {
+   m = MatMul (x, w)
+   q = Div (m, d)
+   y = Div (n, q)
+}
+"#,
+        "seed = 1\n[[pass]]\nname = \"run\"",
+    );
+}
+
+/// −1 became 255 among bytes, above which none is.
+#[test]
+fn constants_that_bytes_do_not_hold_are_compared_as_they_are() {
+    replay(
+        "case (uint8[1, 1] x) => (uint8[1, 1] y) { y = Shrink <lambd: float = -1.0> (x) }",
+        "seed = 1\n[[pass]]\nname = \"run\"",
+    );
+}

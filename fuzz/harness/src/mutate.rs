@@ -132,16 +132,27 @@ pub fn forget_types(g: &mut Graph) {
 
 /// Whether scales are what a quantization can mean: positive, and far from the ends of the range.
 pub fn scales_are_sane(g: &Graph) -> bool {
+    sane(g, &[])
+}
+
+/// The same of a body, whose captures stand for these values of the graph around it, where they are constants.
+fn sane(g: &Graph, captures: &[Option<&Tensor>]) -> bool {
     let scale = |n: &ir::Node, i: usize| match n.op.name() {
         "QuantizeLinear" | "DequantizeLinear" => i == 1,
         "QLinearMatMul" | "QLinearConv" => matches!(i, 1 | 4 | 6),
         _ => false,
     };
+    let constant = |v: ValueId| match *g.def(v) {
+        Def::Capture(i) => captures.get(i).copied().flatten(),
+        _ => g.constant(v),
+    };
     g.nodes().all(|(_, n)| {
-        n.inputs().iter().enumerate().filter(|(i, _)| scale(n, *i)).all(|(_, v)| {
-            let data = v.and_then(|v| g.constant(v)).and_then(|t| t.to_f64s().ok()).unwrap_or_default();
-            data.iter().all(|&s| (1e-12..1e12).contains(&s))
-        })
+        let inner: Vec<Option<&Tensor>> = n.captures().iter().map(|&v| constant(v)).collect();
+        n.attrs.graphs().into_iter().all(|b| sane(b, &inner))
+            && n.inputs().iter().enumerate().filter(|(i, _)| scale(n, *i)).all(|(_, v)| {
+                let data = v.and_then(constant).and_then(|t| t.to_f64s().ok()).unwrap_or_default();
+                data.iter().all(|&s| (1e-12..1e12).contains(&s))
+            })
     })
 }
 
@@ -227,6 +238,22 @@ mod tests {
         let text = "case (float[0, 1099511627776, 1099511627776] x) => (float[?, ?, ?] y) { y = Relu (x) }";
         let g = ir::text::parse(text, &ops::Standard).unwrap();
         assert!(settled(g, 1, Limits::default()).is_some());
+    }
+
+    /// Branches quantized by the scale 0 of the graph around them, which no operator defines.
+    #[test]
+    fn scales_of_bodies_are_looked_at() {
+        let sane = |scale: &str| {
+            let text = format!(
+                r#"case (float[2] x, bool go) => (int8[2] y) <float s = {{{scale}}}, int8 z = {{0}}> {{
+   y = If <then_branch: graph = a () => (r) {{ r = QuantizeLinear (x, s, z) }},
+           else_branch: graph = b () => (r) {{ r = QuantizeLinear (x, s, z) }}> (go)
+}}
+"#
+            );
+            scales_are_sane(&ir::text::parse(&text, &ops::Standard).unwrap())
+        };
+        assert!(sane("0.5") && !sane("0.0"));
     }
 
     #[test]

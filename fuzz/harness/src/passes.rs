@@ -113,6 +113,18 @@ impl Pass {
             Pass::Run { .. } => "run",
         }
     }
+    /// What judging it costs on a graph of so many nodes, in about microseconds of a core.
+    pub fn cost(&self, nodes: usize) -> usize {
+        let (all, each) = match self {
+            Pass::Exact { .. } => (60, 66),
+            Pass::Fold | Pass::Widen => (20, 10),
+            Pass::File | Pass::Text => (400, 36),
+            Pass::Compress { .. } => (10, 90),
+            Pass::Search { .. } => (9000, 3000),
+            Pass::Run { .. } => (270, 215),
+        };
+        all + each * nodes
+    }
     pub fn exact(level: Level, growth: Growth) -> Pass {
         Pass::Exact { level, growth, without: Vec::new(), order: 0 }
     }

@@ -19,6 +19,10 @@ impl Random {
     pub fn chance(&mut self, a: usize, b: usize) -> bool {
         self.below(b) < a
     }
+    /// True in this share of cases.
+    pub fn share(&mut self, p: f64) -> bool {
+        self.below(1 << 20) < (p * f64::from(1 << 20)) as usize
+    }
     pub fn pick<'a, T>(&mut self, all: &'a [T]) -> Option<&'a T> {
         if all.is_empty() { None } else { all.get(self.below(all.len())) }
     }

@@ -71,6 +71,14 @@ impl Target {
         }
     }
 
+    /// One sequence for every graph: what `compress optimize` and then `compress run` do.
+    pub fn usual(self) -> Vec<Pass> {
+        match self {
+            Target::Joint => vec![Pass::exact(Level::Portable, Growth::Never), Pass::File, Pass::RUN],
+            _ => self.passes(&mut Random(0)),
+        }
+    }
+
     /// The pair that these bytes stand for: one written by [`Pair::encode`], else one generated from them.
     pub fn pair(self, bytes: &[u8]) -> Option<Pair> {
         if let Some(mut p) = Pair::decode(bytes) {

@@ -2,16 +2,18 @@
 //! blocks of generated code. libFuzzer reads it beside code edges (feature `libfuzzer`), the loop of `compress fuzz`
 //! reads it alone. Places inside the compiler count only in fuzz builds, so that normal ones do not know this crate.
 
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Counters; a power of two.
-pub const SLOTS: usize = 1 << 15;
+/// Counters; a power of two. Long runs reach some 20,000: fewer slots would make different events one.
+pub const SLOTS: usize = 1 << 16;
+/// Counters of a word: most words are 0, so that eight are looked at as one.
+const WORD: usize = size_of::<u64>();
 
 #[cfg_attr(
     all(feature = "libfuzzer", target_os = "linux"),
     unsafe(link_section = "__libfuzzer_extra_counters")
 )]
-static COUNTERS: [AtomicU8; SLOTS] = [const { AtomicU8::new(0) }; SLOTS];
+static COUNTERS: [AtomicU64; SLOTS / WORD] = [const { AtomicU64::new(0) }; SLOTS / WORD];
 
 /// What a counter is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,13 +46,17 @@ fn slot(kind: Kind, a: u64, b: u64) -> usize {
 
 /// Counts one event; a full counter stays full.
 pub fn hit(kind: Kind, a: u64, b: u64) {
-    let c = &COUNTERS[slot(kind, a, b)];
-    c.store(c.load(Relaxed).saturating_add(1), Relaxed);
+    let at = slot(kind, a, b);
+    let word = &COUNTERS[at / WORD];
+    let mut bytes = word.load(Relaxed).to_ne_bytes();
+    bytes[at % WORD] = bytes[at % WORD].saturating_add(1);
+    word.store(u64::from_ne_bytes(bytes), Relaxed);
 }
 
 /// Where the counter of an event lies, for code that counts by itself.
 pub fn address(kind: Kind, a: u64, b: u64) -> *const u8 {
-    COUNTERS[slot(kind, a, b)].as_ptr()
+    let at = slot(kind, a, b);
+    COUNTERS[at / WORD].as_ptr().cast::<u8>().wrapping_add(at % WORD)
 }
 
 /// All counters to 0.
@@ -85,14 +91,25 @@ impl Seen {
     /// Adds what the counters hold now; the features that are new.
     pub fn add(&mut self) -> Vec<(u16, u8)> {
         let mut new = Vec::new();
-        for (i, (s, c)) in self.0.iter_mut().zip(&COUNTERS).enumerate() {
-            let r = range(c.load(Relaxed));
-            if r & !*s != 0 {
-                *s |= r;
-                new.push((i as u16, r));
+        for (i, (seen, word)) in self.0.chunks_mut(WORD).zip(&COUNTERS).enumerate() {
+            let word = word.load(Relaxed);
+            if word == 0 {
+                continue;
+            }
+            for (k, (s, c)) in seen.iter_mut().zip(word.to_ne_bytes()).enumerate() {
+                let r = range(c);
+                if r & !*s != 0 {
+                    *s |= r;
+                    new.push(((i * WORD + k) as u16, r));
+                }
             }
         }
         new
+    }
+
+    /// Counters that were ever above 0.
+    pub fn events(&self) -> usize {
+        self.0.iter().filter(|s| **s != 0).count()
     }
 }
 
