@@ -53,6 +53,7 @@
 //! the engine to searches as [`ir::Evaluate`].
 
 mod ahead;
+mod batch;
 mod cache;
 mod evaluate;
 mod inputs;

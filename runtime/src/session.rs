@@ -1,5 +1,6 @@
 //! A model ready to run.
 
+use crate::batch::Parts;
 use crate::inputs::Input;
 use crate::lend::Loan;
 use crate::options::Options;
@@ -10,7 +11,7 @@ use crate::profile::{Profile, profile};
 use crate::source::Source;
 use codegen::{Precision, Program};
 use ir::{Blame, DType, Dim, Error, Evaluate, Feeds, Graph, Result, Value, ValueType};
-use kernels::{Tier, has_bf16};
+use kernels::{Pool, Tier, has_bf16};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -25,6 +26,8 @@ const THRASHING: usize = 64;
 #[derive(Clone)]
 enum Engine {
     Compiled(Arc<Program>),
+    /// The batch in parts, each by the program for a part.
+    Parts(Arc<Program>, Parts),
     /// The reference walk, for what cannot be compiled.
     Reference,
 }
@@ -168,15 +171,20 @@ impl Session {
         let values = self.order(inputs)?;
         match self.engine(&values)? {
             Engine::Compiled(p) => p.run(&values, self.pool.as_ref()),
+            Engine::Parts(p, parts) => parts.run(&p, &values, self.pool.as_ref()),
             Engine::Reference => Ok(ir::Reference.run(self.graph()?, inputs, &[])?.outputs),
         }
     }
 
-    /// Time of every step on these inputs.
+    /// Time of every step on these inputs; of a batch that runs in parts, on the first of them.
     pub fn profile(&self, inputs: &Feeds) -> Result<Profile> {
         let values = self.order(inputs)?;
         match self.engine(&values)? {
             Engine::Compiled(p) => profile(&p, &values, self.pool.as_ref()),
+            Engine::Parts(p, parts) => {
+                let part = parts.inputs(&values, 0)?;
+                profile(&p, &part, parts.pool(self.pool.as_ref()))
+            }
             Engine::Reference => {
                 Err(Error::unsupported("this model runs by the reference evaluator and has no steps"))
             }
@@ -186,7 +194,7 @@ impl Session {
     /// Operators without a native kernel when run on these inputs.
     pub fn interpreted(&self, inputs: &Feeds) -> Result<Vec<String>> {
         Ok(match self.engine(&self.order(inputs)?)? {
-            Engine::Compiled(p) => p
+            Engine::Compiled(p) | Engine::Parts(p, _) => p
                 .steps()
                 .into_iter()
                 .filter(|s| s.kind == "reference")
@@ -215,16 +223,32 @@ impl Session {
         let mut programs = self.programs.lock().unwrap_or_else(|e| e.into_inner());
         let deciding: &[usize] = if programs.compiled > THRASHING { &[] } else { &self.source.card.deciding };
         let Some(key) = key(values, deciding) else { return Ok(Engine::Reference) };
-        if let Some((_, e)) = programs.kept.iter().find(|(k, _)| *k == key) {
-            return Ok(e.clone());
+        let found =
+            |kept: &[(Key, Engine)], key: &Key| kept.iter().find(|(k, _)| k == key).map(|k| k.1.clone());
+        if let Some(e) = found(&programs.kept, &key) {
+            return Ok(e);
         }
-        let engine = match self.compiled(&key, programs.compiled > 0) {
-            Ok(p) => Engine::Compiled(Arc::new(p)),
+        let more = programs.compiled > 0;
+        let parts = self.parts(&key, more)?;
+        let part = parts.as_ref().map(|p| p.key(&key));
+        let program = match part.as_ref().and_then(|k| found(&programs.kept, k)) {
+            Some(Engine::Compiled(p)) => Ok(p),
+            _ => self.compiled(part.as_ref().unwrap_or(&key), more).map(Arc::new),
+        };
+        let engine = match (program, parts) {
+            (Ok(p), None) => Engine::Compiled(p),
+            (Ok(p), Some(parts)) => {
+                let part = part.unwrap_or_default();
+                if found(&programs.kept, &part).is_none() {
+                    programs.kept.push((part, Engine::Compiled(Arc::clone(&p))));
+                }
+                Engine::Parts(p, parts)
+            }
             // What a kernel or the planner cannot do, the definition of the operators still can.
-            Err(e) if matches!(e.blame, Blame::Internal | Blame::Unsupported | Blame::Model) => {
+            (Err(e), _) if matches!(e.blame, Blame::Internal | Blame::Unsupported | Blame::Model) => {
                 Engine::Reference
             }
-            Err(e) => return Err(e),
+            (Err(e), _) => return Err(e),
         };
         programs.compiled += 1;
         while programs.kept.len() >= self.most {
@@ -232,6 +256,14 @@ impl Session {
         }
         programs.kept.push((key, engine.clone()));
         Ok(engine)
+    }
+
+    /// How a batch is cut; a model of one item is not even read for that.
+    fn parts(&self, key: &Key, more: bool) -> Result<Option<Parts>> {
+        if !Parts::possible(&self.source.card.inputs, key) {
+            return Ok(None);
+        }
+        Ok(Parts::of(self.source.base(more)?, key, self.pool.threads()))
     }
 
     /// The program for a key, from the cache where there is one; `more` when it is not the session's first.

@@ -7,6 +7,9 @@ use kernels::rnn::{Projected, RecurrenceArgs, States, recur, recur_bytes};
 use kernels::{Activations, Epilogue, Error, Pool, Results, Serial, gemm_f32, gemm_i8};
 use std::sync::Mutex;
 
+/// Bytes of input projections that are computed at once.
+const PROJECTED: usize = 512 << 10;
+
 /// What one direction gives: all its states where they are asked for, the last state and the last cell.
 type Ends = (Vec<f32>, [Vec<f32>; 2]);
 
@@ -111,15 +114,31 @@ impl Recurrence {
             return Err(Error::Shape { what: "directions of a recurrence have weights of different kinds" });
         };
         let gates = recurrence.kind().gates() * self.hidden;
-        let m = self.steps * self.batch;
-        let mut projected = vec![0f32; m * gates];
         let e = Epilogue { bias: Some(&p.bias), ..Epilogue::default() };
-        gemm_f32(io.pool, m, io.input(0), self.size, projection, &mut projected, gates, 1.0, &e)?;
         let [mut h, mut c] = self.first.map(|i| self.start(io, d, i));
         let (at, step, row) = self.place(d);
-        let x = self.projected(p, &projected, gates, lengths);
-        let states = y.map(|y| States { data: y.get_mut(at..).unwrap_or_default(), step, row });
-        recur(io.pool, recurrence, &self.args(p), &x, &mut h, &mut c, states)?;
+        let mut y = y.map(|y| y.get_mut(at..).unwrap_or_default());
+        // Some steps after the other, so that projections are in the cache when they are read; where sequences lie one
+        // after the other, or end one by one, all together.
+        let whole = self.batch_first || lengths.is_some();
+        let most = PROJECTED / size_of::<f32>() / (self.batch * gates).max(1);
+        let most = if whole { self.steps } else { most.clamp(1, self.steps.max(1)) };
+        let mut projected = vec![0f32; most * self.batch * gates];
+        let mut done = 0;
+        while done < self.steps || done == 0 {
+            let steps = most.min(self.steps - done);
+            let from = if p.reverse { self.steps - done - steps } else { done };
+            let m = steps * self.batch;
+            let inputs = io.input::<f32>(0).get(from * self.batch * self.size..).unwrap_or_default();
+            let inputs = inputs.get(..m * self.size).unwrap_or_default();
+            let data = &mut projected[..m * gates];
+            gemm_f32(io.pool, m, inputs, self.size, projection, data, gates, 1.0, &e)?;
+            let x = Projected { steps, ..self.projected(p, data, gates, lengths) };
+            let y = y.as_deref_mut().map(|y| y.get_mut(from * step..).unwrap_or_default());
+            let states = y.map(|data| States { data, step, row });
+            recur(io.pool, recurrence, &self.args(p), &x, &mut h, &mut c, states)?;
+            done += steps.max(1);
+        }
         Ok([h, c])
     }
 

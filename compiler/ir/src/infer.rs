@@ -1,7 +1,7 @@
 //! Type and shape inference over a whole graph, with values of constants and of shape arithmetic carried along.
 
 use crate::{
-    Def, Dim, Error, EvalCx, Graph, InferCx, NodeId, Result, Tensor, Value, ValueId, ValueType, budget,
+    DType, Def, Dim, Error, EvalCx, Graph, InferCx, NodeId, Result, Tensor, Value, ValueId, ValueType, budget,
 };
 use std::collections::BTreeMap;
 
@@ -13,8 +13,20 @@ pub fn infer(graph: &mut Graph) -> Result<()> {
     infer_with(graph, &[], &[])
 }
 
+/// As [`infer`]; gives the values of shape arithmetic that are known element by element (rank 0 or 1, row-major),
+/// whether a size before it is open or not.
+pub fn infer_values(graph: &mut Graph) -> Result<BTreeMap<ValueId, Vec<usize>>> {
+    let facts = infer_facts(graph, &[], &[])?;
+    let known = |d: Vec<Dim>| d.iter().map(Dim::known).collect::<Option<Vec<usize>>>();
+    Ok(facts.dims.into_iter().filter_map(|(v, d)| Some((v, known(d)?))).collect())
+}
+
 /// As [`infer`], for a subgraph with these types of formal inputs (merged into the declared ones) and captures.
 pub fn infer_with(graph: &mut Graph, inputs: &[ValueType], captures: &[ValueType]) -> Result<()> {
+    infer_facts(graph, inputs, captures).map(drop)
+}
+
+fn infer_facts(graph: &mut Graph, inputs: &[ValueType], captures: &[ValueType]) -> Result<Facts> {
     for (i, t) in inputs.iter().enumerate() {
         if let Some(&v) = graph.inputs().get(i) {
             let merged = graph.ty(v).merge(t).map_err(|e| e.tensor(graph.value_name(v)))?;
@@ -36,7 +48,7 @@ pub fn infer_with(graph: &mut Graph, inputs: &[ValueType], captures: &[ValueType
         };
         step(graph, id, &mut facts).map_err(|e| e.at(&name, &op))?;
     }
-    Ok(())
+    Ok(facts)
 }
 
 /// Types of one node's outputs from the types its inputs have now (shape arithmetic before it is not followed).
@@ -99,10 +111,20 @@ fn step(graph: &mut Graph, id: NodeId, facts: &mut Facts) -> Result<()> {
     }
     if let (Some(d), Some(Some(o))) = (dims_out, outputs.first())
         && d.len() <= FOLD_LIMIT
+        && d.iter().all(|d| d.known().is_none_or(|n| holds(graph.dtype(*o), n)))
     {
         facts.dims.insert(*o, d);
     }
     Ok(())
+}
+
+/// Whether an integer type holds a size; others wrap or are no shape arithmetic.
+fn holds(dtype: Option<DType>, n: usize) -> bool {
+    match dtype {
+        Some(DType::I64) => i64::try_from(n).is_ok(),
+        Some(DType::I32) => i32::try_from(n).is_ok(),
+        _ => false,
+    }
 }
 
 fn constant(graph: &Graph, facts: &Facts, v: ValueId) -> Option<Tensor> {

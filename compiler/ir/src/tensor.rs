@@ -256,6 +256,21 @@ impl Tensor {
         Ok(Tensor { shape: shape.into(), ..self.clone() })
     }
 
+    /// `count` of the parts that the first axis numbers, from part `from` on; nothing is copied.
+    pub fn leading(&self, from: usize, count: usize) -> Result<Tensor> {
+        let n = self.shape.first().copied().unwrap_or(0);
+        let end = from.checked_add(count).filter(|&e| e <= n);
+        let (Storage::Bytes { source, offset, .. }, Some(_), true) =
+            (&self.storage, end, self.dtype.bits() >= 8)
+        else {
+            return Err(Error::internal(format!("no parts {from} to {from}+{count} of {:?}", self.shape)));
+        };
+        let mut shape = self.shape.clone();
+        shape[0] = count;
+        let part = self.len() / n.max(1) * (self.dtype.bits() / 8);
+        Tensor::mapped(self.dtype, &shape, Arc::clone(source), offset + from * part)
+    }
+
     /// The same bytes read as another type of equal element width.
     pub fn bitcast(&self, dtype: DType) -> Result<Tensor> {
         if dtype.bits() != self.dtype.bits() || dtype.bits() == 0 {

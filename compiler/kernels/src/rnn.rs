@@ -196,10 +196,17 @@ pub fn recur_on(
     let (y_step, y_row) = y.as_ref().map_or((0, 0), |y| (y.step, y.row));
     let y = y.as_mut().map(|y| Parts::of(y.data));
     let (h, c) = (Parts::of(h), Parts::of(c));
-    let work = weights.data.bytes() / size_of::<f32>() * x.steps.max(1);
-    ranges(pool, x.batch, (1 << 20) / work.max(1) + 1, &|range| {
+    // Weights that a core's cache does not hold are shared out among threads, each its units of all sequences; of others,
+    // and where every thread has plenty of them, each takes sequences.
+    let streamed = weights.data.bytes() > CACHED && x.batch / pool.threads().max(1) < PLENTY;
+    let least = if streamed {
+        x.batch
+    } else {
+        (1 << 20) / (weights.data.bytes() / size_of::<f32>() * x.steps.max(1)).max(1) + 1
+    };
+    ranges(pool, x.batch, least, &|range| {
         let wide = weights.hidden.next_multiple_of(LANES);
-        scratch::with((ROWS.0 * range.len() + ROWS.1) * wide, |buffer| {
+        scratch::with(ROWS * range.len() * wide, |buffer| {
             buffer.fill(0.0);
             let batch = Batch {
                 tier,
@@ -273,8 +280,8 @@ fn check(
     Ok(())
 }
 
-/// The sequences of one task, and its working rows of `wide`: for each sequence the state before and after a step
-/// and the cell, then the gates of a group.
+/// The sequences of one task, and its working rows of `wide`: for each sequence the state before and after a step,
+/// the cell, and the gates.
 struct Batch<'a> {
     tier: Tier,
     pool: &'a dyn Pool,
@@ -292,32 +299,37 @@ struct Batch<'a> {
     wide: usize,
 }
 
-/// Packed weights that tasks share.
-#[derive(Clone, Copy)]
-struct Weights(*const f32);
-// SAFETY: only read.
-unsafe impl Sync for Weights {}
+// SAFETY: threads work on rows of their own sequences, or on units of their own of all rows; the rest is only read.
+unsafe impl Sync for Batch<'_> {}
 
-impl Weights {
-    fn get(&self) -> *const f32 {
-        self.0
-    }
-}
-
-/// Sequences stepped together.
+/// Sequences multiplied together.
 const GROUP: usize = 4;
-/// Weights of a product that make up for handing a part of it to another thread.
+/// Blocks of 16 units whose weights stay in the cache from one group to the next.
+const BLOCKS: usize = 4;
+/// Weights of a product that make up for handing a part of it to another thread, and units of cells.
 const SHARE: usize = 48 << 10;
-/// Rows of working memory for each sequence, and for a group.
-const ROWS: (usize, usize) = (3, 4 * GROUP);
+const CELLS: usize = 2 << 10;
+/// Bytes of weights that stay in a core's cache from one step to the next.
+const CACHED: usize = 256 << 10;
+/// Sequences of a thread for which weights are worth reading again at every step.
+const PLENTY: usize = 32;
+/// Rows of working memory for each sequence.
+const ROWS: usize = 7;
+
+/// Sequences `r..r + count` that step together.
+#[derive(Clone, Copy)]
+struct Group {
+    r: usize,
+    count: usize,
+}
 
 impl Batch<'_> {
     fn row(&self, part: usize, r: usize) -> *mut f32 {
         self.buffer.wrapping_add((part * self.count + r) * self.wide)
     }
 
-    fn gates(&self, j: usize) -> *mut f32 {
-        self.row(ROWS.0, 0).wrapping_add(4 * j * self.wide)
+    fn gates(&self, r: usize) -> *mut f32 {
+        self.row(3, 0).wrapping_add(4 * r * self.wide)
     }
 
     fn length(&self, r: usize) -> usize {
@@ -345,24 +357,27 @@ impl Batch<'_> {
         if lstm {
             swap(2, self.c, false);
         }
+        let mut groups = Vec::with_capacity(self.count);
         for i in 0..self.x.steps {
+            groups.clear();
             let mut r = 0;
             while r < self.count {
                 // A full group of running sequences, or one.
                 let full = r + GROUP <= self.count && (r..r + GROUP).all(|r| i < self.length(r));
-                let group = if full { GROUP } else { 1 };
-                // SAFETY: passed on.
-                unsafe {
-                    if i < self.length(r) {
-                        self.step(i, r, group);
-                    } else {
-                        // The state stays where the next step looks for it.
+                let count = if full { GROUP } else { 1 };
+                if i < self.length(r) {
+                    groups.push(Group { r, count });
+                } else {
+                    // SAFETY: rows of `n` elements; the state stays where the next step looks for it.
+                    unsafe {
                         std::ptr::copy_nonoverlapping(self.row(i % 2, r), self.row(1 - i % 2, r), n);
+                        self.keep(i, r);
                     }
-                    (r..r + group).for_each(|r| self.keep(i, r));
                 }
-                r += group;
+                r += count;
             }
+            // SAFETY: passed on.
+            unsafe { self.step(i, &groups) };
         }
         swap(self.x.steps % 2, self.h, true);
         if lstm {
@@ -387,88 +402,129 @@ impl Batch<'_> {
         }
     }
 
-    /// Step `i` of the `group` sequences from `r`.
-    unsafe fn step(&self, i: usize, r: usize, group: usize) {
+    /// Step `i` of all groups: products, each weight read once, then the cells.
+    ///
+    /// # Safety
+    /// As [`Batch::run`].
+    unsafe fn step(&self, i: usize, groups: &[Group]) {
         let (w, a, tier, wide, n) = (self.weights, self.args, self.tier, self.wide, self.weights.hidden);
-        let p = Weights(w.data.as_ptr());
-        let x = |j: usize, g: usize| {
-            let at = self.position(i, r + j) * self.x.step + (self.first + r + j) * self.x.row + g * n;
+        let x = |r: usize, g: usize| {
+            let at = self.position(i, r) * self.x.step + (self.first + r) * self.x.row + g * n;
             self.x.data.as_ptr().wrapping_add(at)
         };
-        let old = |j: usize| self.row(i % 2, r + j);
-        let new = |j: usize| self.row(1 - i % 2, r + j);
-        let states = self.lanes(group, |j| old(j).cast_const());
-        let sums = self.lanes(group, |j| self.gates(j));
-        // SAFETY: rows and packed weights have the sizes stated above and checked before.
+        let old = |r: usize| self.row(i % 2, r);
+        let new = |r: usize| self.row(1 - i % 2, r);
+        let sums = |r: usize| self.gates(r);
+        let states = |g: &Group| g.lanes(|r| old(r).cast_const());
+        // SAFETY: rows and packed weights have the sizes stated above and checked before; tasks of a product write units
+        // of their own, tasks of cells rows of their own.
         unsafe {
             match w.kind {
                 Kind::Lstm => {
-                    let start = self.lanes(group, |j| [0, 1, 2, 3].map(|g| x(j, g)));
-                    let rows = Rows { start, input: states, sums };
-                    self.product(4, &|blocks| {
-                        cell::multiply_lstm(tier, p.get(), &rows, group, n, wide, blocks)
+                    self.product(groups, 4, &|group, blocks| {
+                        let start = group.lanes(|r| [0, 1, 2, 3].map(|g| x(r, g)));
+                        let rows = Rows { start, input: states(group), sums: group.lanes(sums) };
+                        cell::multiply_lstm(tier, w.data.as_ptr(), &rows, group.count, n, wide, blocks)
                     });
-                    for j in 0..group {
-                        cell::lstm(tier, a, sums[j], wide, n, self.row(2, r + j), new(j));
-                    }
+                    self.cells(groups, &|r| {
+                        cell::lstm(tier, a, sums(r), wide, n, self.row(2, r), new(r));
+                        self.keep(i, r);
+                    });
                 }
                 Kind::Gru { linear_before_reset: true } => {
-                    let bias = a.hidden_bias.map_or(std::ptr::null(), <[f32]>::as_ptr);
-                    let start = self.lanes(group, |j| [x(j, 0), x(j, 1), bias]);
-                    let rows = Rows { start, input: states, sums };
-                    self.product(3, &|blocks| {
-                        cell::multiply_three(tier, p.get(), &rows, group, n, wide, blocks)
+                    let bias = Shared(a.hidden_bias.map_or(std::ptr::null(), <[f32]>::as_ptr));
+                    self.product(groups, 3, &|group, blocks| {
+                        let start = group.lanes(|r| [x(r, 0), x(r, 1), bias.get()]);
+                        let rows = Rows { start, input: states(group), sums: group.lanes(sums) };
+                        cell::multiply_three(tier, w.data.as_ptr(), &rows, group.count, n, wide, blocks)
                     });
-                    for j in 0..group {
-                        cell::gru_linear(tier, a, sums[j], wide, n, x(j, 2), old(j), new(j));
-                    }
+                    self.cells(groups, &|r| {
+                        cell::gru_linear(tier, a, sums(r), wide, n, x(r, 2), old(r), new(r));
+                        self.keep(i, r);
+                    });
                 }
                 Kind::Gru { linear_before_reset: false } => {
-                    let start = self.lanes(group, |j| [x(j, 0), x(j, 1)]);
-                    let rows = Rows { start, input: states, sums };
-                    self.product(2, &|blocks| {
-                        cell::multiply_two(tier, p.get(), &rows, group, n, wide, blocks)
+                    self.product(groups, 2, &|group, blocks| {
+                        let start = group.lanes(|r| [x(r, 0), x(r, 1)]);
+                        let rows = Rows { start, input: states(group), sums: group.lanes(sums) };
+                        cell::multiply_two(tier, w.data.as_ptr(), &rows, group.count, n, wide, blocks)
                     });
-                    for j in 0..group {
-                        cell::gru_reset(tier, a, sums[j], wide, n, old(j));
-                    }
-                    let input = sums.map(|s| s.wrapping_add(2 * wide).cast_const());
-                    let start = self.lanes(group, |j| [x(j, 2)]);
-                    let third = Rows { start, input, sums: sums.map(|s| s.wrapping_add(3 * wide)) };
-                    let p = Weights(p.get().add(2 * wide * n));
-                    self.product(1, &|blocks| {
-                        cell::multiply_one(tier, p.get(), &third, group, n, wide, blocks)
+                    self.cells(groups, &|r| cell::gru_reset(tier, a, sums(r), wide, n, old(r)));
+                    let third = |r: usize| sums(r).wrapping_add(3 * wide);
+                    self.product(groups, 1, &|group, blocks| {
+                        let start = group.lanes(|r| [x(r, 2)]);
+                        let input = group.lanes(|r| sums(r).wrapping_add(2 * wide).cast_const());
+                        let rows = Rows { start, input, sums: group.lanes(third) };
+                        let p = w.data.as_ptr().add(2 * wide * n);
+                        cell::multiply_one(tier, p, &rows, group.count, n, wide, blocks)
                     });
-                    for j in 0..group {
-                        cell::gru_mix(tier, a, sums[j], third.sums[j], n, old(j), new(j));
-                    }
+                    self.cells(groups, &|r| {
+                        cell::gru_mix(tier, a, sums(r), third(r), n, old(r), new(r));
+                        self.keep(i, r);
+                    });
                 }
                 Kind::Rnn => {
-                    let start = self.lanes(group, |j| [x(j, 0)]);
-                    let rows = Rows { start, input: states, sums };
-                    self.product(1, &|blocks| {
-                        cell::multiply_one(tier, p.get(), &rows, group, n, wide, blocks)
+                    self.product(groups, 1, &|group, blocks| {
+                        let start = group.lanes(|r| [x(r, 0)]);
+                        let rows = Rows { start, input: states(group), sums: group.lanes(sums) };
+                        cell::multiply_one(tier, w.data.as_ptr(), &rows, group.count, n, wide, blocks)
                     });
-                    (0..group).for_each(|j| cell::plain(tier, a, sums[j], n, new(j)));
+                    self.cells(groups, &|r| {
+                        cell::plain(tier, a, sums(r), n, new(r));
+                        self.keep(i, r);
+                    });
                 }
             }
         }
     }
 
-    /// A product with `gates` gates, its blocks of 16 units shared among threads where there are enough.
-    fn product(&self, gates: usize, f: &(dyn Fn(Range<usize>) + Sync)) {
+    /// A product with `gates` gates for all groups, its blocks of 16 units shared among threads where there are enough.
+    fn product(&self, groups: &[Group], gates: usize, f: &(dyn Fn(&Group, Range<usize>) + Sync)) {
         let blocks = self.wide / LANES;
-        let shares = (gates * self.wide * self.weights.hidden / SHARE).clamp(1, self.pool.threads().max(1));
-        // Pairs of blocks are multiplied together.
+        let work = gates * self.wide * self.weights.hidden * groups.len();
+        let shares = (work / SHARE).clamp(1, self.pool.threads().max(1));
+        // Blocks are multiplied a few together.
         let share = blocks.div_ceil(shares).next_multiple_of(2);
+        let part = |range: Range<usize>| match groups {
+            [one] => f(one, range),
+            _ => {
+                for b in range.clone().step_by(BLOCKS) {
+                    groups.iter().for_each(|g| f(g, b..range.end.min(b + BLOCKS)));
+                }
+            }
+        };
         match blocks.div_ceil(share) {
-            1 => f(0..blocks),
-            shares => self.pool.run(shares, &|i| f(i * share..blocks.min((i + 1) * share))),
+            1 => part(0..blocks),
+            shares => self.pool.run(shares, &|i| part(i * share..blocks.min((i + 1) * share))),
         }
     }
 
-    /// One value for each sequence of a group; the first one's where there is no other.
-    fn lanes<T>(&self, group: usize, f: impl Fn(usize) -> T) -> [T; GROUP] {
-        std::array::from_fn(|j| f(if j < group { j } else { 0 }))
+    /// What follows a product, sequence by sequence, shared among threads where there is enough of it.
+    fn cells(&self, groups: &[Group], f: &(dyn Fn(usize) + Sync)) {
+        let all = |g: &Group| (g.r..g.r + g.count).for_each(f);
+        if self.pool.threads() > 1 && groups.len() > 1 && self.count * self.weights.hidden >= CELLS {
+            self.pool.run(groups.len(), &|i| all(&groups[i]));
+        } else {
+            groups.iter().for_each(all);
+        }
+    }
+}
+
+impl Group {
+    /// One value for each sequence; the first one's where there is no other.
+    fn lanes<T>(&self, f: impl Fn(usize) -> T) -> [T; GROUP] {
+        std::array::from_fn(|j| f(self.r + if j < self.count { j } else { 0 }))
+    }
+}
+
+/// A pointer that tasks read through.
+#[derive(Clone, Copy)]
+struct Shared(*const f32);
+// SAFETY: only read.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    fn get(&self) -> *const f32 {
+        self.0
     }
 }

@@ -109,8 +109,13 @@ fn remaining(input: &[Dim], out: &[Dim], rest: usize) -> Result<Dim> {
             return Err(Error::model(format!("{a} elements do not divide into groups of {b}")));
         }
         _ if left.len() == 1 && right.is_empty() => left.remove(0),
-        (None, Some(1)) if left.iter().filter(|d| **d != Dim::Known(1)).count() == 1 => {
-            left.into_iter().find(|d| *d != Dim::Known(1)).unwrap_or(Dim::Unknown)
+        // One open size, and as many elements beside it as are asked for.
+        (None, Some(b)) if b > 0 => {
+            let (known, mut open): (Vec<Dim>, Vec<Dim>) = left.into_iter().partition(|d| d.known().is_some());
+            match (open.pop(), open.is_empty(), product(&known)) {
+                (Some(d), true, Some(a)) if a == b => d,
+                _ => Dim::Unknown,
+            }
         }
         _ => Dim::Unknown,
     })

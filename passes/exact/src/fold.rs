@@ -318,44 +318,28 @@ fn known_branch(graph: &Graph) -> Result<Option<(NodeId, Graph)>> {
     Ok(None)
 }
 
-/// Nodes whose result type says the value: `Shape` of a static shape and the arithmetic after it.
-pub fn fold_shapes(graph: &mut Graph) -> Result<usize> {
+/// Replaces shape arithmetic by what it gives, where inference followed it to numbers: sizes that are known stay known
+/// beside others that are open.
+pub fn fold_shapes(graph: &mut Graph, known: &BTreeMap<ValueId, Vec<usize>>) -> Result<usize> {
     let mut folded = 0;
     for id in graph.order()? {
         let node = graph.node(id)?;
-        let known = match node.op.name() {
-            "Shape" if node.op.domain().is_empty() => shape_of(graph, id)?,
-            "Size" if node.op.domain().is_empty() => node
-                .input(0)
-                .and_then(|v| graph.ty(v).concrete())
-                .and_then(|s| ir::budget::elements(&s).ok())
-                .map(|n| Tensor::scalar(n as i64)),
-            _ => None,
+        let Some(v) = node.output(0).filter(|_| node.outputs().len() == 1) else { continue };
+        let (Some(sizes), ir::ValueType::Tensor(t)) = (known.get(&v), graph.ty(v)) else { continue };
+        let Some(shape) = graph.ty(v).concrete().filter(|s| s.iter().product::<usize>() == sizes.len())
+        else {
+            continue;
         };
-        let (Some(t), Some(v)) = (known, node.output(0)) else { continue };
+        let values = sizes.iter().map(|&n| i64::try_from(n)).collect::<Result<Vec<i64>, _>>();
+        let Ok(values) = values else { continue };
+        let new = Tensor::from_i64s(t.dtype, &shape, values)?;
         let name = graph.value_name(v).to_string();
-        let new = graph.add_initializer(&name, t);
+        let new = graph.add_initializer(&name, new);
         graph.replace_uses(v, new);
         graph.remove_node(id)?;
         folded += 1;
     }
     Ok(folded)
-}
-
-fn shape_of(graph: &Graph, id: NodeId) -> Result<Option<Tensor>> {
-    let node = graph.node(id)?;
-    let Some(dims) = node.input(0).and_then(|v| graph.ty(v).shape()) else { return Ok(None) };
-    let rank = dims.len() as i64;
-    let clamp = |x: i64| (if x < 0 { x.saturating_add(rank) } else { x }).clamp(0, rank) as usize;
-    let start = clamp(node.attrs.int_or("start", 0)?);
-    let end = clamp(node.attrs.int_or("end", rank)?);
-    let part: Option<Vec<i64>> = dims
-        .get(start..end.max(start))
-        .into_iter()
-        .flatten()
-        .map(|d| d.known().and_then(|n| i64::try_from(n).ok()))
-        .collect();
-    Ok(part.map(Tensor::vector))
 }
 
 /// Makes initializers with equal type, shape and bytes one. Returns how many went.

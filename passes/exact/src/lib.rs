@@ -100,9 +100,9 @@ pub fn optimize_with(graph: &Graph, options: Options, rules: &[&'static Rule]) -
 /// Everything that needs no e-graph, to a fixed point.
 fn simplify(g: &mut Graph, options: Options, trace: &mut Trace) -> Result<()> {
     loop {
-        ir::infer(g)?;
-        let mut changed = fold::drop_identities(g)?;
-        changed += fold::fold_shapes(g)?;
+        let known = ir::infer_values(g)?;
+        let mut changed = fold::fold_shapes(g, &known)?;
+        changed += fold::drop_identities(g)?;
         changed += fold::fold_constants(g, options.growth)?;
         changed += fold::inline_branches(g)?;
         trace.folded += changed;

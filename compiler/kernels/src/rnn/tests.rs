@@ -152,6 +152,7 @@ fn every_kind_matches_the_equations() {
             let plain = RecurrenceArgs::default();
             check(kind, &plain, n, 1, 3, None, false);
             check(kind, &plain, n, 6, 3, Some(&[3, 2, 3, 3, 0, 1]), true);
+            check(kind, &plain, n, 11, 2, None, false);
             let options = RecurrenceArgs {
                 peephole: Some(&peephole),
                 hidden_bias: Some(&bias),

@@ -1,0 +1,224 @@
+//! Batches in parts: where items are independent, a program for a few of them runs again and again, so that what lies
+//! between its steps stays in the caches; and each thread takes parts of its own.
+
+mod along;
+
+use crate::prepare::Key;
+use codegen::Program;
+use ir::{Dim, Error, Graph, Kind, Result, Tensor, Value, ValueType, budget};
+use kernels::{Pool, Serial};
+use std::sync::Mutex;
+
+/// Bytes of a value that stays in a core's second-level cache, and in the last one.
+const L2: f64 = 768e3;
+const L3: f64 = 8e6;
+/// Bytes a nanosecond from the last cache, from memory, and of weights.
+const FROM_L3: f64 = 30.0;
+const FROM_MEMORY: f64 = 8.0;
+const WEIGHTS: f64 = 20.0;
+/// Nanoseconds a step costs beside its work: alone, and where threads meet behind it.
+const STEP: f64 = 300.0;
+const MEETING: f64 = 3000.0;
+
+/// A batch cut into equal parts.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// Items of the batch, and of a part.
+    batch: usize,
+    items: usize,
+    /// For each input whether it is cut.
+    cut: Vec<bool>,
+}
+
+impl Parts {
+    /// Whether inputs of these types have a batch that could be cut, as far as they say.
+    pub fn possible(inputs: &[(String, ValueType)], key: &Key) -> bool {
+        let cut: Vec<bool> = inputs.iter().map(|(_, t)| is_open(t)).collect();
+        batch(&cut, key).is_some()
+    }
+
+    /// How to cut the batch that `key` has, where that pays.
+    pub fn of(graph: &Graph, key: &Key, threads: usize) -> Option<Parts> {
+        let cut: Vec<bool> = graph.inputs().iter().map(|&v| is_open(graph.ty(v))).collect();
+        let batch = batch(&cut, key)?;
+        let symbol = Dim::symbol("items of this batch");
+        let graph = symbolic(graph, key, &cut, &symbol).ok()?;
+        if !along::separable(&graph, &symbol).ok()? {
+            return None;
+        }
+        let cost = Cost::of(&graph, &symbol);
+        let sizes = (1..=batch).filter(|n| batch.is_multiple_of(*n));
+        let best =
+            sizes.min_by(|a, b| cost.item(*a, batch, threads).total_cmp(&cost.item(*b, batch, threads)))?;
+        (best < batch).then_some(Parts { batch, items: best, cut })
+    }
+
+    /// The key of a part.
+    pub fn key(&self, key: &Key) -> Key {
+        let part = |((dtype, shape, fixed), cut): (&(_, Vec<usize>, _), &bool)| {
+            let mut shape = shape.clone();
+            if *cut {
+                shape[0] = self.items;
+            }
+            (*dtype, shape, Option::<Vec<u8>>::clone(fixed))
+        };
+        key.iter().zip(&self.cut).map(part).collect()
+    }
+
+    /// Parts of a batch.
+    pub fn count(&self) -> usize {
+        self.batch / self.items
+    }
+
+    /// Inputs of part `n`.
+    pub fn inputs(&self, values: &[Value], n: usize) -> Result<Vec<Value>> {
+        let part = |(v, cut): (&Value, &bool)| match cut {
+            true => Ok(Value::Tensor(v.tensor()?.leading(n * self.items, self.items)?)),
+            false => Ok(v.clone()),
+        };
+        values.iter().zip(&self.cut).map(part).collect()
+    }
+
+    /// What runs a part: all threads together, or one where there is a part for each.
+    pub fn pool<'a>(&self, pool: &'a dyn Pool) -> &'a dyn Pool {
+        if self.count() < pool.threads() { pool } else { &Serial }
+    }
+
+    /// Runs all parts.
+    pub fn run(&self, program: &Program, values: &[Value], pool: &dyn Pool) -> Result<Vec<Value>> {
+        let results: Vec<Mutex<Option<Result<Vec<Value>>>>> =
+            (0..self.count()).map(|_| Mutex::new(None)).collect();
+        let each = self.pool(pool);
+        let run = |n: usize| {
+            let result = self.inputs(values, n).and_then(|part| program.run(&part, each));
+            *results[n].lock().unwrap_or_else(|e| e.into_inner()) = Some(result);
+        };
+        match each.threads() == 1 {
+            true => pool.run(self.count(), &run),
+            false => (0..self.count()).for_each(run),
+        }
+        let mut outputs: Vec<Whole> = Vec::new();
+        for r in results {
+            let r = r.into_inner().unwrap_or_else(|e| e.into_inner());
+            let part = r.unwrap_or_else(|| Err(Error::internal("a part of the batch did not run")))?;
+            outputs.resize_with(part.len(), Whole::default);
+            for (whole, v) in outputs.iter_mut().zip(part) {
+                whole.append(v.tensor()?, self.count())?;
+            }
+        }
+        outputs.into_iter().map(|w| w.finish(self.batch)).collect()
+    }
+}
+
+/// Whether the first dim of an input is open.
+fn is_open(t: &ValueType) -> bool {
+    matches!(t.shape().and_then(|s| s.first()), Some(Dim::Symbol(_) | Dim::Unknown))
+}
+
+/// Items of the batch, where all inputs that are cut have as many and can be cut.
+fn batch(cut: &[bool], key: &Key) -> Option<usize> {
+    let mut found = None;
+    for ((dtype, shape, fixed), _) in key.iter().zip(cut).filter(|(_, c)| **c) {
+        let n = *shape.first().filter(|_| fixed.is_none() && dtype.bits() >= 8)?;
+        if *found.get_or_insert(n) != n {
+            return None;
+        }
+    }
+    found.filter(|&n| n > 1)
+}
+
+/// An output that is put together.
+#[derive(Default)]
+struct Whole {
+    part: Option<Tensor>,
+    bytes: Vec<u8>,
+}
+
+impl Whole {
+    fn append(&mut self, t: &Tensor, parts: usize) -> Result<()> {
+        if self.part.is_none() {
+            self.bytes = budget::vec(t.bytes().len().saturating_mul(parts))?;
+        }
+        self.bytes.extend_from_slice(t.bytes());
+        self.part.get_or_insert_with(|| t.clone());
+        Ok(())
+    }
+
+    fn finish(self, batch: usize) -> Result<Value> {
+        let part = self.part.ok_or_else(|| Error::internal("a batch of no parts"))?;
+        let mut shape = part.shape().to_vec();
+        *shape.first_mut().ok_or_else(|| Error::internal("an output without items"))? = batch;
+        Ok(Value::Tensor(Tensor::from_bytes(part.dtype(), &shape, self.bytes)?))
+    }
+}
+
+/// The graph for the sizes of `key`, the batch left open; what constants decide is computed.
+fn symbolic(graph: &Graph, key: &Key, cut: &[bool], symbol: &Dim) -> Result<Graph> {
+    let mut g = graph.clone();
+    // Declared types may name the batch otherwise.
+    for v in g.values().collect::<Vec<_>>() {
+        if g.producer(v).is_some() {
+            g.set_type(v, ValueType::Unknown);
+        }
+    }
+    for (i, (dtype, shape, fixed)) in key.iter().enumerate() {
+        let mut dims: Vec<Dim> = shape.iter().map(|&n| n.into()).collect();
+        if cut[i] {
+            dims[0] = symbol.clone();
+        }
+        let v = g.inputs()[i];
+        g.set_type(v, ValueType::tensor(*dtype, dims));
+        if let Some(b) = fixed {
+            let c = g.add_initializer("fixed", Tensor::from_bytes(*dtype, shape, b.clone())?);
+            g.replace_uses(v, c);
+        }
+    }
+    exact::folded(&g)
+}
+
+/// What an item costs beside arithmetic, which is the same for all sizes of parts.
+struct Cost {
+    /// Bytes of weights of contractions.
+    weights: f64,
+    /// Bytes an item takes of each value.
+    values: Vec<f64>,
+    steps: f64,
+}
+
+impl Cost {
+    fn of(graph: &Graph, symbol: &Dim) -> Cost {
+        let bytes = |v| {
+            let t = graph.ty(v).as_tensor()?;
+            let n = t.shape.as_ref()?.iter().map(|d| if d == symbol { Some(1) } else { d.known() });
+            Some(n.map(|n| n.map(|n| n as f64)).product::<Option<f64>>()? * t.dtype.bits() as f64 / 8.0)
+        };
+        let (mut weights, mut values, mut steps) = (0.0, Vec::new(), 0.0);
+        for (_, n) in graph.nodes() {
+            let contracts = n.op.kind(&n.attrs) == Kind::Contract;
+            // The rest goes along with contractions, mostly.
+            if contracts {
+                steps += 1.0;
+                let known = n.inputs().iter().flatten().filter(|v| graph.constant(**v).is_some());
+                weights += known.filter_map(|&v| bytes(v)).sum::<f64>();
+                values.extend(n.outputs().iter().flatten().filter_map(|&v| bytes(v)));
+            }
+        }
+        Cost { weights, values, steps }
+    }
+
+    /// Nanoseconds for each item in parts of `items`.
+    fn item(&self, items: usize, batch: usize, threads: usize) -> f64 {
+        let n = items as f64;
+        let alone = batch / items >= threads;
+        let moved = |b: &f64| match n * b {
+            all if all < L2 => 0.0,
+            all if all < L3 => 2.0 * b / FROM_L3,
+            _ => 2.0 * b / FROM_MEMORY,
+        };
+        let meeting = if alone && threads > 1 || threads == 1 { STEP } else { MEETING };
+        self.weights / n / WEIGHTS + self.values.iter().map(moved).sum::<f64>() + self.steps * meeting / n
+    }
+}
+
+#[cfg(test)]
+mod tests;
