@@ -3,9 +3,9 @@
 
 mod along;
 
-use crate::prepare::Key;
+use crate::prepare::{Key, deciding_inputs, key, specialise};
 use codegen::Program;
-use ir::{Dim, Error, Graph, Kind, Result, Tensor, Value, ValueType, budget};
+use ir::{Dim, Error, Feeds, Graph, Kind, Result, Tensor, Value, ValueType, budget};
 use kernels::{Pool, Serial};
 use std::sync::Mutex;
 
@@ -39,18 +39,22 @@ impl Parts {
 
     /// How to cut the batch that `key` has, where that pays.
     pub fn of(graph: &Graph, key: &Key, threads: usize) -> Option<Parts> {
+        let symbol = Dim::symbol("items of this batch");
+        let (parts, graph) = Parts::items(graph, key, &symbol)?;
+        let (batch, cost) = (parts.batch, Cost::of(&graph, &symbol));
+        let sizes = (1..=batch).filter(|n| batch.is_multiple_of(*n));
+        let items =
+            sizes.min_by(|a, b| cost.item(*a, batch, threads).total_cmp(&cost.item(*b, batch, threads)))?;
+        (items < batch).then_some(Parts { items, ..parts })
+    }
+
+    /// Each item a part of its own, where that changes no result; and the graph with the batch open.
+    fn items(graph: &Graph, key: &Key, symbol: &Dim) -> Option<(Parts, Graph)> {
         let cut: Vec<bool> = graph.inputs().iter().map(|&v| is_open(graph.ty(v))).collect();
         let batch = batch(&cut, key)?;
-        let symbol = Dim::symbol("items of this batch");
-        let graph = symbolic(graph, key, &cut, &symbol).ok()?;
-        if !along::separable(&graph, &symbol).ok()? {
-            return None;
-        }
-        let cost = Cost::of(&graph, &symbol);
-        let sizes = (1..=batch).filter(|n| batch.is_multiple_of(*n));
-        let best =
-            sizes.min_by(|a, b| cost.item(*a, batch, threads).total_cmp(&cost.item(*b, batch, threads)))?;
-        (best < batch).then_some(Parts { batch, items: best, cut })
+        let graph = symbolic(graph, key, &cut, symbol).ok()?;
+        let separable = along::separable(&graph, symbol).ok()?;
+        separable.then_some((Parts { batch, items: 1, cut }, graph))
     }
 
     /// The key of a part.
@@ -108,6 +112,24 @@ impl Parts {
         }
         outputs.into_iter().map(|w| w.finish(self.batch)).collect()
     }
+}
+
+/// Runs a batch item by item, whatever that costs, for tests of the analysis behind it: the first dims of inputs that the
+/// graph leaves open number the items. `None` where results of items may depend on other items.
+///
+/// # Errors
+/// As [`Session::run`](crate::Session::run), and what code generation does not do.
+pub fn one_by_one(graph: &Graph, inputs: &Feeds) -> Result<Option<Vec<Value>>> {
+    let values: Vec<Value> =
+        graph.inputs().iter().filter_map(|&v| inputs.get(graph.value_name(v)).cloned()).collect();
+    let Some(key) = key(&values, &deciding_inputs(graph)).filter(|k| k.len() == graph.inputs().len()) else {
+        return Ok(None);
+    };
+    let Some((parts, _)) = Parts::items(graph, &key, &Dim::symbol("items of this batch")) else {
+        return Ok(None);
+    };
+    let program = codegen::compile(&specialise(graph, &parts.key(&key))?)?;
+    parts.run(&program, &values, &Serial).map(Some)
 }
 
 /// Whether the first dim of an input is open.

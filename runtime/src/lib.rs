@@ -69,6 +69,7 @@ mod session;
 mod source;
 
 pub use ahead::{Ahead, Tier, compile_ahead};
+pub use batch::one_by_one;
 pub use codegen::{Artefact, Precision};
 pub use evaluate::Jit;
 pub use inputs::Input;
