@@ -32,6 +32,12 @@ enum Engine {
     Reference,
 }
 
+impl Programs {
+    fn find(&self, key: &Key) -> Option<Engine> {
+        self.kept.iter().find(|(k, _)| k == key).map(|k| k.1.clone())
+    }
+}
+
 /// An input or output of a model, as it declares it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Port<'a> {
@@ -223,32 +229,21 @@ impl Session {
         let mut programs = self.programs.lock().unwrap_or_else(|e| e.into_inner());
         let deciding: &[usize] = if programs.compiled > THRASHING { &[] } else { &self.source.card.deciding };
         let Some(key) = key(values, deciding) else { return Ok(Engine::Reference) };
-        let found =
-            |kept: &[(Key, Engine)], key: &Key| kept.iter().find(|(k, _)| k == key).map(|k| k.1.clone());
-        if let Some(e) = found(&programs.kept, &key) {
+        if let Some(e) = programs.find(&key) {
             return Ok(e);
         }
         let more = programs.compiled > 0;
-        let parts = self.parts(&key, more)?;
-        let part = parts.as_ref().map(|p| p.key(&key));
-        let program = match part.as_ref().and_then(|k| found(&programs.kept, k)) {
-            Some(Engine::Compiled(p)) => Ok(p),
-            _ => self.compiled(part.as_ref().unwrap_or(&key), more).map(Arc::new),
+        let engine = match self.in_parts(&key, &mut programs)? {
+            Some(e) => Ok(e),
+            None => self.compiled(&key, more).map(|p| Engine::Compiled(Arc::new(p))),
         };
-        let engine = match (program, parts) {
-            (Ok(p), None) => Engine::Compiled(p),
-            (Ok(p), Some(parts)) => {
-                let part = part.unwrap_or_default();
-                if found(&programs.kept, &part).is_none() {
-                    programs.kept.push((part, Engine::Compiled(Arc::clone(&p))));
-                }
-                Engine::Parts(p, parts)
-            }
+        let engine = match engine {
+            Ok(e) => e,
             // What a kernel or the planner cannot do, the definition of the operators still can.
-            (Err(e), _) if matches!(e.blame, Blame::Internal | Blame::Unsupported | Blame::Model) => {
+            Err(e) if matches!(e.blame, Blame::Internal | Blame::Unsupported | Blame::Model) => {
                 Engine::Reference
             }
-            (Err(e), _) => return Err(e),
+            Err(e) => return Err(e),
         };
         programs.compiled += 1;
         while programs.kept.len() >= self.most {
@@ -258,12 +253,23 @@ impl Session {
         Ok(engine)
     }
 
-    /// How a batch is cut; a model of one item is not even read for that.
-    fn parts(&self, key: &Key, more: bool) -> Result<Option<Parts>> {
+    /// The engine for a batch that is cut, where that pays and a part can be compiled; a model of one item is not even
+    /// read for that.
+    fn in_parts(&self, key: &Key, programs: &mut Programs) -> Result<Option<Engine>> {
+        let more = programs.compiled > 0;
         if !Parts::possible(&self.source.card.inputs, key) {
             return Ok(None);
         }
-        Ok(Parts::of(self.source.base(more)?, key, self.pool.threads()))
+        let Some(parts) = Parts::of(self.source.base(more)?, key, self.pool.threads()) else {
+            return Ok(None);
+        };
+        let part = parts.key(key);
+        if let Some(Engine::Compiled(p)) = programs.find(&part) {
+            return Ok(Some(Engine::Parts(p, parts)));
+        }
+        let Ok(program) = self.compiled(&part, more).map(Arc::new) else { return Ok(None) };
+        programs.kept.push((part, Engine::Compiled(Arc::clone(&program))));
+        Ok(Some(Engine::Parts(program, parts)))
     }
 
     /// The program for a key, from the cache where there is one; `more` when it is not the session's first.

@@ -371,11 +371,17 @@ impl Step<'_> {
     /// A batch of which a session says that its items are independent gives the same when it runs item by item.
     fn items(&self) -> Result<(), Stop> {
         let mut open = exact::widen(self.graph)?.unwrap_or_else(|| self.graph.clone());
+        open.prune();
         let first = |v: &Value| v.tensor().ok()?.shape().first().copied();
         let inputs: Vec<_> = open.inputs().to_vec();
         let batches: Vec<Option<usize>> =
             inputs.iter().map(|&v| self.feeds.get(open.value_name(v)).and_then(first)).collect();
         let Some(batch) = batches.iter().flatten().copied().find(|&n| n > 1) else { return Ok(()) };
+        for v in open.values().collect::<Vec<_>>() {
+            if open.producer(v).is_some() {
+                open.set_type(v, ir::ValueType::Unknown);
+            }
+        }
         for (&v, n) in inputs.iter().zip(&batches) {
             let Some(mut dims) = open.ty(v).shape().filter(|_| *n == Some(batch)).map(<[ir::Dim]>::to_vec)
             else {
