@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Draws how coverage grew: curves.py OUT.svg NAME=RESULT.json…, each file as `compress fuzz --json` printed it."""
+"""Draws how coverage grew by core-seconds: curves.py OUT.svg NAME=RESULT.json…, each file as `compress fuzz --json` printed
+it on a system that tells them."""
 import json, pathlib, sys
 
 W, H, LEFT, BOTTOM = 720, 400, 70, 50
@@ -10,7 +11,7 @@ def main(out, pairs):
     curves = {}
     for p in pairs:
         name, file = p.split("=", 1)
-        curves[name] = [(n, f) for _, n, f in json.loads(pathlib.Path(file).read_text().splitlines()[0])["curve"]]
+        curves[name] = [(s, f) for s, _, f, _ in json.loads(pathlib.Path(file).read_text().splitlines()[0])["curve"]]
     most_s = max(c[-1][0] for c in curves.values())
     most_f = max(c[-1][1] for c in curves.values())
     x = lambda s: LEFT + s / most_s * (W - LEFT - 150)
@@ -22,7 +23,7 @@ def main(out, pairs):
         svg.append(f'<line x1="{LEFT}" y1="{y(f):.0f}" x2="{W - 150}" y2="{y(f):.0f}" stroke="#ddd"/>')
         svg.append(f'<text x="{LEFT - 6}" y="{y(f) + 4:.0f}" text-anchor="end">{f:.0f}</text>')
         svg.append(f'<text x="{x(s):.0f}" y="{H - BOTTOM + 18}" text-anchor="middle">{s:.0f}</text>')
-    svg.append(f'<text x="{(LEFT + W - 150) / 2:.0f}" y="{H - 12}" text-anchor="middle">executions</text>')
+    svg.append(f'<text x="{(LEFT + W - 150) / 2:.0f}" y="{H - 12}" text-anchor="middle">core-seconds</text>')
     svg.append(f'<text x="14" y="{H / 2:.0f}" transform="rotate(-90 14 {H / 2:.0f})" text-anchor="middle">features</text>')
     for (name, c), colour in zip(curves.items(), COLOURS):
         points = " ".join(f"{x(s):.1f},{y(f):.1f}" for s, f in c)

@@ -32,7 +32,17 @@ pub fn last_word(why: &dyn fmt::Display) {
             std::thread::park();
         }
     }
-    eprintln!("compress: {why}");
+    eprintln!("compress: {}", short(&why.to_string()));
+}
+
+/// Of a message longer than a screen the start and the end: names in it come from files, and may be megabytes.
+fn short(message: &str) -> String {
+    const PART: usize = 1500;
+    let (start, end) = (message.char_indices().nth(PART), message.char_indices().rev().nth(PART));
+    match (start, end) {
+        (Some((a, _)), Some((b, _))) if a < b => format!("{} … {}", &message[..a], &message[b..]),
+        _ => message.to_string(),
+    }
 }
 
 pub type Result<T = (), E = Failure> = std::result::Result<T, E>;
@@ -80,4 +90,18 @@ pub fn line(text: &str) -> String {
 /// The same with its lines kept.
 pub fn lines(text: &str) -> String {
     text.chars().filter(|c| *c == '\n' || !c.is_control()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::short;
+
+    #[test]
+    fn long_messages_keep_their_start_and_end() {
+        let of = |n: usize| format!("node '{}' is wrong", "é".repeat(n));
+        assert_eq!(short(&of(2900)), of(2900));
+        let s = short(&of(1 << 20));
+        assert!(s.starts_with("node 'éé") && s.ends_with("é' is wrong") && s.chars().count() < 3010, "{s}");
+        assert_eq!(short(""), "");
+    }
 }

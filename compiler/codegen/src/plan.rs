@@ -126,25 +126,23 @@ fn place(lives: &[Life]) -> Result<(Vec<usize>, usize)> {
     let mut order: Vec<usize> = (0..lives.len()).collect();
     order.sort_by_key(|&i| (std::cmp::Reverse(lives[i].bytes), i));
     let mut offsets = vec![0; lives.len()];
+    // In order of offsets, so that a step with thousands of outputs is no matter of sorting them for each.
     let mut placed: Vec<usize> = Vec::new();
     let mut total = 0usize;
     for i in order {
-        let mut busy: Vec<(usize, usize)> = placed
-            .iter()
-            .filter(|&&j| lives[j].birth <= lives[i].death && lives[i].birth <= lives[j].death)
-            .map(|&j| (offsets[j], offsets[j] + lives[j].bytes.next_multiple_of(ALIGN)))
-            .collect();
-        busy.sort_unstable();
         let mut at = 0;
-        for (from, to) in busy {
-            if at + lives[i].bytes <= from {
+        for &j in &placed {
+            if lives[j].birth > lives[i].death || lives[i].birth > lives[j].death {
+                continue;
+            }
+            if at + lives[i].bytes <= offsets[j] {
                 break;
             }
-            at = at.max(to);
+            at = at.max(offsets[j] + lives[j].bytes.next_multiple_of(ALIGN));
         }
         offsets[i] = at;
         total = total.max(at.checked_add(lives[i].bytes).ok_or_else(|| Error::limit("the arena overflows"))?);
-        placed.push(i);
+        placed.insert(placed.partition_point(|&j| offsets[j] <= at), i);
     }
     budget::check_total(total)?;
     Ok((offsets, total))

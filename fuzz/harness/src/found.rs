@@ -232,3 +232,25 @@ fn constants_that_bytes_do_not_hold_are_compared_as_they_are() {
         "seed = 1\n[[pass]]\nname = \"run\"",
     );
 }
+
+/// x + 1e12 is also what it is with 0.3 more: sums became sums with themselves.
+#[test]
+fn a_large_term_that_takes_up_small_ones_saturates() {
+    for (one, two) in [("x, big", "a, c"), ("x, c", "a, big")] {
+        let text = format!(
+            r#"case (float[3] x) => (float[3] y) <float big = {{1e12}}, float c = {{0.3}}, float d = {{0.2}}> {{
+   a = Add ({one})
+   b = Add ({two})
+   e = Sub (b, d)
+   y = Sub (e, b)
+}}
+"#
+        );
+        let graph = ir::text::parse(&text, &ops::Standard).unwrap();
+        for level in [exact::Level::Portable, exact::Level::Runtime] {
+            let options = exact::Options { level, growth: exact::Growth::Allowed };
+            let (_, trace) = exact::optimize(&graph, options).unwrap();
+            assert_eq!(trace.stopped, None, "{text}");
+        }
+    }
+}
