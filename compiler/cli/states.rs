@@ -97,6 +97,11 @@ impl Steps {
         Err(tried.unwrap_or_else(|| Failure::bad("no data")))
     }
 
+    /// Keeps large arrays on a shelf instead of in memory.
+    pub fn put_away(&mut self, shelf: &dyn search::Shelf) {
+        self.samples.put_away(&|bytes| shelf.get(shelf.put(bytes).ok()?, bytes.len()).ok());
+    }
+
     pub fn samples(&self) -> &Samples {
         &self.samples
     }

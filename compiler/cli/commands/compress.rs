@@ -55,7 +55,10 @@ pub fn run(args: CompressArgs) -> Result {
     let links = Links::parse(&args.state, &graph)?;
     let ways = robust::parse(&args.robust)?;
     let data = robust::opening(&args.data, !ways.is_empty());
-    let steps = Steps::open(&data, &graph, &links, evaluate.as_ref())?;
+    let mut steps = Steps::open(&data, &graph, &links, evaluate.as_ref())?;
+    if let Some(s) = &mut steps {
+        s.put_away(options.shelf.as_ref());
+    }
     let adapter = steps.as_ref().map(Adapter);
     let mixed = adapter
         .as_ref()

@@ -5,15 +5,18 @@ use crate::folder::{self, Kind, Listing};
 use crate::from_array;
 use crate::images::{self, Recipe};
 use crate::labels::{self, Labels};
-use ir::{DType, Error, Feeds, Graph, Result, Tensor, Value, budget};
+use ir::{Bytes, DType, Error, Feeds, Graph, Result, Tensor, Value, budget};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Name of the optional array of integer labels.
 const LABELS: &str = "labels";
 /// Bytes of decoded images that are kept in memory.
 const KEPT_PIXELS: usize = 128 << 20;
+/// Arrays of this size are worth reading from elsewhere.
+const LARGE: usize = 4 << 20;
 
 type Arrays = BTreeMap<String, Tensor>;
 
@@ -177,6 +180,17 @@ impl Samples {
         self.labels.as_deref()
     }
     /// What the reader should know, such as conversions of element types.
+    /// Puts large arrays of many samples elsewhere: `put` takes their bytes and tells where to read them.
+    pub fn put_away(&mut self, put: &dyn Fn(&[u8]) -> Option<Arc<dyn Bytes>>) {
+        let Source::Stacked(arrays) = &mut self.source else { return };
+        for t in arrays.values_mut().filter(|t| t.dtype() != DType::String && t.stored_bytes() >= LARGE) {
+            let away = put(t.bytes()).and_then(|b| Tensor::mapped(t.dtype(), t.shape(), b, 0).ok());
+            if let Some(away) = away {
+                *t = away;
+            }
+        }
+    }
+
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -214,7 +228,12 @@ impl Samples {
             Source::Stacked(arrays) => {
                 let wanted: BTreeSet<&str> = self.inputs.iter().map(|i| i.name.as_str()).collect();
                 let read = arrays.iter().filter(|(name, _)| wanted.contains(name.as_str()));
-                read.map(|(name, t)| Ok((name.clone(), slice(t, i).map_err(|e| e.tensor(name))?))).collect()
+                let one = |(name, t): (&String, &Tensor)| {
+                    let sample = slice(t, i).map_err(|e| e.tensor(name))?;
+                    t.release();
+                    Ok((name.clone(), sample))
+                };
+                read.map(one).collect()
             }
         }
     }

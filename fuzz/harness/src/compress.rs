@@ -44,7 +44,8 @@ pub fn apply(graph: &Graph, feeds: &Feeds, choice: &Choice) -> Result<Option<Gra
     }
     let matrix = layer.view.matrix(&layer.tensor)?;
     let measure = if layer.bias.is_some() { seen.as_ref().map(Stats::centered) } else { seen.as_ref() };
-    let cx = Context { graph: &g, layer, matrix: &matrix, stats: seen.as_ref(), measure, compensate: true };
+    let (stats, hopes) = (seen.as_ref(), lossy::Hopes::ALL);
+    let cx = Context { graph: &g, layer, matrix: &matrix, stats, measure, compensate: true, hopes };
     let all = method.candidates(&cx)?;
     let Some(c) = all.get(choice.candidate % all.len().max(1)) else { return Ok(None) };
     tally::hit(tally::Kind::Verdict, tally::key(&c.recipe), layer.role as u64);

@@ -70,7 +70,13 @@ impl Method for Codebook {
     }
 
     fn candidates(&self, cx: &Context) -> Result<Vec<Candidate>> {
-        FORMS.iter().filter(|&&f| fits(&cx.layer.view, f)).map(|&f| candidate(cx, f)).collect()
+        let least = |k: usize| match k {
+            0..=4 => 10.0,
+            5..=16 => 1.0,
+            _ => 0.0,
+        };
+        let worth = |f: &&(usize, usize)| fits(&cx.layer.view, **f) && cx.hopes.allow(least(f.0));
+        FORMS.iter().filter(worth).map(|&f| candidate(cx, f)).collect()
     }
 
     fn candidate(&self, cx: &Context, recipe: &str) -> Result<Option<Candidate>> {

@@ -2,7 +2,7 @@
 
 use crate::candidate::{Candidate, Replaces, graph_bytes};
 use crate::layer::{Bias, Layer, layers};
-use crate::method::{Context, Method, Scope};
+use crate::method::{Context, Hopes, Method, Scope};
 use crate::methods::METHODS;
 use crate::stats::Stats;
 use crate::testing::{correlated, matrix};
@@ -100,7 +100,7 @@ fn applied(g: &Graph, layer: &Layer, c: &Candidate) -> Graph {
 fn candidates(method: &dyn Method, g: &Graph, layer: &Layer, stats: Option<&Stats>) -> Vec<Candidate> {
     let m = layer.view.matrix(&layer.tensor).unwrap();
     let measure = if layer.bias.is_some() { stats.map(Stats::centered) } else { stats };
-    let cx = Context { graph: g, layer, matrix: &m, stats, measure, compensate: true };
+    let cx = Context { graph: g, layer, matrix: &m, stats, measure, compensate: true, hopes: Hopes::ALL };
     match method.applies(layer, stats.is_some()) {
         Ok(()) => method.candidates(&cx).unwrap(),
         Err(_) => Vec::new(),
@@ -154,6 +154,7 @@ fn recipes_are_found_again_and_rows_are_rescaled() {
             stats: Some(&s),
             measure: Some(measure),
             compensate: true,
+            hopes: Hopes::ALL,
         };
         let factors: Vec<f32> = (0..layer.view.rows).map(|r| 1.0 + r as f32 / 64.0).collect();
         for method in METHODS.iter().filter(|m| m.applies(&layer, true).is_ok()) {

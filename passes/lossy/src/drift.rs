@@ -7,10 +7,11 @@
 use crate::factor::{self, Order};
 use crate::gram::{Gram, add_product};
 use crate::patches::Extract;
+use crate::product;
 use crate::stats::Stats;
 use crate::view::View;
 use ir::{Error, Result, Tensor};
-use ndarray::{Array1, Array2, ArrayView2, linalg::general_mat_mul, s};
+use ndarray::{Array1, Array2, ArrayView2, s};
 
 /// `Σ d·x'ᵀ` of one group, in the same diagonal blocks as its Gram matrix.
 #[derive(Debug, Clone)]
@@ -138,11 +139,13 @@ impl Drift {
         let mut out = Array2::zeros(w.raw_dim());
         for (i, c) in self.cross.iter().enumerate() {
             let rows = s![i * per..(i + 1) * per, ..];
-            let (w, mut out) = (w.slice(rows), out.slice_mut(rows));
+            let w = w.slice(rows);
+            let mut part = Array2::zeros(w.raw_dim());
             for (start, d) in &c.blocks {
-                let cols = s![.., *start..*start + d.nrows()];
-                general_mat_mul(1.0, &w.slice(cols), d, 0.0, &mut out.slice_mut(cols));
+                let n = d.nrows();
+                product::add(&mut part, *start, 1.0, w.slice(s![.., *start..*start + n]), d, (0..n, 0..n));
             }
+            out.slice_mut(rows).assign(&part);
         }
         out
     }
@@ -154,13 +157,13 @@ impl Drift {
         let mut out = w.clone();
         for (i, gram) in self.stats.grams.iter().enumerate() {
             let rows = s![i * per..(i + 1) * per, ..];
+            let mut part = w.slice(rows).to_owned();
             for f in factor::inverse(gram, damping, Order::Natural) {
                 let (first, n) = (f.order.first().copied().unwrap_or(0), f.order.len());
-                let cols = s![.., first..first + n];
-                let mut out = out.slice_mut(rows);
-                let moved = carried.slice(rows).slice(cols).dot(&f.upper.t());
-                general_mat_mul(1.0, &moved, &f.upper, 1.0, &mut out.slice_mut(cols));
+                let moved = carried.slice(rows).slice(s![.., first..first + n]).dot(&f.upper.t());
+                product::add(&mut part, first, 1.0, moved.view(), &f.upper, (0..n, 0..n));
             }
+            out.slice_mut(rows).assign(&part);
         }
         out
     }

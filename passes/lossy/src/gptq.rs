@@ -4,7 +4,8 @@
 //! changes least. The same sweep prunes: a policy may set a weight to zero instead of rounding it (see `obs`).
 
 use crate::factor::Inverse;
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, linalg::general_mat_mul, s};
+use crate::product;
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
 use rayon::prelude::*;
 
 /// Columns whose mutual updates are done at once; later columns get one matrix product per panel.
@@ -86,8 +87,7 @@ fn sweep(
         }
         if end < n {
             let e = errors.slice(s![.., ..end - start]);
-            let u = f.upper.slice(s![start..end, end..]);
-            general_mat_mul(-1.0, &e, &u, 1.0, &mut work.slice_mut(s![.., end..]));
+            product::add(&mut work, end, -1.0, e, &f.upper, (start..end, end..n));
         }
     }
 }

@@ -3,9 +3,10 @@
 //! For inputs x and a weight change Δ (rows × dim), `E‖Δx‖² = tr(Δ·H·Δᵀ)` with `H = E[x xᵀ]`. Memory does not grow
 //! with the number of samples. Columns far apart may be kept in separate diagonal blocks to bound it for wide layers.
 
+use crate::product;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
-use ndarray::{Array1, Array2, ArrayView2, linalg::general_mat_mul, s};
+use ndarray::{Array1, Array2, ArrayView2, s};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -175,8 +176,8 @@ impl Gram {
     pub fn apply(&self, m: ArrayView2<f32>) -> Array2<f32> {
         let mut out = Array2::zeros(m.raw_dim());
         for b in &self.blocks {
-            let cols = s![.., b.start..b.start + b.sum.nrows()];
-            general_mat_mul(self.scale() as f32, &m.slice(cols), &b.sum, 0.0, &mut out.slice_mut(cols));
+            let (n, part) = (b.sum.nrows(), m.slice(s![.., b.start..b.start + b.sum.nrows()]));
+            product::add(&mut out, b.start, self.scale() as f32, part, &b.sum, (0..n, 0..n));
         }
         out
     }
@@ -225,10 +226,8 @@ impl Gram {
             }
             let part = m.slice(s![.., first - at..last - at]);
             for cols in b.without(but) {
-                let h = b
-                    .sum
-                    .slice(s![first - b.start..last - b.start, cols.start - b.start..cols.end - b.start]);
-                general_mat_mul(scale, &part, &h, 1.0, &mut out.slice_mut(s![.., cols]));
+                let (at, of) = (first - b.start..last - b.start, cols.start - b.start..cols.end - b.start);
+                product::add(out, cols.start, scale, part, &b.sum, (at, of));
             }
             if but.is_none() {
                 out.slice_mut(s![.., first..last]).scaled_add(scale * b.lambda(damping), &part);
@@ -270,12 +269,23 @@ pub(crate) fn add_product(
     symmetric: bool,
 ) {
     let n = sum.nrows();
-    let (a, b) = (a.as_standard_layout(), b.as_standard_layout());
     if n < NARROW {
-        let cols = s![.., start..start + n];
-        general_mat_mul(1.0, &a.slice(cols).t(), &b.slice(cols), 1.0, sum);
+        let columns = |m: ArrayView2<f32>| {
+            m.slice(s![.., start..start + n]).reversed_axes().as_standard_layout().into_owned()
+        };
+        let x = columns(a);
+        let y = if symmetric { None } else { Some(columns(b)) };
+        for i in 0..n {
+            for j in if symmetric { 0..i + 1 } else { 0..n } {
+                sum[[i, j]] += x.row(i).dot(&y.as_ref().unwrap_or(&x).row(j));
+                if symmetric {
+                    sum[[j, i]] = sum[[i, j]];
+                }
+            }
+        }
         return;
     }
+    let (a, b) = (a.as_standard_layout(), b.as_standard_layout());
     let (Some(x), Some(y), Some(whole)) = (a.as_slice(), b.as_slice(), sum.as_slice_mut()) else { return };
     let x = MatRef::from_row_major_slice(x, a.nrows(), a.ncols()).subcols(start, n);
     let y = MatRef::from_row_major_slice(y, b.nrows(), b.ncols()).subcols(start, n);
@@ -324,9 +334,9 @@ impl Block {
         }
         let mut total = 0.0;
         for rows in d.axis_chunks_iter(ndarray::Axis(0), PUSH_ROWS) {
-            let mut product = Array2::<f32>::zeros(rows.raw_dim());
-            general_mat_mul(1.0, &rows, &self.sum, 0.0, &mut product);
-            total += product.iter().zip(rows.iter()).map(|(&p, &v)| f64::from(p) * f64::from(v)).sum::<f64>();
+            let mut moved = Array2::<f32>::zeros(rows.raw_dim());
+            product::add(&mut moved, 0, 1.0, rows, &self.sum, (0..n, 0..n));
+            total += moved.iter().zip(rows.iter()).map(|(&p, &v)| f64::from(p) * f64::from(v)).sum::<f64>();
         }
         total
     }

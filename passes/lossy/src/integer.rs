@@ -84,6 +84,9 @@ impl Method for Integer {
     }
 
     fn candidates(&self, cx: &Context) -> Result<Vec<Candidate>> {
+        if !cx.hopes.allow(self.least()) {
+            return Ok(Vec::new());
+        }
         self.widths(cx).into_iter().map(|block| self.of(cx, block)).collect()
     }
 
@@ -97,6 +100,16 @@ impl Method for Integer {
 }
 
 impl Integer {
+    /// The least error of all blocks, as a multiple of that of 5 bits with a scale per row.
+    fn least(&self) -> f64 {
+        match self.bits {
+            4 => 1.2,
+            3 => 4.0,
+            2 => 12.0,
+            _ => 0.0,
+        }
+    }
+
     /// Columns per scale that are tried.
     fn widths(&self, cx: &Context) -> Vec<usize> {
         let cols = cx.layer.view.cols;

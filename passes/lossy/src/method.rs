@@ -29,6 +29,27 @@ pub struct Context<'a> {
     pub measure: Option<&'a Stats>,
     /// Rounding and removal make up for their errors in the weights still free; without, each weight is on its own.
     pub compensate: bool,
+    /// What is known of errors here before all candidates are made.
+    pub hopes: Hopes,
+}
+
+/// Which errors are worth making candidates for.
+#[derive(Debug, Clone, Copy)]
+pub struct Hopes {
+    /// The error of 5-bit integers with a scale per row; 0 where it is not known.
+    pub five_bits: f64,
+    /// Above this no candidate can be chosen.
+    pub most: f64,
+}
+
+impl Hopes {
+    /// Nothing is known: every candidate is worth making.
+    pub const ALL: Hopes = Hopes { five_bits: 0.0, most: f64::INFINITY };
+
+    /// Whether a form whose error is at least `times` that of 5-bit integers may be chosen.
+    pub fn allow(&self, times: f64) -> bool {
+        times * self.five_bits <= self.most
+    }
 }
 
 /// What one decision of a method is about.

@@ -14,12 +14,15 @@ use crate::prune::Prune;
 use crate::separable::Separable;
 use crate::sparse::Sparse;
 use crate::tucker::Tucker;
+use crate::wide::{INT10, INT12};
 
 /// Every method, in the order reports list them.
 pub static METHODS: &[&dyn Method] = &[
     &Int8,
     &Int8Dynamic,
     &Float16,
+    &INT12,
+    &INT10,
     &INT8_WEIGHT,
     &INT7,
     &INT6,

@@ -14,6 +14,9 @@ use ir::Result;
 
 pub struct TwoOfFour;
 
+/// The least error, as a multiple of that of 5-bit integers.
+const LEAST: f64 = 8.0;
+
 impl Method for TwoOfFour {
     fn name(&self) -> &'static str {
         "2:4"
@@ -33,6 +36,9 @@ impl Method for TwoOfFour {
     }
 
     fn candidates(&self, cx: &Context) -> Result<Vec<Candidate>> {
+        if !cx.hopes.allow(LEAST) {
+            return Ok(Vec::new());
+        }
         [8, 4].into_iter().map(|bits| candidate(cx, bits)).collect()
     }
 }

@@ -1,10 +1,13 @@
 //! The vectors a layer's weight matrix is multiplied with, taken from its input tensor.
 
-use ir::{Attrs, Error, Result, Tensor};
+use ir::{Attrs, DType, Error, Result, Tensor};
 use ndarray::Array2;
+use std::borrow::Cow;
 
 /// At most this many vectors are taken from one input tensor, evenly spread.
 pub const VECTORS: usize = 256;
+/// As [`VECTORS`] where every group of a convolution takes as many: their few columns need no more.
+const VECTORS_OF_GROUPS: usize = 64;
 
 /// How input vectors lie in the tensor.
 #[derive(Debug, Clone, PartialEq)]
@@ -93,26 +96,37 @@ impl Windows {
 impl Extract {
     /// One matrix (vectors × width) per group; `phase` shifts which vectors are taken when there are too many.
     pub fn vectors(&self, input: &Tensor, width: usize, phase: usize) -> Result<Vec<Array2<f32>>> {
-        let data = input.to_f32s()?;
+        let data = &floats(input)?[..];
         let shape = input.shape();
         match self {
             Extract::Rows => {
                 let k = shape.last().copied().unwrap_or(1);
                 check(k, width)?;
-                let rows = picks(data.len().checked_div(k).unwrap_or(0), phase);
+                let rows = picks(data.len().checked_div(k).unwrap_or(0), VECTORS, phase);
                 Ok(vec![Array2::from_shape_fn((rows.len(), k), |(i, j)| data[rows[i] * k + j])])
             }
             Extract::Channels => {
                 let [n, c, plane] = planes(shape)?;
                 check(c, width)?;
-                let at = picks(n * plane, phase);
-                Ok(vec![Array2::from_shape_fn((at.len(), c), |(i, j)| {
-                    data[(at[i] / plane * c + j) * plane + at[i] % plane]
-                })])
+                let at: Vec<usize> = picks(n * plane, VECTORS, phase)
+                    .into_iter()
+                    .map(|p| p / plane * c * plane + p % plane)
+                    .collect();
+                let mut vectors = Array2::zeros((at.len(), c));
+                // Channel by channel: neighbours of a plane lie together.
+                for (j, mut column) in vectors.columns_mut().into_iter().enumerate() {
+                    column.iter_mut().zip(&at).for_each(|(v, p)| *v = data[p + j * plane]);
+                }
+                Ok(vec![vectors])
             }
-            Extract::Windows(w) => windows(w, &data, shape, width, phase),
+            Extract::Windows(w) => windows(w, data, shape, width, phase),
         }
     }
+}
+
+/// The values of a tensor, read where they lie if they are floats.
+pub(crate) fn floats(t: &Tensor) -> Result<Cow<'_, [f32]>> {
+    if t.dtype() == DType::F32 { t.data::<f32>() } else { t.to_f32s().map(Cow::Owned) }
 }
 
 fn check(found: usize, width: usize) -> Result<()> {
@@ -130,14 +144,14 @@ fn planes(shape: &[usize]) -> Result<[usize; 3]> {
 }
 
 /// Evenly spread positions among `total`.
-fn picks(total: usize, phase: usize) -> Vec<usize> {
-    if total <= VECTORS {
+fn picks(total: usize, most: usize, phase: usize) -> Vec<usize> {
+    if total <= most {
         return (0..total).collect();
     }
     // A stride coprime to powers of two walks over rows and columns of maps alike.
-    let step = total / VECTORS;
+    let step = total / most;
     let shift = phase.wrapping_mul(7919) % step.max(1);
-    (0..VECTORS).map(|i| (i * step + (shift + i * 5) % step).min(total - 1)).collect()
+    (0..most).map(|i| (i * step + (shift + i * 5) % step).min(total - 1)).collect()
 }
 
 fn windows(
@@ -156,20 +170,34 @@ fn windows(
     check(per * taps, width)?;
     let outs = w.outputs(spatial);
     let positions: usize = outs.iter().map(|o| o.1).product();
-    let at = picks(n * positions, phase);
-    let mut groups = vec![Array2::<f32>::zeros((at.len(), width)); w.groups];
-    for (i, &p) in at.iter().enumerate() {
-        let (image, origin) = (p / positions.max(1), unravel(p % positions.max(1), outs.iter().map(|o| o.1)));
-        for t in 0..taps {
-            let offset = unravel(t, w.kernel.iter().copied());
-            let Some(source) = locate(w, &outs, spatial, &origin, &offset) else { continue };
-            for ch in 0..c {
-                groups[ch / per][[i, ch % per * taps + t]] = data[(image * c + ch) * plane + source];
+    let most = if w.groups > 1 { VECTORS_OF_GROUPS } else { VECTORS };
+    let at = picks(n * positions, most, phase);
+    let offsets: Vec<Vec<usize>> = (0..taps).map(|t| unravel(t, w.kernel.iter().copied())).collect();
+    // Where each tap of each window reads the first channel; nowhere in the padding.
+    let mut sources = Vec::with_capacity(at.len() * taps);
+    for p in &at {
+        let image = p / positions.max(1) * c * plane;
+        let origin = unravel(p % positions.max(1), outs.iter().map(|o| o.1));
+        sources.extend(
+            offsets.iter().map(|t| locate(w, &outs, spatial, &origin, t).map_or(NOWHERE, |s| image + s)),
+        );
+    }
+    let group = |g: usize| {
+        let mut vectors = Array2::<f32>::zeros((at.len(), width));
+        for ch in 0..per {
+            let first = (g * per + ch) * plane;
+            for (mut row, sources) in vectors.rows_mut().into_iter().zip(sources.chunks(taps)) {
+                let taps = row.iter_mut().skip(ch * taps).zip(sources).filter(|(_, s)| **s != NOWHERE);
+                taps.for_each(|(v, s)| *v = data[first + s]);
             }
         }
-    }
-    Ok(groups)
+        vectors
+    };
+    Ok((0..w.groups).map(group).collect())
 }
+
+/// No place: padding.
+const NOWHERE: usize = usize::MAX;
 
 /// Flat position in the plane of one kernel tap, `None` in the padding.
 fn locate(

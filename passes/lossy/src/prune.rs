@@ -19,8 +19,8 @@ use ndarray::Array2;
 
 pub struct Prune;
 
-/// (share of zeros, bits of the kept values).
-const RECIPES: [(f32, u32); 4] = [(0.5, 8), (0.5, 4), (0.7, 4), (0.85, 4)];
+/// (share of zeros, bits of the kept values), and the least error as a multiple of that of 5-bit integers.
+const RECIPES: [(f32, u32, f64); 4] = [(0.5, 8, 6.0), (0.5, 4, 6.0), (0.7, 4, 15.0), (0.85, 4, 30.0)];
 
 impl Method for Prune {
     fn name(&self) -> &'static str {
@@ -38,7 +38,8 @@ impl Method for Prune {
     }
 
     fn candidates(&self, cx: &Context) -> Result<Vec<Candidate>> {
-        RECIPES.iter().map(|&(share, bits)| candidate(cx, share, bits)).collect()
+        let worth = RECIPES.iter().filter(|r| cx.hopes.allow(r.2));
+        worth.map(|&(share, bits, _)| candidate(cx, share, bits)).collect()
     }
 }
 

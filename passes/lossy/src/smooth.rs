@@ -86,6 +86,7 @@ pub fn smoothing(cx: &Context, stats: &Stats) -> Option<Smoothing> {
 mod tests {
     use super::*;
     use crate::layer::layers;
+    use crate::method::Hopes;
     use crate::testing::{correlated, matrix};
     use ir::{Attrs, DType, Graph, Tensor, ValueType};
 
@@ -112,6 +113,7 @@ mod tests {
             stats: stats_ref,
             measure: stats_ref,
             compensate: true,
+            hopes: Hopes::ALL,
         };
         smoothing(&cx, &stats)
     }

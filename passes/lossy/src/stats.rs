@@ -2,24 +2,29 @@
 
 use crate::factor::{self, Inverse, Order};
 use crate::gram::Gram;
-use crate::patches::Extract;
+use crate::patches::{Extract, floats};
 use crate::quant::grid;
 use crate::range::Histogram;
 use crate::rounding::swept;
 use ir::{Error, Result, Tensor};
 use ndarray::{Array2, s};
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// Share of the mean diagonal added before factoring.
 const DAMPING: f64 = 0.05;
 /// What is tried where there are samples to decide by.
 const DAMPINGS: [f64; 4] = [0.05, 0.3, 1.0, 3.0];
+/// Values of one input that enter its histogram.
+const SEEN: usize = 1 << 14;
 /// Rows of a weight that decide.
 const ROWS: usize = 256;
 /// Widest block of columns that are correlated with each other.
 const WIDEST: usize = 2304;
 /// Numbers in one Gram matrix; wider layers get narrower blocks.
 const ENTRIES: usize = 8 << 20;
+
+/// Inverse factors per group, once they were asked for.
+type Kept = Mutex<Option<Arc<Vec<Vec<Inverse>>>>>;
 
 /// Statistics of the vectors one weight matrix is multiplied with.
 #[derive(Debug)]
@@ -28,9 +33,9 @@ pub struct Stats {
     pub grams: Vec<Gram>,
     pub range: Histogram,
     /// Least and largest of each column, of layers without groups.
-    columns: Vec<[f32; 2]>,
-    activity: OnceLock<Vec<Vec<Inverse>>>,
-    natural: OnceLock<Vec<Vec<Inverse>>>,
+    columns: [Vec<f32>; 2],
+    activity: Kept,
+    natural: Kept,
     centered: OnceLock<Box<Stats>>,
     /// The Gram matrices are covariances already.
     is_centered: bool,
@@ -56,9 +61,9 @@ impl Stats {
         Stats {
             grams,
             range: Histogram::default(),
-            columns: Vec::new(),
-            activity: OnceLock::new(),
-            natural: OnceLock::new(),
+            columns: Default::default(),
+            activity: Kept::default(),
+            natural: Kept::default(),
             centered: OnceLock::new(),
             is_centered: false,
             damping: DAMPING,
@@ -112,34 +117,36 @@ impl Stats {
 
     /// Least and largest entries of each run of `run` columns, zero included; `None` where they were not seen.
     pub fn extremes(&self, run: usize) -> Option<Vec<[f32; 2]>> {
-        let both = |a: [f32; 2], b: &[f32; 2]| [a[0].min(b[0]), a[1].max(b[1])];
-        let runs = self.columns.chunks(run.max(1)).map(|c| c.iter().fold([0.0; 2], both));
-        (!self.columns.is_empty()).then(|| runs.collect())
+        let [low, high] = &self.columns;
+        let least = |c: &[f32]| c.iter().fold(0f32, |m, &x| m.min(x));
+        let most = |c: &[f32]| c.iter().fold(0f32, |m, &x| m.max(x));
+        let runs = low.chunks(run.max(1)).zip(high.chunks(run.max(1))).map(|(l, h)| [least(l), most(h)]);
+        (!low.is_empty()).then(|| runs.collect())
     }
 
     /// Adds the vectors of one input tensor.
     pub fn push(&mut self, input: &Tensor, extract: &Extract, width: usize, phase: usize) -> Result<()> {
         let groups = extract.vectors(input, width, phase)?;
-        if groups.iter().any(|g| g.iter().any(|x| !x.is_finite())) {
+        if !groups.iter().all(finite) {
             return Err(Error::data("the layer's input holds values that are not finite"));
         }
         for (g, v) in self.grams.iter_mut().zip(&groups) {
             g.push(v.view());
         }
         if let [vectors] = &groups[..] {
-            self.columns.resize(width, [0.0; 2]);
+            let [low, high] = &mut self.columns;
+            low.resize(width, 0.0);
+            high.resize(width, 0.0);
             for row in vectors.rows() {
-                let seen = |c: &mut [f32; 2], x: f32| *c = [c[0].min(x), c[1].max(x)];
-                self.columns.iter_mut().zip(row).for_each(|(c, &x)| seen(c, x));
+                low.iter_mut().zip(row).for_each(|(l, &x)| *l = if x < *l { x } else { *l });
+                high.iter_mut().zip(row).for_each(|(h, &x)| *h = if x > *h { x } else { *h });
             }
         }
-        let data = input.to_f32s()?;
-        let step = data.len().div_ceil(1 << 16).max(1);
+        let data = floats(input)?;
+        let step = data.len().div_ceil(SEEN).max(1);
         self.range.push(data.iter().copied().step_by(step));
         // Sampling may miss the extremes, which decide saturation.
-        let (lo, hi) =
-            data.iter().filter(|x| x.is_finite()).fold((0f32, 0f32), |(a, b), &x| (a.min(x), b.max(x)));
-        self.range.push([lo, hi].into_iter());
+        self.range.push(extremes(&data).into_iter());
         Ok(())
     }
 
@@ -178,12 +185,22 @@ impl Stats {
     }
 
     /// Inverse factors per group, computed once.
-    pub fn factors(&self, order: Order) -> &[Vec<Inverse>] {
+    pub fn factors(&self, order: Order) -> Arc<Vec<Vec<Inverse>>> {
         let cell = match order {
             Order::Activity => &self.activity,
             Order::Natural => &self.natural,
         };
-        cell.get_or_init(|| self.grams.iter().map(|g| factor::inverse(g, self.damping, order)).collect())
+        let mut kept = cell.lock().unwrap_or_else(|e| e.into_inner());
+        let all = || self.grams.iter().map(|g| factor::inverse(g, self.damping, order)).collect();
+        Arc::clone(kept.get_or_insert_with(|| Arc::new(all())))
+    }
+
+    /// Lets go of inverse factors until they are asked for again.
+    pub fn forget(&self) {
+        for cell in [&self.activity, &self.natural] {
+            *cell.lock().unwrap_or_else(|e| e.into_inner()) = None;
+        }
+        self.centered.get().into_iter().for_each(|s| s.forget());
     }
 
     /// `E‖Δx‖²` over all groups of rows, on samples that were not fitted where there are such.
@@ -221,6 +238,33 @@ impl Stats {
     }
 }
 
+/// Whether all entries are numbers, asked of all bits at once: no exponent is full.
+fn finite(m: &Array2<f32>) -> bool {
+    const FULL: u32 = 0x7f80_0000;
+    let top = |v: &[f32]| v.iter().fold(0, |m, x| (x.to_bits() & 0x7fff_ffff).max(m));
+    m.as_slice().map_or_else(|| m.iter().all(|x| x.is_finite()), |v| top(v) < FULL)
+}
+
+/// Least and largest of the finite values and zero.
+fn extremes(data: &[f32]) -> [f32; 2] {
+    const LANES: usize = 16;
+    let (mut low, mut high) = ([0f32; LANES], [0f32; LANES]);
+    let (chunks, rest) = data.as_chunks::<LANES>();
+    for c in chunks {
+        for i in 0..LANES {
+            low[i] = if c[i] < low[i] { c[i] } else { low[i] };
+            high[i] = if c[i] > high[i] { c[i] } else { high[i] };
+        }
+    }
+    let seen = low.iter().chain(&high).chain(rest);
+    let ends = |[l, h]: [f32; 2], &x: &f32| [l.min(x), h.max(x)];
+    let all = seen.fold([0f32; 2], ends);
+    if all.iter().all(|x| x.is_finite()) {
+        return all;
+    }
+    data.iter().filter(|x| x.is_finite()).fold([0f32; 2], ends)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -243,6 +287,17 @@ mod tests {
         // A bias takes the mean that the fitted samples tell.
         let shift = ndarray::Array1::from(s.shift(&delta));
         assert!((s.centered().error(&delta) / mean(&(y - shift)) - 1.0).abs() < 1e-3);
+    }
+
+    #[test]
+    fn extremes_are_of_finite_values() {
+        let mut data: Vec<f32> = (0..50).map(|i| i as f32 - 20.0).collect();
+        assert_eq!(extremes(&data), [-20.0, 29.0]);
+        (data[3], data[40], data[49]) = (f32::NAN, f32::NEG_INFINITY, f32::INFINITY);
+        assert_eq!(extremes(&data), [-20.0, 28.0]);
+        let of = |x: f32| finite(&Array2::from_elem((3, 5), x));
+        assert!(of(f32::MAX) && of(-0.0) && !of(f32::NAN) && !of(f32::NEG_INFINITY));
+        assert_eq!(extremes(&[2.0; 3]), [0.0, 2.0]);
     }
 
     #[test]

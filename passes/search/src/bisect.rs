@@ -4,12 +4,19 @@
 pub const TRIALS: usize = 12;
 /// Evaluations that are left for a second bisection.
 const AGAIN: usize = 4;
+/// Evaluations that a first look with few candidates takes.
+pub const COARSE: usize = 4;
 /// Brackets that end a first and a second bisection.
 const WIDE: f64 = 1.3;
 const NARROW: f64 = 1.12;
 /// Steps of their bracketing phases.
 const STEP: f64 = 6.0;
 const NEAR: f64 = 1.35;
+/// Step of the first look, and the bracket that ends it.
+const FAR: f64 = 24.0;
+const ROUGH: f64 = 6.0;
+/// Evaluations that remain after it in any case.
+const LAST: usize = 5;
 
 /// The budgets tried next, from what passed and failed so far.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +46,16 @@ impl Bisection {
     /// As [`Bisection::new`] where `start` is nearly right: few budgets, close to each other.
     pub fn near(start: f64, floor: f64, ceiling: f64) -> Bisection {
         Bisection { left: AGAIN, narrow: NARROW, step: NEAR, ..Bisection::new(start, floor, ceiling) }
+    }
+
+    /// As [`Bisection::new`], to know the order of magnitude.
+    pub fn coarse(start: f64, floor: f64, ceiling: f64) -> Bisection {
+        Bisection { left: COARSE, narrow: ROUGH, step: FAR, ..Bisection::new(start, floor, ceiling) }
+    }
+
+    /// With fewer evaluations left, as so many led to its start.
+    pub fn after(self, evaluations: usize) -> Bisection {
+        Bisection { left: self.left.saturating_sub(evaluations).max(self.left.min(LAST)), ..self }
     }
 
     /// The next budget worth trying, `None` when done.
@@ -89,6 +106,23 @@ mod tests {
             }
             let p = b.passed.unwrap();
             assert!(p <= edge && p > edge / 1.2, "{edge} {p}");
+        }
+    }
+
+    #[test]
+    fn a_coarse_look_brackets_the_edge() {
+        for edge in [3e-5, 2e-3, 0.7] {
+            let mut b = Bisection::coarse(1e-2, 1e-7, 10.0);
+            while let Some(x) = b.next() {
+                b.record(x, x <= edge);
+            }
+            assert!(b.passed.unwrap() <= edge && b.failed.unwrap() > edge && b.failed.unwrap() < 30.0 * edge);
+            let mut fine = Bisection::new((b.passed.unwrap() * b.failed.unwrap()).sqrt(), 1e-7, 10.0);
+            fine = fine.after(COARSE);
+            while let Some(x) = fine.next() {
+                fine.record(x, x <= edge);
+            }
+            assert!(fine.passed.unwrap() <= edge && fine.passed.unwrap() > edge / 2.6);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::goal::{Goal, Options, Progress};
 use crate::knapsack::{Item, Solution, least_error, least_weight};
-use crate::table::{self, Row};
+use crate::table::{self, Pass, Row};
 use crate::{Decision, Outcome, Size, Status, apply, chosen, sensitivity, smallest, summary};
 use ir::{Error, Graph, Result};
 
@@ -19,7 +19,7 @@ pub fn blind(
 ) -> Result<Outcome> {
     let layers = lossy::layers(graph);
     let none = vec![None; layers.len()];
-    let mut rows = table::build(graph, layers, none, &options.methods, options, progress)?;
+    let mut rows = table::build(graph, layers, none, Pass::all(&options.methods), options, progress)?;
     sensitivity::assume_gains(&mut rows);
     let items: Vec<Vec<Item>> = rows.iter().map(Row::items).collect();
     let (solution, gap) = match options.goal {

@@ -10,8 +10,8 @@ use std::sync::Arc;
 /// Values tapped of one sample, in bytes, and most samples they are held of at once: two, or more that take no more.
 const TAPPED: usize = 16 << 20;
 const TOGETHER: usize = 8;
-/// Results of all nodes that one run may have for runs to go side by side, in bytes: each has an arena of its own.
-const SMALL: u64 = 24 << 20;
+/// Results alive at once in a run for runs to go side by side, in bytes: each has an arena of its own.
+const SMALL: u64 = 16 << 20;
 
 /// Calibration samples looked at; more change the statistics little.
 const SAMPLES: usize = 128;
@@ -171,13 +171,34 @@ pub fn apart(
         return Ok(None);
     }
     let sized = concrete(graph, &samples.feeds(0)?);
-    Ok(sized.filter(|g| activations(g) <= SMALL).and_then(|_| evaluate.apart()))
+    Ok(sized.filter(|g| alive(g) <= SMALL).and_then(|_| evaluate.apart()))
+}
+
+fn bytes(g: &Graph, v: ValueId) -> u64 {
+    let produced = g.producer(v).and_then(|_| g.ty(v).concrete());
+    produced.map_or(0, |s| 4 * s.iter().product::<usize>() as u64)
 }
 
 /// Bytes of the results of all nodes.
 pub fn activations(g: &Graph) -> u64 {
-    let bytes = |v: ValueId| g.ty(v).concrete().map_or(0, |s| 4 * s.iter().product::<usize>() as u64);
-    g.values().filter(|&v| g.producer(v).is_some()).map(bytes).sum()
+    g.values().map(|v| bytes(g, v)).sum()
+}
+
+/// Most bytes of results that are alive at once, as each goes with its last reader.
+fn alive(g: &Graph) -> u64 {
+    let (mut left, mut now, mut most) = (g.use_counts(), 0u64, 0u64);
+    for node in g.order().unwrap_or_default().into_iter().filter_map(|n| g.get(n)) {
+        now += node.outputs().iter().flatten().map(|&v| bytes(g, v)).sum::<u64>();
+        most = most.max(now);
+        for v in node.reads() {
+            let left = &mut left[v.index()];
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                now = now.saturating_sub(bytes(g, v));
+            }
+        }
+    }
+    most
 }
 
 /// The graph with shapes inferred for these inputs.

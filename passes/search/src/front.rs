@@ -38,7 +38,7 @@ pub fn front(
 ) -> Result<Vec<Point>> {
     on_threads(options.threads, || {
         let originals = Originals::look(graph, samples, evaluate, progress)?;
-        let mut search = Search::prepare(&originals, graph, options, evaluate, progress)?;
+        let mut search = Search::prepare(&originals, graph, options, evaluate, progress, None)?;
         let outside = size(graph)?.saturating_sub(search.rows.iter().map(|r| r.bytes).sum());
         let ceiling: f64 = search.items.iter().map(|r| largest(r)).sum::<f64>().clamp(LEAST, MOST);
         progress.stage("front", POINTS);

@@ -3,7 +3,8 @@
 //! Selections are tested from the safest up, and the first that fails ends the test: the last that passed is taken. In a
 //! fixed sequence of that kind every step may spend the whole probability of error, since only the first selection that
 //! loses too much can be let through wrongly (Angelopoulos et al. 2021, "Learn then Test", section 3.2). Where even the
-//! safest fails, smaller budgets are tried, and their looks share the other half of the 5 %.
+//! safest fails, smaller budgets are tried; their looks, and those of a search with fewer channels and of repair, share the
+//! other half of the 5 %.
 
 use crate::confidence::{self, Level};
 use crate::goal::late;
@@ -38,9 +39,9 @@ impl Search<'_> {
         let mut held = self.split.held_back.clone();
         let reference = self.reference(&mut held)?;
         self.split.held_back = held;
-        self.looks = 1;
+        let level = self.looks.spend();
         if !passed {
-            return self.look(budget, &reference, drop, Level::look(1)).map(|h| h.map(unmet));
+            return self.look(budget, &reference, drop, level).map(|h| h.map(unmet));
         }
         // A judge's word has no spread, so there is nothing to approach from below.
         let rising = if self.options.judge.is_some() { &RISING[RISING.len() - 1..] } else { &RISING[..] };
@@ -50,7 +51,7 @@ impl Search<'_> {
                 self.progress.cut("budgets tested on held-back samples", i, rising.len());
                 break;
             }
-            let found = self.look(budget * part, &reference, drop, Level::look(1))?;
+            let found = self.look(budget * part, &reference, drop, level)?;
             let Some(found) = found else { continue };
             if !found.met && best.is_none() {
                 return self.retreat(found, budget * part, &reference, drop);
@@ -81,8 +82,8 @@ impl Search<'_> {
                 .clamp(LONGEST, RETREAT - RETREAT_STEP * f64::from(i));
             // Below what this selection loses, so that the next is another one.
             budget = f64::min(budget * step, closest.solution.error * (1.0 - 1e-6));
-            self.looks += 1;
-            let Some(found) = self.look(budget, reference, drop, Level::look(self.looks))? else { break };
+            let level = self.looks.spend();
+            let Some(found) = self.look(budget, reference, drop, level)? else { break };
             closest = found;
             if closest.met {
                 break;

@@ -38,6 +38,7 @@ mod sparsity;
 mod speed;
 mod table;
 mod tune;
+mod worth;
 
 pub use allocate::Allocation;
 pub use clock::{Clock, Latency, Piece, Spread};
@@ -52,7 +53,7 @@ pub use metric::{Measured, Metric, NAMED};
 pub use shelf::{Memory, Shelf};
 
 use bisect::Bisection;
-use confidence::{Level, WHOLE};
+use confidence::{Level, Looks, WHOLE};
 use goal::late;
 use hold::Held;
 use ir::{Error, Evaluate, Graph, Result};
@@ -64,7 +65,7 @@ use originals::Originals;
 use shelf::Offer;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use table::Row;
+use table::{Pass, Row};
 
 /// Samples whose outputs give the gains.
 const PROBES: usize = 8;
@@ -142,7 +143,7 @@ fn search(
                 return Ok(refused(graph, why));
             }
             notes.extend(why);
-            slim::run(Search::prepare(o, start, options, evaluate, progress)?, size)?
+            slim::run(Search::prepare(o, start, options, evaluate, progress, Some(size))?, size)?
         }
         None => blind::blind(graph, start, options, size, progress)?,
     };
@@ -170,8 +171,8 @@ struct Search<'a> {
     seen: BTreeMap<Vec<usize>, Measured>,
     /// The selection that ended the last run.
     last: Option<Solution>,
-    /// The level of the next bound taken of the held-back samples.
-    looks: u32,
+    /// Those taken of the held-back samples.
+    looks: Looks,
     /// The first distortion budget tried.
     start: f64,
     /// What the judge says of the original, when there is one.
@@ -196,6 +197,7 @@ impl<'a> Search<'a> {
         options: &'a Options,
         evaluate: &'a dyn Evaluate,
         progress: &'a dyn Progress,
+        size: Option<Size>,
     ) -> Result<Self> {
         let (samples, mut split) = (originals.samples, originals.split());
         let layers = lossy::layers(graph);
@@ -207,7 +209,13 @@ impl<'a> Search<'a> {
             evaluate,
             progress,
         )?;
-        let mut rows = table::build(graph, layers, stats, &options.methods, options, progress)?;
+        // A front wants all.
+        let (first, rest) = match size {
+            Some(_) => worth::passes(options),
+            None => (options.methods.clone(), Vec::new()),
+        };
+        let later = if rest.is_empty() { Vec::new() } else { stats.clone() };
+        let mut rows = table::build(graph, layers, stats, Pass::all(&first), options, progress)?;
         let metric = options.judge.as_ref().map(|_| Metric::Judged).or(options.metric);
         let selection = Arc::new(originals.reference(&mut split.selection, metric)?);
         let margins = originals.margins(&selection)?.map(Arc::new);
@@ -236,12 +244,15 @@ impl<'a> Search<'a> {
             trials,
             seen,
             last: None,
-            looks: 1,
+            looks: Looks::default(),
             start: 1e-2,
             base,
             costs: None,
         };
         search.fix()?;
+        if let Some(size) = size.filter(|_| !rest.is_empty()) {
+            search.widen(&rest, later, size)?;
+        }
         Ok(search)
     }
 
@@ -281,7 +292,8 @@ impl<'a> Search<'a> {
     /// Bisects the distortion budget on the selection samples, then makes sure on held-back ones.
     fn within_drop(&mut self, drop: f64, size: Size) -> Result<Outcome> {
         self.progress.stage("search", bisect::TRIALS);
-        let mut b = self.tried(Bisection::new(self.start, 1e-9, self.ceiling()), drop)?;
+        let first = Bisection::new(self.start, 1e-9, self.ceiling());
+        let mut b = self.tried(first.after(self.trials.len()), drop)?;
         let again = b.passed.filter(|_| self.options.interactions && !late(self.progress, AGAIN));
         if let Some(s) = again.and_then(|p| self.least(p)) {
             let before = (self.gains(), std::mem::take(&mut self.items));

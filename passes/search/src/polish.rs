@@ -21,6 +21,9 @@ const LEAST: f64 = 1.08;
 /// Factor of a budget beyond which gains are measured again.
 const FAR: f64 = 2.0;
 
+/// Relative squared output error below which layers carry too little on to the next for repair to show.
+const LEAST_ERROR: f64 = 1e-4;
+
 /// Share of the time after which no selection is repaired any more.
 const LATE: f64 = 0.6;
 
@@ -46,6 +49,9 @@ impl Search<'_> {
             && !late(self.progress, LATE)
             && matches!(base.decision.status, Status::Met | Status::NotReached);
         let Some(last) = self.last.clone().filter(|_| reached) else { return Ok(None) };
+        if self.measure(&last)?.distortion < LEAST_ERROR {
+            return Ok(None);
+        }
         let Some(first) = self.attempt(last)? else { return Ok(None) };
         if first.found.distortion >= first.before {
             return Ok(None);
@@ -69,7 +75,8 @@ impl Search<'_> {
             budget = if round == 0 { attempt.solution.error } else { budget };
             let m = attempt.found;
             let share = if m.bounds(drop) { 1.0 } else { MARGIN };
-            let (held, confirmed) = self.confirmed(&attempt, &reference, drop, Level::look(self.looks))?;
+            let level = self.looks.spend();
+            let (held, confirmed) = self.confirmed(&attempt, &reference, drop, level)?;
             let met = m.expected_within(drop * share) && confirmed;
             let low = match (met, &best) {
                 (true, _) => budget,
@@ -127,10 +134,10 @@ impl Search<'_> {
     /// What held-back samples say of an attempt, and whether they confirm the drop.
     fn confirmed(&self, a: &Attempt, r: &Reference, drop: f64, level: Level) -> Result<(Measured, bool)> {
         let mut held = self.checked(a, r, level)?;
-        // An attempt at a drop was measured on these samples, at the level of the first look.
+        // An attempt at a drop was measured on these samples.
         let seen = match self.options.goal.drop() {
-            Some(_) if level == Level::look(1) => a.found,
-            _ => self.selected(a, level)?,
+            Some(_) => a.found,
+            None => self.selected(a, level)?,
         };
         let met = confirmed(self.selection.metric, &mut held, &seen, drop, level);
         Ok((held, met))

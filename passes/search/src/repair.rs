@@ -13,7 +13,7 @@ use crate::shelf::Offer;
 use ir::{Error, Evaluate, Graph, Output, Result, ValueId};
 use lossy::drift::{Drift, Stream};
 use lossy::layer::subgraph;
-use lossy::{Bias, Candidate, Context, Layer, Replaces, methods};
+use lossy::{Bias, Candidate, Context, Hopes, Layer, Replaces, methods};
 use ndarray::Array2;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -204,6 +204,7 @@ impl Bench<'_> {
                 stats: Some(&stats),
                 measure: Some(&stats),
                 compensate: self.options.compensate,
+                hopes: Hopes::ALL,
             };
             method.candidate(&cx, &old.recipe)
         };

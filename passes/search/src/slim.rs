@@ -7,12 +7,10 @@
 use crate::bisect::Bisection;
 use crate::confidence::Level;
 use crate::goal::{Goal, Override, Progress, Repairs, Samples, check, late};
-use crate::hold::confirmed;
 use crate::knapsack::{Item, least_error, least_weight};
-use crate::metric::{Measured, Reference};
 use crate::polish::repairable;
 use crate::sensitivity::outputs;
-use crate::table::{self, Row};
+use crate::table::{self, Pass, Row};
 use crate::{Decision, MARGIN, Outcome, Search, Size, Status, calibrate, judged};
 use ir::{Error, Evaluate, Graph, Result, ValueId};
 use lossy::channels::{self, Cut, Group, RATIOS, cuts, kept, remove::side};
@@ -332,8 +330,6 @@ impl<'a> Search<'a> {
         let ceiling: f64 = items.iter().map(|r| crate::largest(r)).sum();
         let mut b = Bisection::new(1e-2, 1e-9, ceiling.max(1e-9));
         let (mut best, mut known) = (None, BTreeMap::<Vec<usize>, bool>::new());
-        let mut which = self.split.held_back.clone();
-        let held = self.reference(&mut which)?;
         self.progress.stage("fewer channels", TRIALS);
         for _ in 0..TRIALS {
             let Some(budget) = b.next() else { break };
@@ -344,7 +340,7 @@ impl<'a> Search<'a> {
                 None if picks.is_empty() => true,
                 None => {
                     let slim = cut_graph(self.graph, &picks, self.bench())?;
-                    let passed = self.passes(&slim, drop, &held)?;
+                    let passed = self.passes(&slim, drop)?;
                     if passed {
                         best = Some(slim);
                     }
@@ -358,19 +354,15 @@ impl<'a> Search<'a> {
         Ok(best)
     }
 
-    fn passes(&self, slim: &Graph, drop: f64, held: &Reference) -> Result<bool> {
+    /// On the samples that select: held-back ones must not know the graph that they judge.
+    fn passes(&self, slim: &Graph, drop: f64) -> Result<bool> {
         if let Some(judge) = &self.options.judge {
             return Ok(judged(judge.as_ref(), self.base, slim)?.expected_within(drop * MARGIN));
         }
-        let on = |which: &[usize], reference: &Reference| -> Result<Measured> {
-            let found = outputs(slim, self.samples, which, self.evaluate, self.progress)?;
-            Ok(reference.measure(&found, self.margins.as_deref(), Level::look(1)))
-        };
-        let m = on(&self.split.selection, &self.selection)?;
-        let passed = m.expected_within(drop * MARGIN)
-            && confirmed(held.metric, &mut on(&self.split.held_back, held)?, &m, drop, Level::look(1));
+        let found = outputs(slim, self.samples, &self.split.selection, self.evaluate, self.progress);
         self.evaluate.forget();
-        Ok(passed)
+        let m = self.selection.measure(&found?, self.margins.as_deref(), Level::look(1));
+        Ok(m.expected_within(drop * MARGIN))
     }
 
     /// The search on the slim graph: rows of layers that changed are new, with the methods that mattered and the gains
@@ -405,7 +397,7 @@ impl<'a> Search<'a> {
             self.evaluate,
             self.progress,
         )?;
-        let mut fresh = table::build(slim, changed, stats, &methods, self.options, self.progress)?;
+        let mut fresh = table::build(slim, changed, stats, Pass::all(&methods), self.options, self.progress)?;
         for row in &mut fresh {
             let known = old(&row.layer).map(|i| self.rows[i].gain);
             row.gain = known.unwrap_or(if row.power > 0.0 { 1.0 / row.power } else { 0.0 });
@@ -434,7 +426,7 @@ impl<'a> Search<'a> {
             trials: Vec::new(),
             seen: BTreeMap::new(),
             last: None,
-            looks: 1,
+            looks: self.looks,
             base: self.base,
             costs: None,
             start: base.predicted.max(1e-9),

@@ -5,7 +5,7 @@ use crate::knapsack::{Item, undominated};
 use crate::shelf::Offer;
 use ir::{Error, Graph, Result};
 use lossy::layer::subgraph;
-use lossy::{Candidate, Context, Layer, Method, Scope, Stats};
+use lossy::{Candidate, Context, Hopes, Layer, Method, Scope, Stats};
 use rayon::prelude::*;
 use serde_json::json;
 use std::sync::Arc;
@@ -64,6 +64,15 @@ impl Row {
         measured.unwrap_or(o.head.error * self.gain)
     }
 
+    /// Takes what another pass made for the same layer.
+    pub fn join(&mut self, more: Row) {
+        let own = |offers: Arc<Vec<Offer>>| Arc::into_inner(offers).unwrap_or_default();
+        let mut found = own(std::mem::take(&mut self.candidates));
+        found.extend(own(more.candidates));
+        self.candidates = Arc::new(sift(found, None, false));
+        self.refusals.extend(more.refusals);
+    }
+
     /// What a later run needs to do without pricing this layer.
     fn print(&self) -> Result<String> {
         let candidates = self.candidates.iter().map(Offer::print).collect::<Result<Vec<_>>>()?;
@@ -115,12 +124,28 @@ fn fingerprint(layer: &Layer) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
 }
 
+/// Which candidates are made.
+#[derive(Clone, Copy)]
+pub struct Pass<'a> {
+    pub methods: &'a [&'static dyn Method],
+    /// By layer; where it is empty all candidates are worth making.
+    pub hopes: &'a [Hopes],
+    /// After another pass, which made what the user chose and left notes of its own.
+    pub second: bool,
+}
+
+impl<'a> Pass<'a> {
+    pub fn all(methods: &'a [&'static dyn Method]) -> Pass<'a> {
+        Pass { methods, hopes: &[], second: false }
+    }
+}
+
 /// Prices every candidate of every layer; statistics are dropped as soon as their layers are done.
 pub fn build(
     graph: &Graph,
     layers: Vec<Layer>,
     stats: Vec<Option<Arc<Stats>>>,
-    methods: &[&'static dyn Method],
+    pass: Pass,
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<Vec<Row>> {
@@ -128,8 +153,9 @@ pub fn build(
     let (count, cut) = (layers.len(), AtomicUsize::new(0));
     let few = count <= FEW;
     let large = |layer: &Layer| options.memory.is_some_and(|m| layer.bytes() > m / LARGE);
-    let one = |layer: Layer, stats: Option<Arc<Stats>>, key: String| -> Result<Row> {
+    let one = |i: usize, layer: Layer, stats: Option<Arc<Stats>>, key: String| -> Result<Row> {
         check(progress)?;
+        let of_stats = stats.as_deref();
         let noted = options.shelf.noted(&key).and_then(|text| Row::read(&text, &layer, options));
         let row = match noted {
             Some(r) => r,
@@ -141,7 +167,8 @@ pub fn build(
                     skipped.fetch_or(!wanted, Relaxed);
                     wanted
                 };
-                let r = row(graph, layer, stats.as_deref(), methods, options, few, &wanted)?;
+                let hopes = pass.hopes.get(i).copied().unwrap_or(Hopes::ALL);
+                let r = row(graph, layer, of_stats, pass, hopes, options, few, &wanted)?;
                 if skipped.into_inner() {
                     cut.fetch_add(1, Relaxed);
                 } else if let Ok(text) = r.print() {
@@ -150,6 +177,9 @@ pub fn build(
                 r
             }
         };
+        if let Some(s) = of_stats {
+            s.forget();
+        }
         // The fingerprint has read pages of the weight again.
         row.layer.tensor.release();
         progress.step();
@@ -161,9 +191,9 @@ pub fn build(
     let mut rows: Vec<Option<Row>> = layers.iter().map(|_| None).collect();
     let mut rest = Vec::new();
     for (i, (layer, stats)) in layers.into_iter().zip(stats).enumerate() {
-        let key = format!("{total}/{i} {}", layer.name);
+        let key = format!("{}{total}/{i} {}", if pass.second { "+" } else { "" }, layer.name);
         if large(&layer) {
-            rows[i] = Some(one(layer, stats, key)?);
+            rows[i] = Some(one(i, layer, stats, key)?);
         } else {
             rest.push((i, layer, stats, key));
         }
@@ -177,7 +207,7 @@ pub fn build(
     half.append(&mut other);
     let rest: Vec<(usize, Row)> = half
         .into_par_iter()
-        .map(|(i, layer, stats, key)| Ok((i, one(layer, stats, key)?)))
+        .map(|(i, layer, stats, key)| Ok((i, one(i, layer, stats, key)?)))
         .collect::<Result<_>>()?;
     rest.into_iter().for_each(|(i, r)| rows[i] = Some(r));
     let cut = cut.into_inner();
@@ -191,7 +221,8 @@ fn row(
     graph: &Graph,
     layer: Layer,
     stats: Option<&Stats>,
-    methods: &[&'static dyn Method],
+    pass: Pass,
+    hopes: Hopes,
     options: &Options,
     side_by_side: bool,
     in_time: &(dyn Fn(&dyn Method) -> bool + Sync),
@@ -200,11 +231,12 @@ fn row(
     let keep = wanted.is_some_and(|o| o.recipe == "keep");
     let one: Vec<&'static dyn Method>;
     let methods = match wanted {
+        Some(_) if pass.second => &[],
         Some(o) => {
             one = lossy::methods::find(o.method()).into_iter().collect();
             &one[..]
         }
-        None => methods,
+        None => pass.methods,
     };
     let body = subgraph(graph, &layer.path).ok_or_else(|| Error::internal("a layer without its graph"))?;
     let matrix = layer.view.matrix(&layer.tensor)?;
@@ -236,6 +268,7 @@ fn row(
         stats,
         measure,
         compensate: options.compensate,
+        hopes,
     };
     row.power = match stats {
         Some(s) => s.error(&matrix),
