@@ -7,7 +7,7 @@ use std::borrow::Cow;
 /// At most this many vectors are taken from one input tensor, evenly spread.
 pub const VECTORS: usize = 256;
 /// As [`VECTORS`] where every group of a convolution takes as many: their few columns need no more.
-const VECTORS_OF_GROUPS: usize = 64;
+const VECTORS_OF_GROUPS: usize = 96;
 
 /// How input vectors lie in the tensor.
 #[derive(Debug, Clone, PartialEq)]

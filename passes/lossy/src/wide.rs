@@ -93,7 +93,7 @@ mod tests {
         let of = |m: &dyn Method| m.candidates(&cx).unwrap().remove(0);
         let (eight, ten, twelve) = (of(&crate::integer::INT8_WEIGHT), of(&INT10), of(&INT12));
         assert!(ten.error < eight.error / 12.0 && twelve.error < ten.error / 12.0);
-        assert!(ten.bytes < 64 * 48 * 5 / 4 + 700 && twelve.bytes < 64 * 48 * 3 / 2 + 700);
+        assert!(ten.bytes < 64 * 48 * 5 / 4 + 1300 && twelve.bytes < 64 * 48 * 3 / 2 + 1300);
         let decoded = layer.view.matrix(&ten.decode().unwrap()).unwrap();
         assert!((cx.error(&decoded) / ten.error - 1.0).abs() < 1e-6);
     }
