@@ -87,3 +87,13 @@ fn slices_splits_and_transposes_beside_convolutions() {
     let other = "c = Conv (x, w) y = Transpose <perm = [3,1,0,2]> (c)";
     check(&[2, 3, 4, 5], &[5, 4, 2, 4], w, other, 1e-5);
 }
+
+#[test]
+fn images_of_any_type_are_resized() {
+    let sizes = "float[4] s = {1,1,2,3}";
+    check(&[2, 3, 4, 5], &[2, 3, 8, 15], sizes, "y = Resize <mode = \"nearest\"> (x, , s)", 0.0);
+    check(&[2, 3, 4, 5], &[2, 3, 8, 15], sizes, "y = Resize <mode = \"linear\"> (x, , s)", 1e-5);
+    let bytes = "float[4] s = {1,1,2,2}, float q = {0.03125}, uint8 z = {64}";
+    let body = "a = QuantizeLinear (x, q, z) b = Resize <mode = \"nearest\"> (a, , s) y = DequantizeLinear (b, q, z)";
+    check(&[1, 3, 4, 5], &[1, 3, 8, 10], bytes, body, 0.0);
+}

@@ -355,6 +355,7 @@ pub enum Call {
         perm: Vec<usize>,
     },
     Nearest {
+        width: usize,
         image: Image,
         rows: Vec<usize>,
         columns: Vec<usize>,
@@ -496,7 +497,7 @@ variants! { Call {
     16 = Gather { width, wide, outer, rows, run },
     17 = Moves { width, fill, outputs, list },
     18 = Permute { width, shape, perm },
-    19 = Nearest { image, rows, columns },
+    19 = Nearest { width, image, rows, columns },
     20 = Linear { image, rows, columns },
     21 = Attention(scores),
     22 = Quantize { to, zero, inner },

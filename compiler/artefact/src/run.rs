@@ -7,7 +7,7 @@ use kernels::convert::{Quantized, Scales, dequantize, quantize, quantize_dynamic
 use kernels::gather::{gather, gather_tuples};
 use kernels::norm::{NormArgs, group_norm, normalize_rows};
 use kernels::reduce::{arg_reduce, reduce};
-use kernels::resize::{Taps, resize_linear, resize_nearest};
+use kernels::resize::{Image, Taps, resize_linear, resize_nearest};
 use kernels::softmax::{softmax_axis, softmax_rows};
 use kernels::transpose::{Element, copy_strided, permute};
 use kernels::vecmath::{self, Function};
@@ -120,8 +120,8 @@ impl Call {
                 by_width!(*width, moves(io, fill.as_deref(), *outputs, list))
             }
             Call::Permute { width, shape, perm } => by_width!(*width, transpose(io, shape, perm)),
-            Call::Nearest { image, rows, columns } => {
-                resize_nearest::<f32>(pool, *image, io.input(0), rows, columns, io.output(0))
+            Call::Nearest { width, image, rows, columns } => {
+                by_width!(*width, nearest(io, *image, rows, columns))
             }
             Call::Linear { image, rows, columns } => {
                 resize_linear(pool, *image, io.input(0), taps(rows), taps(columns), io.output(0))
@@ -231,6 +231,15 @@ fn pick<T: Element + Plain>(io: &Io, wide: bool, outer: usize, rows: usize, run:
 
 fn tuples<T: Element + Plain>(io: &Io, batch: usize, dims: &[usize], run: usize) -> Result<(), Error> {
     gather_tuples::<T>(io.input(0), batch, dims, run, io.input(1), io.output(0))
+}
+
+fn nearest<T: Element + Plain>(
+    io: &Io,
+    image: Image,
+    rows: &[usize],
+    columns: &[usize],
+) -> Result<(), Error> {
+    resize_nearest::<T>(io.pool, image, io.input(0), rows, columns, io.output(0))
 }
 
 fn moves<T: Element + Plain>(

@@ -208,6 +208,7 @@ impl Rewriter<'_> {
             .filter(|_| matches!(n.op.domain(), "" | "ir.") || n.op.domain() == ops::quantized::DOMAIN);
         let ranked = match n.op.name() {
             "ConvInteger" | "QuantizedConv" => self.ranked(x),
+            "Resize" if n.attrs.str_or("mode", "nearest")? == "nearest" => self.ranked(x),
             _ => self.f32_of_rank(x),
         };
         let (Some(op), Some(rank), true) = (wrapped, ranked, Self::one_output(n)) else {
@@ -219,7 +220,7 @@ impl Rewriter<'_> {
                 let known = |w: ValueId| self.old.constant(w).is_some() || self.old.expression(w).is_some();
                 n.input(1).is_some_and(known)
             }
-            // Only where the kernel will take it; otherwise the standard order is as good.
+            // Elsewhere the standard order is as good.
             "Resize" => rank == 4 && self.resident(x),
             _ => true,
         };

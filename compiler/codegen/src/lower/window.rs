@@ -1,14 +1,17 @@
-//! Pooling and resizing of channels-last images.
+//! Pooling of channels-last images, and resizing.
 
 use super::contract::standard;
 use super::{Cx, Lowered};
 use crate::channels_last::DOMAIN;
 use artefact::{Call, Line};
-use ir::Node;
+use ir::{DType, Node};
 use kernels::resize::Image;
 use kernels::{Pooling, Window};
 
 pub fn lower(cx: &Cx, n: &Node) -> Option<Lowered> {
+    if n.is("Resize") || n.op.name() == "Resize" && n.op.domain() == DOMAIN {
+        return resize(cx, n);
+    }
     if n.op.domain() != DOMAIN {
         return None;
     }
@@ -16,7 +19,6 @@ pub fn lower(cx: &Cx, n: &Node) -> Option<Lowered> {
         "MaxPool" | "AveragePool" => pool(cx, n),
         "GlobalAveragePool" => global(cx, n, Pooling::Average),
         "GlobalMaxPool" => global(cx, n, Pooling::Max),
-        "Resize" => resize(cx, n),
         _ => None,
     }
 }
@@ -63,15 +65,21 @@ fn global(cx: &Cx, n: &Node, kind: Pooling) -> Option<Lowered> {
     Some(Lowered::call("pooling", vec![x], y, flops, call))
 }
 
+/// Channels last, or as many images of one channel.
 fn resize(cx: &Cx, n: &Node) -> Option<Lowered> {
     let (x, y) = (n.input(0)?, n.output(0)?);
-    let shape = cx.f32_shape(x)?;
-    let &[batch, height, width, channels] = &shape[..] else { return None };
+    let (shape, last) = (cx.shape(x)?, n.op.domain() == DOMAIN);
+    let &[first, a, b, c] = &shape[..] else { return None };
+    let image = match last {
+        true => Image { batch: first, height: a, width: b, channels: c },
+        false => Image { batch: first.checked_mul(a)?, height: b, width: c, channels: 1 },
+    };
+    let shape = if last { standard(&shape) } else { shape.to_vec() };
     let scales = n.input(2).map(|v| cx.floats(v)).unwrap_or(Some(Vec::new()))?;
     let sizes = n.input(3).map(|v| cx.ints(v)).unwrap_or(Some(Vec::new()))?;
     let plan = ops::resize::plan(
         &n.attrs,
-        &standard(&shape),
+        &shape,
         None,
         (!scales.is_empty()).then_some(&scales[..]),
         (!sizes.is_empty()).then_some(&sizes[..]),
@@ -80,7 +88,6 @@ fn resize(cx: &Cx, n: &Node) -> Option<Lowered> {
     if n.attrs.str_or("coordinate_transformation_mode", "half_pixel").ok()? == "tf_crop_and_resize" {
         return None;
     }
-    let image = Image { batch, height, width, channels };
     let mode = n.attrs.str_or("mode", "nearest").ok()?;
     // Axes that keep their size have no table, or one that changes nothing.
     if plan.tables.iter().any(|t| t.axis < 2 && t.input != t.output) {
@@ -91,11 +98,12 @@ fn resize(cx: &Cx, n: &Node) -> Option<Lowered> {
     if mode == "nearest" {
         let line =
             |axis: usize, n: usize| table(axis).map_or_else(|| (0..n).collect(), |t| t.indices.clone());
-        let (rows, columns): (Vec<usize>, Vec<usize>) = (line(2, height), line(3, width));
-        let call = Call::Nearest { image, rows, columns };
+        let (rows, columns): (Vec<usize>, Vec<usize>) = (line(2, image.height), line(3, image.width));
+        let width = cx.graph.dtype(x).filter(|d| *d != DType::String && d.bits() >= 8)?.bits() / 8;
+        let call = Call::Nearest { width, image, rows, columns };
         return Some(Lowered::call("resize", vec![x], y, elements as f64, call));
     }
-    if mode != "linear" {
+    if mode != "linear" || cx.graph.dtype(x) != Some(DType::F32) {
         return None;
     }
     let line = |axis: usize, n: usize| -> Option<Line> {
@@ -112,7 +120,7 @@ fn resize(cx: &Cx, n: &Node) -> Option<Lowered> {
             _ => None,
         }
     };
-    let (rows, columns) = (line(2, height)?, line(3, width)?);
+    let (rows, columns) = (line(2, image.height)?, line(3, image.width)?);
     let call = Call::Linear { image, rows, columns };
     Some(Lowered::call("resize", vec![x], y, 6.0 * elements as f64, call))
 }
