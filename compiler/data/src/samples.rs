@@ -20,6 +20,9 @@ const LARGE: usize = 4 << 20;
 
 type Arrays = BTreeMap<String, Tensor>;
 
+/// Keeps bytes elsewhere and tells where to read them; `None` where it cannot.
+pub type Put<'a> = &'a dyn Fn(&[u8]) -> Option<Arc<dyn Bytes>>;
+
 /// Samples checked against a model's inputs.
 #[derive(Debug)]
 pub struct Samples {
@@ -179,9 +182,8 @@ impl Samples {
     pub fn labels(&self) -> Option<&[i64]> {
         self.labels.as_deref()
     }
-    /// What the reader should know, such as conversions of element types.
     /// Puts large arrays of many samples elsewhere: `put` takes their bytes and tells where to read them.
-    pub fn put_away(&mut self, put: &dyn Fn(&[u8]) -> Option<Arc<dyn Bytes>>) {
+    pub fn put_away(&mut self, put: Put) {
         let Source::Stacked(arrays) = &mut self.source else { return };
         for t in arrays.values_mut().filter(|t| t.dtype() != DType::String && t.stored_bytes() >= LARGE) {
             let away = put(t.bytes()).and_then(|b| Tensor::mapped(t.dtype(), t.shape(), b, 0).ok());
@@ -191,6 +193,7 @@ impl Samples {
         }
     }
 
+    /// What the reader should know, such as conversions of element types.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
