@@ -16,7 +16,7 @@ const NEAR: f64 = 1.35;
 const FAR: f64 = 24.0;
 const ROUGH: f64 = 6.0;
 /// Evaluations that remain after it in any case.
-const LAST: usize = 5;
+const LAST: usize = 4;
 
 /// The budgets tried next, from what passed and failed so far.
 #[derive(Debug, Clone, PartialEq)]
