@@ -97,3 +97,15 @@ fn images_of_any_type_are_resized() {
     let body = "a = QuantizeLinear (x, q, z) b = Resize <mode = \"nearest\"> (a, , s) y = DequantizeLinear (b, q, z)";
     check(&[1, 3, 4, 5], &[1, 3, 8, 10], bytes, body, 0.0);
 }
+
+/// Sizes beside a zero may be such that no number counts their product.
+#[test]
+fn empty_values_of_huge_shapes_are_computed_by_definition() {
+    let text = "<ir_version: 10, opset_import: [\"\": 21]>
+        g (float[0,9223372036854775807,9223372036854775807] x) => (y) { y = Relu (x) }";
+    let g = ir::text::parse(text, &ops::Standard).unwrap();
+    let x = Tensor::zeros(ir::DType::F32, &[0, i64::MAX as usize, i64::MAX as usize]).unwrap();
+    let s = Session::from_graph(&g, 1).unwrap();
+    let y = s.evaluate(&[("x".to_string(), x.clone().into())].into_iter().collect()).unwrap();
+    assert_eq!(y[0].tensor().unwrap().shape(), x.shape());
+}

@@ -21,7 +21,7 @@ pub use ahead::{Artefact, Target, build};
 pub use precision::Precision;
 pub use program::{Program, Run, StepInfo};
 
-use ir::{Graph, Result};
+use ir::{Error, Graph, Result};
 use kernels::Tier;
 
 /// Compiles a graph whose inputs have known types. Values of unknown shape are kept boxed.
@@ -52,13 +52,19 @@ fn lowered(graph: &Graph, tier: Tier, precision: Precision) -> Result<(Graph, Ve
     }
 }
 
-/// Whether all sizes fit a number, so that what follows may multiply them.
+/// Whether all sizes fit a number, so that what follows may multiply them. Those beside a zero may be of any size: such
+/// graphs are left to the definition of their operators.
 fn countable(graph: &Graph) -> Result<()> {
+    let check = |v: ir::ValueId| -> Result<()> {
+        let Some(shape) = graph.ty(v).concrete() else { return Ok(()) };
+        ir::budget::elements(&shape)?;
+        let others: Vec<usize> = shape.iter().map(|&d| d.max(1)).collect();
+        let unsupported = |_| Error::unsupported(format!("an empty value of shape {shape:?}"));
+        ir::budget::elements(&others).map(drop).map_err(unsupported)
+    };
     for (_, n) in graph.nodes() {
-        for v in n.outputs().iter().flatten() {
-            if let Some(shape) = graph.ty(*v).concrete() {
-                ir::budget::elements(&shape).map_err(|e| e.at(&n.name, n.op.name()))?;
-            }
+        for &v in n.inputs().iter().chain(n.outputs()).flatten() {
+            check(v).map_err(|e| e.at(&n.name, n.op.name()))?;
         }
     }
     Ok(())
