@@ -234,16 +234,15 @@ impl Session {
         }
         let more = programs.compiled > 0;
         let engine = match self.in_parts(&key, &mut programs)? {
-            Some(e) => Ok(e),
-            None => self.compiled(&key, more).map(|p| Engine::Compiled(Arc::new(p))),
-        };
-        let engine = match engine {
-            Ok(e) => e,
-            // What a kernel or the planner cannot do, the definition of the operators still can.
-            Err(e) if matches!(e.blame, Blame::Internal | Blame::Unsupported | Blame::Model) => {
-                Engine::Reference
-            }
-            Err(e) => return Err(e),
+            Some(e) => e,
+            None => match self.compiled(&key, more) {
+                Ok(p) => Engine::Compiled(Arc::new(p)),
+                // What a kernel or the planner cannot do, the definition of the operators still can.
+                Err(e) if matches!(e.blame, Blame::Internal | Blame::Unsupported | Blame::Model) => {
+                    Engine::Reference
+                }
+                Err(e) => return Err(e),
+            },
         };
         programs.compiled += 1;
         while programs.kept.len() >= self.most {
