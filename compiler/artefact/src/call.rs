@@ -30,6 +30,8 @@ pub struct Finish {
     pub bias: Option<Vec<f32>>,
     pub residual: Option<Residual>,
     pub act: Activation,
+    /// Factors and addends of the columns, last.
+    pub affine: Option<(Vec<f32>, Vec<f32>)>,
 }
 
 /// A strided copy from one of the inputs to one of the outputs.
@@ -459,7 +461,7 @@ fields! {
         value_dim,
     }
     Residual { input, after_activation }
-    Finish { bias, residual, act }
+    Finish { bias, residual, act, affine }
     Scaling { signed, x_scale, x_zero, w_factor, w_zero, output }
     BytePairs { shape, right, shared }
     Pass { reverse, gates, weights, bias, peephole, hidden_bias }

@@ -11,7 +11,7 @@ use kernels::resize::{Image, Taps, resize_linear, resize_nearest};
 use kernels::softmax::{softmax_axis, softmax_rows};
 use kernels::transpose::{Element, copy_strided, permute};
 use kernels::vecmath::{self, Function};
-use kernels::{Epilogue, Error, GemmShape, Operand, Precision, Residual, Strides, Tier};
+use kernels::{Affine, Epilogue, Error, GemmShape, Operand, Precision, Residual, Strides, Tier};
 use kernels::{conv_bf16, conv_f32, conv_transpose_f32, gemm_bf16, gemm_f32, global_pool_f32, pool_f32};
 use kernels::{gemm_dynamic_f32, gemm_dynamic_scratch, gemm_packed, gemm_sparse_f32};
 use std::cell::RefCell;
@@ -159,7 +159,8 @@ impl Finish {
             row_stride,
             after_activation: r.after_activation,
         });
-        Epilogue { bias: self.bias.as_deref(), residual, slope: None, act: self.act }
+        let affine = self.affine.as_ref().map(|(scale, shift)| Affine { scale, shift });
+        Epilogue { bias: self.bias.as_deref(), residual, act: self.act, affine }
     }
 }
 

@@ -13,17 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub enum Group {
     /// One node by itself.
     Single(NodeId),
-    /// A contraction and what is done to its sums: `act(sum + residual)`, or the residual after the activation.
-    Contraction {
-        root: NodeId,
-        bias: Option<ValueId>,
-        act: Activation,
-        residual: Option<ValueId>,
-        residual_last: bool,
-        quantize: Option<Quantize>,
-        output: ValueId,
-        nodes: Vec<NodeId>,
-    },
+    /// A contraction and what is done to its sums.
+    Contraction { root: NodeId, finish: Finish, nodes: Vec<NodeId> },
     /// Element-wise nodes, quantizations and dequantizations of one result.
     Chain(Grown),
     /// Cheap element-wise nodes of one result, producers first.
@@ -198,29 +189,62 @@ fn contraction(
             break;
         }
     }
-    let quantize = match quantized(graph, node, value, (act, residual), counts, at) {
+    let mut finish =
+        Finish { bias, act, residual, residual_last, affine: None, quantize: None, output: value };
+    finish.affine = affine(graph, &mut finish.output, act, counts, at, &mut nodes);
+    let quantize = match quantized(graph, node, &finish, counts, at) {
         Some((next, out, quantize)) => {
             nodes.push(next);
-            value = out;
+            finish.output = out;
             Some(quantize)
         }
         None => None,
     };
     // A residual computed after this node must not depend on it; it is at its place before the group runs, because the
     // group runs at its last node.
-    Ok(Some((
-        Group::Contraction {
-            root: id,
-            bias,
-            act,
-            residual,
-            residual_last,
-            quantize,
-            output: value,
-            nodes: nodes.clone(),
-        },
-        nodes,
-    )))
+    finish.quantize = quantize;
+    Ok(Some((Group::Contraction { root: id, finish, nodes: nodes.clone() }, nodes)))
+}
+
+/// A product and a sum with constants of one element or one for each column, behind what registers hold. `value` becomes
+/// what they give.
+fn affine(
+    graph: &Graph,
+    value: &mut ValueId,
+    act: Activation,
+    counts: &[usize],
+    at: &BTreeMap<NodeId, usize>,
+    nodes: &mut Vec<NodeId>,
+) -> Option<(Vec<f32>, Vec<f32>)> {
+    if !act.is_cheap() {
+        return None;
+    }
+    let shape = graph.ty(*value).concrete()?;
+    let &columns = shape.last()?;
+    let mut next = |op: &str| {
+        let &next = graph.consumers(*value).first().filter(|_| counts[value.index()] == 1)?;
+        let n = graph.get(next).filter(|n| n.is(op) && !at.contains_key(&next))?;
+        let out = n.output(0).filter(|&o| graph.ty(o).concrete().as_ref() == Some(&shape))?;
+        let other = n.inputs().iter().flatten().find(|&&v| v != *value)?;
+        let c = by_column(graph, *other, columns)?;
+        nodes.push(next);
+        *value = out;
+        Some(c)
+    };
+    let (scale, shift) = (next("Mul"), next("Add"));
+    // What is not there changes no bit: x · 1 − 0.
+    let or = |v: &Option<Vec<f32>>, x: f32| v.clone().unwrap_or_else(|| vec![x; columns]);
+    (scale.is_some() || shift.is_some()).then(|| (or(&scale, 1.0), or(&shift, -0.0)))
+}
+
+/// A constant of float32 that is the same for all elements of a column.
+fn by_column(graph: &Graph, v: ValueId, columns: usize) -> Option<Vec<f32>> {
+    let t = graph.constant(v).filter(|t| t.dtype() == ir::DType::F32)?;
+    match (t.len(), t.shape().last()) {
+        (1, _) => Some(vec![t.to_f32s().ok()?[0]; columns]),
+        (n, Some(&last)) if n == columns && last == n => t.to_f32s().ok(),
+        _ => None,
+    }
 }
 
 /// The quantization of `value` that can be part of the store: by one constant scale, or one for each column where nothing
@@ -228,8 +252,7 @@ fn contraction(
 fn quantized(
     graph: &Graph,
     root: &ir::Node,
-    value: ValueId,
-    (act, residual): (Activation, Option<ValueId>),
+    &Finish { output: value, act, residual, ref affine, .. }: &Finish,
     counts: &[usize],
     at: &BTreeMap<NodeId, usize>,
 ) -> Option<(NodeId, ValueId, Quantize)> {
@@ -242,7 +265,10 @@ fn quantized(
     if quantize.scale.len() > 1 {
         let shape = graph.ty(value).concrete()?;
         let axis = ops::broadcast::axis(n.attrs.int_or("axis", 1).ok()?, shape.len()).ok()?;
-        let fits = axis + 1 == shape.len() && shape[axis] == quantize.scale.len() && residual.is_none();
+        let fits = axis + 1 == shape.len()
+            && shape[axis] == quantize.scale.len()
+            && residual.is_none()
+            && affine.is_none();
         if !fits || !quantizes_by_column(act, &quantize.scale, quantize.zero, quantize.signed) {
             return None;
         }

@@ -274,10 +274,9 @@ fn weight(graph: &Graph, g: &Group) -> usize {
 fn fused(cx: &Cx, group: &Group) -> Result<Option<Step>> {
     let (node, lowered) = match group {
         Group::Single(_) => return Ok(None),
-        Group::Contraction { root, .. } => {
+        Group::Contraction { root, finish, .. } => {
             let node = cx.graph.node(*root)?;
-            let finish = pair::finish(group).ok_or_else(|| Error::internal("not a contraction"))?;
-            (node, contract::lower(cx, node, &finish))
+            (node, contract::lower(cx, node, finish))
         }
         Group::Chain(c) => (cx.graph.node(c.root)?, Some(chain::lower(cx, c))),
         Group::Elementwise(nodes) => {

@@ -490,7 +490,7 @@ unsafe fn store<S: Simd>(s: S, format: Format, y: *mut u8, n: usize, value: impl
             return;
         };
         let shift: i16 = if signed { 128 } else { 0 };
-        let codes = Codes { zero: shift, low: 0, high: 255, flip: shift as u8, far: false };
+        let codes = Codes::plain(shift);
         let q = quantizer(s, signed, scale, zero);
         while i < n {
             let mut v = [s.splat(0.0); 4];
@@ -516,20 +516,32 @@ fn quantizer<S: Simd>(s: S, signed: bool, scale: f32, zero: i32) -> Quantizer<S>
 #[inline(always)]
 unsafe fn snap<S: Simd>(s: S, format: Format, x: Held<S::F>, y: *mut f32, n: usize) {
     let mut i = 0;
-    while i < n {
-        // SAFETY: the caller's contract.
-        unsafe {
-            let v = x.at(s, i);
-            let snapped = match format {
-                Format::Bytes { signed, scale, zero } => {
-                    let code = quantizer(s, signed, scale, zero).of(s, v);
-                    s.mul(s.to_f(s.sub_i(code, s.splat_i(zero))), s.splat(scale))
-                }
-                _ => v,
-            };
-            s.store(y.add(i), snapped);
+    // SAFETY: the caller's contract.
+    unsafe {
+        let Format::Bytes { signed, scale, zero } = format else {
+            while i < n {
+                s.store(y.add(i), x.at(s, i));
+                i += LANES;
+            }
+            return;
+        };
+        let q = quantizer(s, signed, scale, zero);
+        while i + 4 * LANES <= n {
+            let mut v = [s.splat(0.0); 4];
+            for k in 0..4 {
+                v[k] = x.at(s, i + k * LANES);
+            }
+            let v = q.snap(s, v);
+            for k in 0..4 {
+                s.store(y.add(i + k * LANES), v[k]);
+            }
+            i += 4 * LANES;
         }
-        i += LANES;
+        while i < n {
+            let [v] = q.snap(s, [x.at(s, i)]);
+            s.store(y.add(i), v);
+            i += LANES;
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 
 use crate::Tier;
 use crate::conv_shape::{ConvShape, Window};
-use crate::epilogue::{Epilogue, Residual};
+use crate::epilogue::{Affine, Epilogue, Residual};
 use crate::error::Error;
 use crate::indirect::{self, Job};
 use crate::pack::PackedB;
@@ -97,13 +97,16 @@ pub(crate) unsafe fn run(
             to
         })
     };
-    let (bias, slope) = (spread(epilogue.bias), spread(epilogue.slope));
+    let bias = spread(epilogue.bias);
+    let scale = spread(epilogue.affine.map(|a| a.scale));
+    let shift = spread(epilogue.affine.map(|a| a.shift));
+    let affine = scale.as_ref().zip(shift.as_ref());
     let count = shape.batch * wide.output.iter().product::<usize>();
     let finish = Epilogue {
         bias: bias.as_ref().map(|b| &b[..p * cout]),
-        slope: slope.as_ref().map(|s| &s[..p * cout]),
         residual: epilogue.residual.map(|r| Residual { row_stride: p * cout, ..r }),
         act: epilogue.act,
+        affine: affine.map(|(m, b)| Affine { scale: &m[..p * cout], shift: &b[..p * cout] }),
     }
     .finish(1.0, count, p * cout)?;
     let runs = x_stride == shape.cin && shape.cin < FEW_CHANNELS;

@@ -7,7 +7,7 @@
 
 use crate::conv_shape::{Window, check_groups, pixels};
 use crate::dispatch::Tier;
-use crate::epilogue::{Epilogue, Residual, holds};
+use crate::epilogue::{Affine, Epilogue, Residual, holds};
 use crate::error::{Error, product, same_length};
 use crate::indirect::{self, Job, Rows, Table};
 use crate::pack::PackedB;
@@ -266,12 +266,13 @@ fn side_by_side(
     e: &Epilogue,
 ) -> Result<(), Error> {
     let columns = shape.kernel[2];
-    let (bias, slope) = (e.bias.map(|b| b.repeat(columns)), e.slope.map(|s| s.repeat(columns)));
+    let bias = e.bias.map(|b| b.repeat(columns));
+    let affine = e.affine.map(|a| (a.scale.repeat(columns), a.shift.repeat(columns)));
     let epilogue = Epilogue {
         bias: bias.as_deref(),
-        slope: slope.as_deref(),
         residual: e.residual.map(|r| Residual { row_stride: folded.cout, ..r }),
         act: e.act,
+        affine: affine.as_ref().map(|(scale, shift)| Affine { scale, shift }),
     };
     conv_transpose_f32(pool, folded, x, x_stride, weights, y, folded.cout, &epilogue)
 }
@@ -304,8 +305,8 @@ impl PhaseRows<'_> {
         at.div_euclid(s.stride[axis] as isize)
     }
 
-    fn source(&self, axis: usize, index: usize, k: usize) -> Option<usize> {
-        let at = usize::try_from(index as isize + self.shift(axis, k)).ok()?;
+    fn source(&self, axis: usize, index: usize, shift: isize) -> Option<usize> {
+        let at = usize::try_from(index as isize + shift).ok()?;
         (at < self.shape.input[axis]).then_some(at)
     }
 }
@@ -330,14 +331,16 @@ impl Rows for PhaseRows<'_> {
             let mut tap = 0;
             for &kd in self.elements[0] {
                 for &kh in self.elements[1] {
-                    let line = match (self.source(0, d, kd), self.source(1, h, kh)) {
+                    let source = |axis, index, k| self.source(axis, index, self.shift(axis, k));
+                    let line = match (source(0, d, kd), source(1, h, kh)) {
                         (Some(d), Some(h)) => Some(((image * s.input[0] + d) * s.input[1] + h) * s.input[2]),
                         _ => None,
                     };
                     for &kw in self.elements[2] {
+                        let shift = self.shift(2, kw);
                         for j in 0..run {
-                            to.pointers[tap * to.step + i + j] = match (line, self.source(2, column + j, kw))
-                            {
+                            let source = self.source(2, column + j, shift);
+                            to.pointers[tap * to.step + i + j] = match (line, source) {
                                 (Some(line), Some(w)) => {
                                     self.x.wrapping_add((line + w).wrapping_mul(self.step))
                                 }

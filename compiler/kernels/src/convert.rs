@@ -214,7 +214,7 @@ tiered! {
             let q = Quantizer::new(s, scale, zero, Q::LOW, Q::HIGH);
             let to = y.as_mut_ptr().cast::<u8>();
             let shift: i16 = if Q::LOW < 0 { 128 } else { 0 };
-            let codes = Codes { zero: shift, low: 0, high: 255, flip: shift as u8, far: false };
+            let codes = Codes::plain(shift);
             let len = x.len().min(y.len());
             while done < len {
                 let mut v = [s.splat(0.0); 4];

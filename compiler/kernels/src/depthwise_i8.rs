@@ -7,7 +7,7 @@
 
 use crate::conv_shape::Window;
 use crate::dispatch::Tier;
-use crate::epilogue::{Epilogue, Finish};
+use crate::epilogue::{Affine, Epilogue, Finish};
 use crate::error::{Error, product};
 use crate::gemm_i8::one_scale;
 use crate::integers::{Integers, Quantizer, Store};
@@ -190,14 +190,16 @@ pub(crate) unsafe fn run(pool: &dyn Pool, call: &Call) -> Result<(), Error> {
         return Ok(());
     }
     let finish = call.epilogue.finish(1.0, lines * width, w.channels)?;
-    let bias = call.epilogue.bias.map_or(Vec::new(), interleaved);
+    let bias = call.epilogue.bias.map(interleaved);
+    let affine = call.epilogue.affine.map(|a| (interleaved(a.scale), interleaved(a.shift)));
     let epilogue = Epilogue {
-        bias: call.epilogue.bias.map(|_| &bias[..]),
+        bias: bias.as_deref(),
         act: call.epilogue.act,
+        affine: affine.as_ref().map(|(scale, shift)| Affine { scale, shift }),
         ..Epilogue::default()
     };
     let ordered = epilogue.finish(1.0, 1, w.sums.len())?;
-    let plain = call.epilogue.residual.is_none() && call.epilogue.slope.is_none() && !finish.is_late();
+    let plain = call.epilogue.residual.is_none() && !finish.is_late();
     let mut work = Work {
         call,
         offset: w.sums.iter().map(|s| s.wrapping_mul(call.zero).wrapping_neg()).collect(),
@@ -209,7 +211,9 @@ pub(crate) unsafe fn run(pool: &dyn Pool, call: &Call) -> Result<(), Error> {
         direct: plain && matches!(call.store, Store::Bytes { .. }),
     };
     let by = interleaved_scales(call.by);
-    let requantization = call.store.requantization(&by, &epilogue, &work.scale, w.products).filter(|_| plain);
+    // Whether factors are all the same is not seen between those of channels that are not there.
+    let to_codes = Epilogue { affine: call.epilogue.affine, ..epilogue };
+    let requantization = call.store.requantization(&by, &to_codes, &work.scale, w.products).filter(|_| plain);
     one_scale(&by, requantization.is_some())?;
     if let Some(r) = requantization {
         (work.scale, work.addend, work.store) = (r.scale, r.addend, Store::Codes(r.codes));

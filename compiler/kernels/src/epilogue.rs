@@ -44,17 +44,24 @@ pub struct Residual<'a> {
     pub after_activation: bool,
 }
 
-/// `act(acc + bias + residual)`, fused into the kernel that makes `acc`.
+/// A factor and an addend for each column (output channel): `x · scale + shift`, rounded twice.
+#[derive(Clone, Copy, Debug)]
+pub struct Affine<'a> {
+    pub scale: &'a [f32],
+    pub shift: &'a [f32],
+}
+
+/// `act(acc + bias + residual) · scale + shift`, fused into the kernel that makes `acc`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Epilogue<'a> {
     /// One addend for each column (output channel).
     pub bias: Option<&'a [f32]>,
     /// A matrix to add.
     pub residual: Option<Residual<'a>>,
-    /// One negative slope for each column: PRelu. `act` must be [`Activation::None`].
-    pub slope: Option<&'a [f32]>,
-    /// The function applied last, or before the residual is added.
+    /// The function applied to the sum, or before the residual is added.
     pub act: Activation,
+    /// Applied last; `act` must be cheap.
+    pub affine: Option<Affine<'a>>,
 }
 
 impl Activation {
@@ -82,10 +89,11 @@ impl Epilogue<'_> {
         if let Some(bias) = self.bias {
             same_length("bias", cols, bias.len())?;
         }
-        if let Some(slope) = self.slope {
-            same_length("slope", cols, slope.len())?;
-            if self.act != Activation::None {
-                return Err(Error::Shape { what: "an epilogue has a slope and an activation" });
+        if let Some(a) = self.affine {
+            same_length("scale of an epilogue", cols, a.scale.len())?;
+            same_length("shift of an epilogue", cols, a.shift.len())?;
+            if !self.act.is_cheap() {
+                return Err(Error::Shape { what: "an epilogue scales what registers do not hold" });
             }
         }
         if let Some(r) = self.residual {
@@ -97,7 +105,8 @@ impl Epilogue<'_> {
         Ok(Finish {
             alpha,
             bias: self.bias.map_or(null, <[f32]>::as_ptr),
-            slope: self.slope.map_or(null, <[f32]>::as_ptr),
+            scale: self.affine.map_or(null, |a| a.scale.as_ptr()),
+            shift: self.affine.map_or(null, |a| a.shift.as_ptr()),
             residual: self.residual.map_or(null, |r| r.data.as_ptr()),
             residual_step: self.residual.map_or(0, |r| r.row_stride),
             before: self.residual.is_some() && !after,
@@ -134,7 +143,9 @@ pub(crate) fn holds(
 pub(crate) struct Finish {
     pub alpha: f32,
     bias: *const f32,
-    slope: *const f32,
+    /// Both are null, or neither.
+    scale: *const f32,
+    shift: *const f32,
     residual: *const f32,
     residual_step: usize,
     before: bool,
@@ -153,7 +164,13 @@ impl Finish {
     /// The same epilogue for the columns from `col` on.
     pub(crate) fn starting_at_column(&self, col: usize) -> Finish {
         let shift = |p: *const f32| if p.is_null() { p } else { p.wrapping_add(col) };
-        Finish { bias: shift(self.bias), slope: shift(self.slope), residual: shift(self.residual), ..*self }
+        Finish {
+            bias: shift(self.bias),
+            scale: shift(self.scale),
+            shift: shift(self.shift),
+            residual: shift(self.residual),
+            ..*self
+        }
     }
 
     /// The same epilogue for the rows from `row` on.
@@ -185,15 +202,21 @@ impl Finish {
             if self.before {
                 self.add_residual(s, acc, place);
             }
-            if !self.slope.is_null() {
-                let slope = columns::<S, V>(s, self.slope.add(place.col), place);
-                each(acc, |_, v, x| s.select(s.lt(x, s.splat(0.0)), s.mul(slope[v], x), x));
-            }
         }
         activate(s, self.act, acc);
         if self.after {
             // SAFETY: the caller's contract.
             unsafe { self.add_residual(s, acc, place) };
+        }
+        if !self.scale.is_null() {
+            // SAFETY: `finish` checked one element for each column.
+            let (m, b) = unsafe {
+                (
+                    columns::<S, V>(s, self.scale.add(place.col), place),
+                    columns::<S, V>(s, self.shift.add(place.col), place),
+                )
+            };
+            each(acc, |_, v, x| s.add(s.mul(x, m[v]), b[v]));
         }
     }
 

@@ -29,14 +29,16 @@ pub enum Results<'a> {
     Sums(&'a mut [i32]),
     /// `saturate(round_half_even(value / scale) + zero)` as `i8` or `u8`; one scale, or one for each column, which an
     /// epilogue of a bias and an activation with the same bounds everywhere allows. Of such an epilogue
-    /// `round_half_even(sum · (factor / scale) + bias / scale)` is taken, where `sum · factor` is the value without bias.
+    /// `round_half_even(sum · (factor / scale) + bias / scale)` is taken, where `sum · factor` is the value without bias;
+    /// of others without a residual `round_half_even(act(value) · (a / scale) + b / scale)`, rounded once, where `a` and
+    /// `b`, factor and addend of the epilogue, are the same for all columns.
     Bytes { data: &'a mut [u8], signed: bool, scale: &'a [f32], zero: i32 },
 }
 
 impl Epilogue<'_> {
     /// Without an activation that storing does as well.
     pub(crate) fn stored_as(&self, store: Store) -> Self {
-        let last = self.residual.is_none_or(|r| !r.after_activation);
+        let last = self.residual.is_none_or(|r| !r.after_activation) && self.affine.is_none();
         Epilogue { act: if last { store.remains(self.act) } else { self.act }, ..*self }
     }
 }

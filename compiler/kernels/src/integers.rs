@@ -4,7 +4,7 @@
 //! For activations `x` with zero point `zx` and weights `w` with zero points `zw` of each column, over K products,
 //! `Σ (x − zx)(w − zw) = Σ x·w − zx·Σ(w − zw) − zw·Σ x`: a term of the column and one of row and column.
 
-use crate::epilogue::{Activation, Epilogue};
+use crate::epilogue::{Activation, Affine, Epilogue, activate};
 use crate::simd::{LANES, Simd, mapped};
 use crate::tile::{Place, Tile, store_rows};
 
@@ -35,6 +35,23 @@ pub(crate) struct Codes {
     pub flip: u8,
     /// Values may lie outside of 32 bits, and are brought inside first.
     pub far: bool,
+    /// What comes between the sum's value and its whole number.
+    pub bend: Option<Bend>,
+}
+
+/// A function that registers hold, then a factor and an addend for all columns: the quantization's scale is in them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Bend {
+    pub act: Activation,
+    pub scale: f32,
+    pub shift: f32,
+}
+
+impl Codes {
+    /// Whole numbers cut to bytes from `-shift` on.
+    pub(crate) fn plain(shift: i16) -> Codes {
+        Codes { zero: shift, low: 0, high: 255, flip: shift as u8, far: false, bend: None }
+    }
 }
 
 impl Codes {
@@ -49,24 +66,34 @@ impl Codes {
         acc: &mut [[S::I; V]; R],
         (scale, addend): (*const f32, *const f32),
     ) {
-        let most = s.splat(65536.0);
+        let mut f = [[s.splat(0.0); V]; R];
         for v in 0..V {
             // SAFETY: the caller's contract.
             let (m, b) = unsafe { (s.load(scale.add(v * LANES)), s.load(addend.add(v * LANES))) };
             for r in 0..R {
-                acc[r][v] = s.bits(s.add(s.mul(s.to_f(acc[r][v]), m), b));
+                f[r][v] = s.add(s.mul(s.to_f(acc[r][v]), m), b);
+            }
+        }
+        if let Some(Bend { act, scale, shift }) = self.bend {
+            activate(s, act, &mut f);
+            let (scale, shift) = (s.splat(scale), s.splat(shift));
+            for r in 0..R {
+                for v in 0..V {
+                    f[r][v] = s.fma(f[r][v], scale, shift);
+                }
             }
         }
         if self.far {
+            let most = s.splat(65536.0);
             for r in 0..R {
                 for v in 0..V {
-                    acc[r][v] = s.bits(s.min(s.max(s.of_bits(acc[r][v]), s.neg(most)), most));
+                    f[r][v] = s.min(s.max(f[r][v], s.neg(most)), most);
                 }
             }
         }
         for r in 0..R {
             for v in 0..V {
-                acc[r][v] = s.to_i(s.of_bits(acc[r][v]));
+                acc[r][v] = s.to_i(f[r][v]);
             }
         }
     }
@@ -105,14 +132,15 @@ impl Store {
     ) -> Option<Requantization> {
         let Store::Bytes { zero, low, high, .. } = self else { return None };
         let plain = by.iter().all(|&s| s > 0.0 && (1.0 / s).is_normal());
-        if epilogue.residual.is_some() || epilogue.slope.is_some() || by.is_empty() || !plain {
+        if epilogue.residual.is_some() || by.is_empty() || !plain {
             return None;
         }
         let (lo, hi) = match epilogue.act {
+            _ if epilogue.affine.is_some() => return bent(by, epilogue, scale, products, (zero, low)),
             Activation::None => (f32::NEG_INFINITY, f32::INFINITY),
             Activation::Relu => (0.0, f32::INFINITY),
             Activation::Clip { lo, hi } if lo <= hi => (lo, hi),
-            _ => return None,
+            _ => return bent(by, epilogue, scale, products, (zero, low)),
         };
         let shift = if low < 0 { 128 } else { 0 };
         let code = |x: f32, s: f32| {
@@ -135,7 +163,7 @@ impl Store {
         let near = |(m, b): (&f32, &f32)| (most * m.abs() + b.abs()) < 2e9;
         let far = !scale.iter().zip(&addend).all(near);
         let zero = i16::from(u8::try_from(zero.checked_add(shift)?).ok()?);
-        let codes = Codes { zero, low: bound(lo)?, high: bound(hi)?, flip: shift as u8, far };
+        let codes = Codes { zero, low: bound(lo)?, high: bound(hi)?, far, ..Codes::plain(shift as i16) };
         Some(Requantization { codes, scale, addend })
     }
 
@@ -152,6 +180,41 @@ impl Store {
         // A scale that is not positive turns the order around or has none.
         if scale > 0.0 && code(lo) <= low as f32 && code(hi) >= high as f32 { Activation::None } else { act }
     }
+}
+
+/// `round(act(sum · scale + bias) · (factor / s) + addend / s)`, where one factor, addend and `s` serve all columns.
+fn bent(
+    by: &[f32],
+    epilogue: &Epilogue,
+    scale: &[f32],
+    products: usize,
+    (zero, low): (i32, i32),
+) -> Option<Requantization> {
+    let one = |v: &[f32]| v.first().copied().filter(|&x| v.iter().all(|&y| y == x));
+    let (factor, addend) = match epilogue.affine {
+        Some(Affine { scale, shift }) => (one(scale)?, one(shift)?),
+        None => (1.0, 0.0),
+    };
+    let by = one(by).filter(|_| epilogue.act.is_cheap())?;
+    let bend = Bend { act: epilogue.act, scale: factor / by, shift: addend / by };
+    // No function here takes a value further from 0 than this and its own bounds.
+    let (most, steepest) = match epilogue.act {
+        Activation::LeakyRelu(slope) => (0.0, slope.abs().max(1.0)),
+        Activation::Clip { lo, hi } => (lo.abs().max(hi.abs()), 0.0),
+        Activation::HardSigmoid { .. } => (1.0, 0.0),
+        _ => (0.0, 1.0),
+    };
+    let products = products as f32 * (255.0 * 255.0);
+    let bias = |c: usize| epilogue.bias.map_or(0.0, |b| b[c.min(b.len() - 1)]);
+    let reach = |(c, m): (usize, &f32)| {
+        (most + steepest * (products * m.abs() + bias(c).abs())) * bend.scale.abs() + bend.shift.abs() < 2e9
+    };
+    let far = !scale.iter().enumerate().all(reach);
+    let shift = if low < 0 { 128 } else { 0 };
+    let zero = i16::from(u8::try_from(zero.checked_add(shift)?).ok()?);
+    let addend = epilogue.bias.map_or_else(|| vec![0.0; scale.len()], <[f32]>::to_vec);
+    let codes = Codes { zero, far, bend: Some(bend), ..Codes::plain(shift as i16) };
+    Some(Requantization { codes, scale: scale.to_vec(), addend })
 }
 
 /// Corrections and scales, one for each column and padded to whole vectors; resolved to pointers.
@@ -293,11 +356,10 @@ impl Integers {
 pub(crate) struct Quantizer<S: Simd> {
     scale: S::F,
     inverse: S::F,
-    /// Distance from a tie that the product may be wrong by; negative where it is exact.
-    doubt: S::F,
+    /// The distance from a whole number up to which the product is to be trusted: all of them where it is exact.
+    certain: S::F,
     low: S::F,
     high: S::F,
-    half: S::F,
     zero: S::I,
 }
 
@@ -307,18 +369,17 @@ impl<S: Simd> Quantizer<S> {
         let inverse = 1.0 / scale;
         // A power of two divides exactly; beyond these bounds a reciprocal is not to be trusted at all.
         let exact = scale.to_bits() & 0x7f_ffff == 0;
-        let doubt = match inverse.is_normal() && scale.is_normal() {
-            true if exact => -1.0,
-            true => 1e-4,
-            false => 2.0,
+        let certain = match inverse.is_normal() && scale.is_normal() {
+            true if exact => 1.0,
+            true => 0.5 - 1e-4,
+            false => -1.0,
         };
         Quantizer {
             scale: s.splat(scale),
             inverse: s.splat(inverse),
-            doubt: s.splat(doubt),
+            certain: s.splat(certain),
             low: s.splat((low - zero) as f32),
             high: s.splat((high - zero) as f32),
-            half: s.splat(0.5),
             zero: s.splat_i(zero),
         }
     }
@@ -333,21 +394,33 @@ impl<S: Simd> Quantizer<S> {
     /// The same of several vectors.
     #[inline(always)]
     pub(crate) fn all<const V: usize>(self, s: S, x: [S::F; V]) -> [S::I; V] {
-        let cut = |v: S::F| s.min(s.max(v, self.low), self.high);
+        mapped(self.nearest(s, x), |n| s.add_i(s.to_i(n), self.zero))
+    }
+
+    /// Whole multiples of the scale, zero points not added.
+    #[inline(always)]
+    pub(crate) fn nearest<const V: usize>(self, s: S, x: [S::F; V]) -> [S::F; V] {
         let mut nearest = x;
-        let mut far = self.half;
+        let mut most = s.splat(0.0);
         for v in 0..V {
-            let y = cut(s.mul(x[v], self.inverse));
+            let y = s.min(s.max(s.mul(x[v], self.inverse), self.low), self.high);
             nearest[v] = s.round(y);
-            // |y − nearest| is at most 1/2, and close to it only near a tie.
-            far = s.min(far, s.sub(self.half, s.abs(s.sub(y, nearest[v]))));
+            // At most 1/2, and close to it only near a tie.
+            most = s.max(most, s.abs(s.sub(y, nearest[v])));
         }
-        if s.any(s.lt(far, self.doubt)) {
+        if s.any(s.lt(self.certain, most)) {
             for v in 0..V {
-                nearest[v] = s.round(cut(s.div(x[v], self.scale)));
+                nearest[v] = s.round(s.min(s.max(s.div(x[v], self.scale), self.low), self.high));
             }
         }
-        mapped(nearest, |n| s.add_i(s.to_i(n), self.zero))
+        nearest
+    }
+
+    /// What quantization and dequantization leave of values.
+    #[inline(always)]
+    pub(crate) fn snap<const V: usize>(self, s: S, x: [S::F; V]) -> [S::F; V] {
+        // Minus zero comes back as zero.
+        mapped(self.nearest(s, x), |n| s.mul(s.add(n, s.splat(0.0)), self.scale))
     }
 }
 

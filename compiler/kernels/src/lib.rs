@@ -69,7 +69,7 @@ pub use conv_i8::{PackedConvI8, conv_i8};
 pub use conv_shape::{ConvShape, Window};
 pub use conv_transpose_f32::{ConvTransposeShape, PackedConvTranspose, conv_transpose_f32};
 pub use dispatch::Tier;
-pub use epilogue::{Activation, Epilogue, Residual};
+pub use epilogue::{Activation, Affine, Epilogue, Residual};
 pub use error::Error;
 pub use gemm_bf16::gemm_bf16;
 pub use gemm_f32::{GemmShape, Operand, gemm_dynamic_f32, gemm_dynamic_scratch, gemm_f32};

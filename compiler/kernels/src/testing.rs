@@ -38,6 +38,35 @@ pub(crate) fn requantized(sum: i32, scale: f32, bias: f32, (s, zero, signed): (f
     quantized(sum as f32 * (scale / s) + bias / s, 1.0, zero, signed)
 }
 
+/// How a contraction stores a value as a byte, where a function with or without a factor and an addend for each column
+/// comes between: rounded once where these are the same for all.
+pub(crate) fn bent(e: &Epilogue, value: f32, col: usize, (s, zero, signed): (f32, i32, bool)) -> u8 {
+    let x = match e.act {
+        Activation::LeakyRelu(slope) if value < 0.0 => slope * value,
+        Activation::HardSwish => value * value.mul_add(1.0 / 6.0, 0.5).clamp(0.0, 1.0),
+        Activation::Relu => value.max(0.0),
+        _ => value,
+    };
+    let same = |v: &[f32]| v.iter().all(|x| *x == v[0]);
+    match e.affine {
+        None => quantized(x.mul_add(1.0 / s, 0.0), 1.0, zero, signed),
+        Some(a) if same(a.scale) && same(a.shift) => {
+            quantized(x.mul_add(a.scale[0] / s, a.shift[0] / s), 1.0, zero, signed)
+        }
+        Some(a) => quantized(x * a.scale[col] + a.shift[col], s, zero, signed),
+    }
+}
+
+/// What [`bent`] is tried with: factors and addends for each of `n` columns.
+pub(crate) fn bends(n: usize) -> Vec<(Activation, Option<[Vec<f32>; 2]>)> {
+    vec![
+        (Activation::LeakyRelu(0.1), None),
+        (Activation::HardSwish, Some([vec![1.5; n], vec![-0.25; n]])),
+        (Activation::Relu, Some([vec![-0.75; n], vec![0.5; n]])),
+        (Activation::Relu, Some([random(n, 7), random(n, 8)])),
+    ]
+}
+
 /// Two threads, each taking the next task.
 pub(crate) struct Two;
 
@@ -80,16 +109,11 @@ pub(crate) fn finished(e: &Epilogue, sum: f64, row: usize, col: usize) -> f64 {
     if let Some((r, false)) = residual {
         x += r;
     }
-    if let Some(slope) = e.slope
-        && x < 0.0
-    {
-        x *= f64::from(slope[col]);
-    }
     x = activated(e.act, x);
     if let Some((r, true)) = residual {
         x += r;
     }
-    x
+    e.affine.map_or(x, |a| x * f64::from(a.scale[col]) + f64::from(a.shift[col]))
 }
 
 fn activated(act: Activation, x: f64) -> f64 {

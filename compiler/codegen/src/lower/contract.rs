@@ -14,12 +14,16 @@ use kernels::{
 use ops::packed::fused;
 use ops::window::Windows;
 
-/// What follows the sums of a contraction.
+/// What follows the sums of a contraction: `act(sum + bias + residual)`, or the residual after the activation; then
+/// factors and addends.
+#[derive(Debug, Clone)]
 pub struct Finish {
     pub bias: Option<ValueId>,
     pub act: Activation,
     pub residual: Option<ValueId>,
     pub residual_last: bool,
+    /// For each column.
+    pub affine: Option<(Vec<f32>, Vec<f32>)>,
     /// The result is stored quantized; only integer contractions do that.
     pub quantize: Option<Quantize>,
     pub output: ValueId,
@@ -52,6 +56,7 @@ impl Finish {
             act: Activation::None,
             residual: None,
             residual_last: false,
+            affine: None,
             quantize: None,
             output,
         };
@@ -69,7 +74,7 @@ impl Finish {
     /// As a call holds it; the residual is input `at`.
     pub(super) fn made(&self, at: usize, bias: Option<Vec<f32>>) -> artefact::Finish {
         let residual = self.residual.map(|_| Residual { input: at, after_activation: self.residual_last });
-        artefact::Finish { bias, residual, act: self.act }
+        artefact::Finish { bias, residual, act: self.act, affine: self.affine.clone() }
     }
 }
 

@@ -46,27 +46,22 @@ pub fn find(cx: &Cx, groups: &[Group]) -> BTreeMap<usize, usize> {
 }
 
 fn is_bare(f: &Finish) -> bool {
-    f.act == Activation::None && f.residual.is_none() && f.quantize.is_none()
+    f.act == Activation::None && f.residual.is_none() && f.affine.is_none() && f.quantize.is_none()
 }
 
-pub fn finish(g: &Group) -> Option<Finish> {
-    let Group::Contraction { bias, act, residual, residual_last, quantize, output, .. } = g else {
-        return None;
-    };
-    Some(Finish {
-        bias: *bias,
-        act: *act,
-        residual: *residual,
-        residual_last: *residual_last,
-        quantize: quantize.clone(),
-        output: *output,
-    })
+fn finish(g: &Group) -> Option<&Finish> {
+    match g {
+        Group::Contraction { finish, .. } => Some(finish),
+        _ => None,
+    }
 }
 
 fn product(cx: &Cx, g: &Group) -> Option<Product> {
-    let Group::Contraction { root, .. } = g else { return None };
-    let f = finish(g).filter(|f| f.quantize.is_none())?;
-    let p = Product::of(cx, cx.graph.get(*root)?, &f)?;
+    let Group::Contraction { root, finish, .. } = g else { return None };
+    if finish.quantize.is_some() {
+        return None;
+    }
+    let p = Product::of(cx, cx.graph.get(*root)?, finish)?;
     cx.is_weight(p.w).then_some(p)
 }
 

@@ -44,7 +44,7 @@ fn check(shape: &ConvShape, pad: usize, act: Activation) {
     let w = random(shape.cout * k, 2);
     let (bias, residual) = (random(shape.cout, 3), random(count * shape.cout, 4));
     let residual = Residual { data: &residual, row_stride: shape.cout, after_activation: false };
-    let e = Epilogue { bias: Some(&bias), residual: Some(residual), slope: None, act };
+    let e = Epilogue { bias: Some(&bias), residual: Some(residual), act, affine: None };
     let want = naive(shape, &x, xs, &w, &e);
     for &tier in Tier::available() {
         let plain = PackedConv::new(tier, &w, shape.cout, shape.cin, shape.kernel, shape.groups).unwrap();

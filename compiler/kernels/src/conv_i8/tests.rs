@@ -1,7 +1,7 @@
 use super::*;
-use crate::epilogue::Activation;
+use crate::epilogue::{Activation, Affine};
 use crate::parallel::Serial;
-use crate::testing::{Two, bytes, int, quantized, random, requantized};
+use crate::testing::{Two, bends, bent, bytes, int, quantized, random, requantized};
 use proptest::prelude::*;
 
 fn naive(shape: &ConvShape, x: &dyn Fn(usize) -> i32, w: &dyn Fn(usize, usize) -> i32) -> Vec<i32> {
@@ -56,11 +56,6 @@ fn check(shape: &ConvShape, signed: [bool; 3], zx: i32, zw: i32) {
         int(requantized(sums[i], scale[c] * 0.02, bias[c], (by[c], 5, ys)), ys).max(5) as u8
     };
     let by_channel: Vec<u8> = (0..sums.len()).map(by_channel).collect();
-    let of_values = |i: usize| {
-        let v = sums[i] as f32 * (scale[i % shape.cout] * 0.02) + bias[i % shape.cout];
-        quantized(if v < 0.0 { 0.1 * v } else { v }, 0.03, 5, ys)
-    };
-    let of_values: Vec<u8> = (0..sums.len()).map(of_values).collect();
     let act = Activation::Clip { lo: 0.0, hi: 6.0 };
     let epilogue = Epilogue { bias: Some(&bias), act, ..Epilogue::default() };
     let weights = Weights { data: &w, signed: ws, zero: &zero, scale: &scale };
@@ -80,11 +75,18 @@ fn check(shape: &ConvShape, signed: [bool; 3], zx: i32, zw: i32) {
             let relu = Epilogue { act: Activation::Relu, ..epilogue };
             conv_i8(pool, shape, &a, &packed, &mut out, &relu).unwrap();
             assert_eq!(y, by_channel, "{tier:?} {shape:?}");
-            let mut y = vec![7; count * shape.cout];
-            let mut out = Results::Bytes { data: &mut y, signed: ys, scale: &[0.03], zero: 5 };
-            let leaky = Epilogue { act: Activation::LeakyRelu(0.1), ..epilogue };
-            conv_i8(pool, shape, &a, &packed, &mut out, &leaky).unwrap();
-            assert_eq!(y, of_values, "{tier:?} {shape:?}");
+            for (act, affine) in bends(shape.cout) {
+                let affine = affine.as_ref().map(|[scale, shift]| Affine { scale, shift });
+                let e = Epilogue { act, affine, ..epilogue };
+                let of_value = |i: usize| {
+                    let c = i % shape.cout;
+                    bent(&e, sums[i] as f32 * (scale[c] * 0.02) + bias[c], c, (0.03, 5, ys))
+                };
+                let mut y = vec![7; count * shape.cout];
+                let mut out = Results::Bytes { data: &mut y, signed: ys, scale: &[0.03], zero: 5 };
+                conv_i8(pool, shape, &a, &packed, &mut out, &e).unwrap();
+                assert_eq!(y, (0..y.len()).map(of_value).collect::<Vec<_>>(), "{tier:?} {shape:?} {e:?}");
+            }
         }
     }
 }

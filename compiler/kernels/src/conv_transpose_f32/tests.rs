@@ -41,7 +41,7 @@ fn check(s: &ConvTransposeShape, pad: usize) {
     let w = random(s.cin * (s.cout / s.groups) * taps, 2);
     let (bias, residual) = (random(s.cout, 3), random(rows * s.cout, 4));
     let residual = Residual { data: &residual, row_stride: s.cout, after_activation: true };
-    let e = Epilogue { bias: Some(&bias), residual: Some(residual), slope: None, act: Activation::Relu };
+    let e = Epilogue { bias: Some(&bias), residual: Some(residual), act: Activation::Relu, affine: None };
     let want = naive(s, &x, xs, &w, &e);
     for &tier in Tier::available() {
         let packed = PackedConvTranspose::new(tier, &w, s).unwrap();

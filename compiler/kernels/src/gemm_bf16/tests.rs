@@ -36,7 +36,7 @@ fn products_of_rounded_operands_match_the_definition() {
             let e = Epilogue {
                 bias: Some(&bias),
                 residual: Some(residual),
-                slope: None,
+                affine: None,
                 act: Activation::HardSwish,
             };
             let (ra, rb) = (rounded(&a), rounded(&b));

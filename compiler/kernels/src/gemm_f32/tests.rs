@@ -1,5 +1,5 @@
 use super::*;
-use crate::epilogue::{Activation, Residual};
+use crate::epilogue::{Activation, Affine, Residual};
 use crate::testing::{Two, close, random};
 use proptest::prelude::*;
 
@@ -69,7 +69,7 @@ fn odd_shapes_match_the_definition() {
 #[test]
 fn every_epilogue_matches_its_definition() {
     let (m, n, k) = (19, 83, 21);
-    let (bias, slope, residual) = (random(n, 3), random(n, 4), random(m * (n + 2), 5));
+    let (bias, scale, residual) = (random(n, 3), random(n, 4), random(m * (n + 2), 5));
     let acts = [
         Activation::None,
         Activation::Relu,
@@ -87,13 +87,16 @@ fn every_epilogue_matches_its_definition() {
         for act in acts {
             for after_activation in [false, true] {
                 let residual = Residual { data: &residual, row_stride: n + 2, after_activation };
-                let e = Epilogue { bias: Some(&bias), residual: Some(residual), slope: None, act };
+                let e = Epilogue { bias: Some(&bias), residual: Some(residual), act, affine: None };
                 check(tier, (m, n, k), 1, 0.5, &e);
                 check(tier, (1, n, k), 1, 0.5, &e);
             }
             check(tier, (m, n, k), 0, 1.0, &Epilogue::activation(act));
+            if act.is_cheap() {
+                let affine = Some(Affine { scale: &scale, shift: &bias });
+                check(tier, (m, n, k), 0, 1.0, &Epilogue { act, affine, ..Epilogue::default() });
+            }
         }
-        check(tier, (m, n, k), 0, 1.0, &Epilogue { slope: Some(&slope), ..Epilogue::default() });
     }
 }
 

@@ -1,9 +1,10 @@
 use super::*;
 use crate::dispatch::Tier;
+use crate::epilogue::Affine;
 use crate::pack::Strides;
 use crate::pack_i8::Weights;
 use crate::parallel::Serial;
-use crate::testing::{Two, bytes, int, quantized, random, requantized};
+use crate::testing::{Two, bends, bent, bytes, int, quantized, random, requantized};
 use proptest::prelude::*;
 
 struct Case {
@@ -42,11 +43,6 @@ fn check(c: &Case) {
     let by_column =
         |i: usize| requantized(sums[i], scale[i % n % columns] * 0.02, bias[i % n], (by[i % n], 3, ys));
     let by_column: Vec<u8> = (0..sums.len()).map(by_column).collect();
-    let of_values = |i: usize| {
-        let v = sums[i] as f32 * (scale[i % n % columns] * 0.02) + bias[i % n];
-        quantized(if v < 0.0 { 0.1 * v } else { v }, 0.05, 3, ys)
-    };
-    let of_values: Vec<u8> = (0..sums.len()).map(of_values).collect();
     let epilogue = Epilogue { bias: Some(&bias), act: Activation::Relu, ..Epilogue::default() };
     for &tier in Tier::available() {
         let weights = Weights { data: &w, signed: ws, zero: &zero, scale: &scale };
@@ -68,12 +64,18 @@ fn check(c: &Case) {
             let plain = Epilogue { bias: Some(&bias), ..Epilogue::default() };
             gemm_i8(pool, m, &a, &packed, &mut out, &plain).unwrap();
             assert_eq!(y, by_column, "{tier:?}");
-            let mut y = vec![7; m * n];
-            let mut out = Results::Bytes { data: &mut y, signed: ys, scale: &[0.05], zero: 3 };
-            let leaky =
-                Epilogue { bias: Some(&bias), act: Activation::LeakyRelu(0.1), ..Epilogue::default() };
-            gemm_i8(pool, m, &a, &packed, &mut out, &leaky).unwrap();
-            assert_eq!(y, of_values, "{tier:?}");
+            for (act, affine) in bends(n) {
+                let affine = affine.as_ref().map(|[scale, shift]| Affine { scale, shift });
+                let e = Epilogue { bias: Some(&bias), act, affine, ..Epilogue::default() };
+                let of_value = |i: usize| {
+                    let (c, factor) = (i % n, scale[i % n % columns] * 0.02);
+                    bent(&e, sums[i] as f32 * factor + bias[c], c, (0.05, 3, ys))
+                };
+                let mut y = vec![7; m * n];
+                let mut out = Results::Bytes { data: &mut y, signed: ys, scale: &[0.05], zero: 3 };
+                gemm_i8(pool, m, &a, &packed, &mut out, &e).unwrap();
+                assert_eq!(y, (0..m * n).map(of_value).collect::<Vec<_>>(), "{tier:?} {e:?}");
+            }
         }
     }
 }

@@ -79,7 +79,7 @@ fn spread(cx: &mut Cx, v: Id, n: usize, rank: usize, axis: usize) -> Option<Id> 
 }
 
 /// A constant that varies along `axis` only of a tensor of `rank` dims, as a vector of `n` elements.
-fn along(cx: &mut Cx, c: Id, rank: usize, axis: usize, n: usize) -> Option<Id> {
+pub(super) fn along(cx: &mut Cx, c: Id, rank: usize, axis: usize, n: usize) -> Option<Id> {
     if !cx.constant(c) {
         return None;
     }

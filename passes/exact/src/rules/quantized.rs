@@ -1,6 +1,7 @@
 //! Contractions between dequantization and quantization, in whatever style the file has them, as contractions of integers.
 //! For running here; the rounding of a last quantization may differ by one step, as between any two runtimes.
 
+use super::fuse::along;
 use crate::rule::{Cx, Rule};
 use egg::Id;
 use ir::{Attrs, DType};
@@ -71,6 +72,27 @@ pub static RULES: &[Rule] = &[
         quantize(cx, y)
     })
     .runtime(),
+    // What follows the sums of each column is part of its scale and bias.
+    Rule::build("fold-mul-into-integer-conv", "(Mul ?m (ir.QuantizedConv ?a ?x ?sx ?zx ?w ?sw ?zw ?b) ?c)", |cx| {
+        scale_columns(cx, "QuantizedConv")
+    })
+    .runtime(),
+    Rule::build("fold-add-into-integer-conv", "(Add ?m (ir.QuantizedConv ?a ?x ?sx ?zx ?w ?sw ?zw ?b) ?c)", |cx| {
+        shift_columns(cx, "QuantizedConv")
+    })
+    .runtime(),
+    Rule::build(
+        "fold-mul-into-integer-matmul",
+        "(Mul ?m (ir.QuantizedMatMul ?a ?x ?sx ?zx ?w ?sw ?zw ?b) ?c)",
+        |cx| scale_columns(cx, "QuantizedMatMul"),
+    )
+    .runtime(),
+    Rule::build(
+        "fold-add-into-integer-matmul",
+        "(Add ?m (ir.QuantizedMatMul ?a ?x ?sx ?zx ?w ?sw ?zw ?b) ?c)",
+        |cx| shift_columns(cx, "QuantizedMatMul"),
+    )
+    .runtime(),
     // Values of one scale are moved as bytes, where the contraction that reads them finds these.
     move_bytes!(
         "dequantize-after-reshape",
@@ -117,6 +139,25 @@ pub static RULES: &[Rule] = &[
         "(Concat ?a (DequantizeLinear ?d ?x ?s ?z) (DequantizeLinear ?e ?y ?s ?z)
             (DequantizeLinear ?f ?v ?s ?z) (DequantizeLinear ?g ?w ?s ?z))",
         |cx| concat(cx, &["?x", "?y", "?v", "?w"]),
+    )
+    .runtime(),
+    Rule::build(
+        "dequantize-after-nearest-resize",
+        "(Resize ?a (DequantizeLinear ?d ?x ?s ?z) ?roi ?scales ?sizes)",
+        |cx| {
+            let (x, s, z, attrs) = (cx.id("?x")?, cx.id("?s")?, cx.id("?z")?, cx.attrs("?a")?);
+            let (roi, scales, sizes) = (cx.id("?roi")?, cx.id("?scales")?, cx.id("?sizes")?);
+            let crops =
+                attrs.str_or("coordinate_transformation_mode", "").ok()? == "tf_crop_and_resize";
+            let picks = attrs.str_or("mode", "nearest").ok()? == "nearest" && !crops;
+            let d = cx.attrs("?d")?;
+            let plain = d.int_or("block_size", 0).ok()? == 0 && !cx.constant(x);
+            if !picks || !plain || !is_byte(cx, x) || !single(cx, s)? || !(cx.absent(z) || single(cx, z)?) {
+                return None;
+            }
+            let resized = cx.op("Resize", attrs, &[x, roi, scales, sizes])?;
+            cx.op("DequantizeLinear", d, &[resized, s, z])
+        },
     )
     .runtime(),
     // What is quantized as it was is what it was.
@@ -264,6 +305,48 @@ fn depthwise(cx: &mut Cx, attrs: Attrs, bias: Id) -> Option<Id> {
     let scales = cx.tensor(ir::Tensor::vector((0..each * channels).map(scale).collect::<Vec<f32>>()));
     let one = cx.tensor(ir::Tensor::scalar(1f32));
     cx.op_in(DOMAIN, "QuantizedConv", attrs, &[x, one, zero, w, scales, zw, bias])
+}
+
+/// `?c` for each column of the matched integer contraction with constant weights, its scales and its bias.
+fn columns(cx: &mut Cx, op: &str) -> Option<[Id; 3]> {
+    let (w, sw, b, c) = (cx.id("?w")?, cx.id("?sw")?, cx.id("?b")?, cx.id("?c")?);
+    let (rank, shape) = (cx.rank(cx.class())?, cx.shape(w)?);
+    let (axis, n) = match op {
+        "QuantizedConv" => (1, *shape.first()?),
+        _ if shape.len() == 2 => (rank.checked_sub(1)?, shape[1]),
+        _ => return None,
+    };
+    if ![w, sw].iter().all(|&v| cx.constant(v)) || !(cx.absent(b) || cx.constant(b)) || shape.contains(&0) {
+        return None;
+    }
+    Some([along(cx, c, rank, axis, n)?, sw, b])
+}
+
+fn with_columns(cx: &mut Cx, op: &str, scale: Id, bias: Id) -> Option<Id> {
+    let [x, sx, zx, w, zw] = ["?x", "?sx", "?zx", "?w", "?zw"].map(|v| cx.id(v));
+    let attrs = cx.attrs("?a")?;
+    cx.op_in(DOMAIN, op, attrs, &[x?, sx?, zx?, w?, scale, zw?, bias])
+}
+
+fn scale_columns(cx: &mut Cx, op: &str) -> Option<Id> {
+    let [c, sw, b] = columns(cx, op)?;
+    let one = cx.int_vector(&[-1]);
+    let flat = cx.op("Reshape", Attrs::new(), &[sw, one])?;
+    let scale = cx.op("Mul", Attrs::new(), &[flat, c])?;
+    if cx.unchanged(scale, sw) || !cx.tame(scale) {
+        return None;
+    }
+    let bias = if cx.absent(b) { b } else { cx.op("Mul", Attrs::new(), &[b, c])? };
+    with_columns(cx, op, scale, bias)
+}
+
+fn shift_columns(cx: &mut Cx, op: &str) -> Option<Id> {
+    let [c, sw, b] = columns(cx, op)?;
+    let bias = if cx.absent(b) { c } else { cx.op("Add", Attrs::new(), &[b, c])? };
+    if cx.unchanged(bias, b) {
+        return None;
+    }
+    with_columns(cx, op, sw, bias)
 }
 
 fn matmul(cx: &mut Cx) -> Option<Id> {

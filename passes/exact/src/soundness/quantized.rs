@@ -56,6 +56,29 @@ pub fn instances() -> Vec<(&'static [&'static str], Instance)> {
             let y = b.op("Conv", Attrs::new().with("group", c as i64), &[x, w, bias]);
             b.out(y);
         }),
+        (&["fold-mul-into-integer-conv", "fold-add-into-integer-conv"], |b| {
+            let (c, h) = (b.dim(), 4 + b.dim());
+            let x = b.bytes(&[1, c, h, h]);
+            let w = b.byte_weights(&[3, c, 3, 3], 3);
+            let (x, w) = (b.dequantized(x, 0), b.dequantized(w, 0));
+            let bias = b.weight(&[3]);
+            let y = b.op("Conv", Attrs::new(), &[x, w, bias]);
+            let (scale, shift) = (b.scalar(-0.5), b.weight(&[3, 1, 1]));
+            let y = b.plain("Mul", &[scale, y]);
+            let y = b.plain("Add", &[y, shift]);
+            b.requantized(y);
+        }),
+        (&["fold-mul-into-integer-matmul", "fold-add-into-integer-matmul"], |b| {
+            let (m, k, n) = (b.dim(), b.dim(), b.dim());
+            let x = b.bytes(&[2, m, k]);
+            let w = b.byte_weights(&[k, n], n);
+            let (x, w) = (b.dequantized(x, 0), b.dequantized(w, 1));
+            let y = b.plain("MatMul", &[x, w]);
+            let (scale, shift) = (b.positive(&[n]), b.scalar(0.25));
+            let y = b.plain("Mul", &[y, scale]);
+            let y = b.plain("Add", &[y, shift]);
+            b.out(y);
+        }),
         (&["dequantize-after-reshape", "integer-matmul"], |b| {
             let n = b.dim();
             let x = b.bytes(&[n, 6]);
@@ -112,6 +135,17 @@ pub fn instances() -> Vec<(&'static [&'static str], Instance)> {
                 b.out(y);
             },
         ),
+        (&["dequantize-after-nearest-resize"], |b| {
+            let (c, h) = (b.dim(), b.dim());
+            let x = b.bytes(&[1, c, h, h]);
+            let x = b.dequantized(x, 0);
+            let scales = b.g.add_initializer("scales", Tensor::vector(vec![1f32, 1.0, 2.0, 1.5]));
+            let attrs = Attrs::new().with("nearest_mode", "floor").with("mode", "nearest");
+            let op = ops::standard("Resize").unwrap();
+            let node = b.g.add_node("", op, attrs, &[Some(x), None, Some(scales)], &["r"]);
+            let y = b.g.node(node).unwrap().output(0).unwrap();
+            b.requantized(y);
+        }),
         (&["integer-matmul"], |b| {
             let (m, k, n) = (b.dim(), b.dim(), b.dim());
             let x = b.bytes(&[2, m, k]);
