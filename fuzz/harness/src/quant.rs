@@ -192,9 +192,7 @@ impl Maker {
             let b = self.g.add_initializer("b", Tensor::new(shape, b).ok()?);
             y = self.op("Add", Attrs::new(), &[y, b])?;
         }
-        if self.r.chance(1, 3) {
-            y = self.op("Relu", Attrs::new(), &[y])?;
-        }
+        y = self.bent(y, if conv { vec![1, rows, 1, 1] } else { vec![rows] })?;
         if self.r.chance(3, 4) {
             y = self.op("QuantizeLinear", Attrs::new(), &[y, sy, zy])?;
             if self.r.chance(1, 3) {
@@ -203,6 +201,36 @@ impl Maker {
         }
         self.g.add_output("y", y);
         Some(())
+    }
+}
+
+impl Maker {
+    /// An activation, and factors and addends behind it: one of each, or one for each column of `shape`.
+    fn bent(&mut self, mut y: ValueId, shape: Vec<usize>) -> Option<ValueId> {
+        match self.r.below(6) {
+            0 | 1 => y = self.op("Relu", Attrs::new(), &[y])?,
+            2 => y = self.op("LeakyRelu", Attrs::new().with("alpha", 0.25f32), &[y])?,
+            3 => {
+                let bounds = [-2f32, 6.0].map(|b| self.g.add_initializer("c", Tensor::scalar(b)));
+                y = self.op("Clip", Attrs::new(), &[y, bounds[0], bounds[1]])?;
+            }
+            4 if !self.exact => y = self.op("HardSwish", Attrs::new(), &[y])?,
+            _ => {}
+        }
+        for op in ["Mul", "Add"] {
+            if !self.r.chance(1, 3) {
+                continue;
+            }
+            let shape = if self.r.chance(1, 2) { vec![] } else { shape.clone() };
+            let one = |r: &mut Random| match op {
+                "Mul" => r.one(&[0.5f32, -0.5, 1.0, 2.0], 1.0),
+                _ => (r.below(401) as f32 - 200.0) / 64.0,
+            };
+            let c: Vec<f32> = (0..shape.iter().product()).map(|_| one(&mut self.r)).collect();
+            let c = self.g.add_initializer("c", Tensor::new(&shape, c).ok()?);
+            y = self.op(op, Attrs::new(), &[y, c])?;
+        }
+        Some(y)
     }
 }
 

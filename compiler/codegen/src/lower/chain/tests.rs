@@ -72,3 +72,21 @@ fn spatial_reshapes_stay_channels_last() {
     // Into the region and out of it.
     assert!(kinds.iter().filter(|k| **k == "movement").count() <= 2, "{kinds:?}");
 }
+
+#[test]
+fn factors_behind_an_activation_are_stored_at_once() {
+    let x =
+        Tensor::new(&[1, 3, 4, 4], (0..48).map(|i| (i % 13) as f32 * 0.3 - 1.5).collect::<Vec<_>>()).unwrap();
+    let text = "(float[1,3,4,4] x) => (int8[1,2,4,4] y) \
+        <float s = {0.05}, int8 z = {3}, int8[2,3,1,1] w = {5, -6, 7, 8, 9, -10}, float u = {0.1}, int8 v = {0}, \
+         float m = {-1.5}, float[1,2,1,1] a = {0.25, 0.25}, float t = {0.07}> {
+            q = QuantizeLinear (x, s, z)
+            c = ir.QuantizedConv (q, s, z, w, u, v)
+            h = HardSwish (c)
+            k = Mul (h, m)
+            l = Add (k, a)
+            y = QuantizeLinear (l, t, z)
+        }";
+    let kinds = kinds(text, x);
+    assert_eq!(kinds.iter().filter(|k| **k != "movement").count(), 2, "{kinds:?}");
+}
