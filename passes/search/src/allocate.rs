@@ -28,7 +28,10 @@ impl Search<'_> {
     /// Least bytes within an error.
     pub(crate) fn least_bytes(&self, budget: f64) -> Option<Solution> {
         match self.options.allocation {
-            Allocation::Dynamic => knapsack::least_weight(&self.items, budget),
+            Allocation::Dynamic => match &self.pairs {
+                Some(p) => p.least_weight(&self.items, budget),
+                None => knapsack::least_weight(&self.items, budget),
+            },
             Allocation::Greedy => knapsack::greedy_weight(&self.items, budget),
             Allocation::Uniform | Allocation::Global => {
                 let fit = self.uniform().into_iter().filter(|s| s.error <= budget);
@@ -40,13 +43,23 @@ impl Search<'_> {
     /// Least error within bytes.
     pub(crate) fn least_error(&self, bytes: u64) -> Option<Solution> {
         match self.options.allocation {
-            Allocation::Dynamic => knapsack::least_error(&self.items, bytes),
+            Allocation::Dynamic => match &self.pairs {
+                Some(p) => p.least_error(&self.items, bytes),
+                None => knapsack::least_error(&self.items, bytes),
+            },
             Allocation::Greedy => knapsack::greedy_error(&self.items, bytes),
             Allocation::Uniform | Allocation::Global => {
                 let fit = self.uniform().into_iter().filter(|s| s.weight <= bytes);
                 fit.min_by(|a, b| a.error.total_cmp(&b.error).then(a.weight.cmp(&b.weight)))
             }
         }
+    }
+
+    /// The sums of a choice, with what its errors do together; nothing is known of how good it is.
+    pub(crate) fn solution(&self, choice: Vec<usize>) -> Solution {
+        let together = self.pairs.as_ref().map_or(0.0, |p| p.together(&self.items, &choice));
+        let s = solution(&self.items, choice);
+        Solution { error: (s.error + together).max(0.0), ..s }
     }
 
     /// Every recipe in all layers that have it; the others take the next larger candidate of its method, or stay.
@@ -66,7 +79,7 @@ impl Search<'_> {
         };
         let kept = vec![0; self.rows.len()];
         let of = |recipe| self.rows.iter().map(|r| column(r, recipe)).collect::<Vec<usize>>();
-        all.into_iter().map(of).chain([kept]).map(|choice| solution(&self.items, choice)).collect()
+        all.into_iter().map(of).chain([kept]).map(|choice| self.solution(choice)).collect()
     }
 }
 

@@ -156,6 +156,11 @@ fn predictions_hold_where_the_search_ends() {
     let (predicted, measured) = o.decision.prediction().unwrap();
     assert!((0.5..2.0).contains(&(measured / predicted)), "{predicted} {measured}");
     assert!(o.decision.trials.len() <= 12);
+    // Both layers' errors meet in the scores: what they do together is part of the prediction.
+    let own: f64 = o.decision.layers.iter().map(|l| l.error).sum();
+    assert!(o.decision.together != 0.0 && (own + o.decision.together - predicted).abs() < 1e-9 * predicted);
+    let apart = search(Goal::MaxDrop(0.05), |o| o.interactions = false);
+    assert_eq!(apart.decision.together, 0.0);
 }
 
 #[test]

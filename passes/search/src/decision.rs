@@ -144,8 +144,11 @@ pub struct Decision {
     pub held_back: Option<Measured>,
     /// Numbers of samples: calibration, selection, held back.
     pub samples: [usize; 3],
-    /// Predicted relative output distortion: the sum over layers.
+    /// Predicted relative output distortion: the sum over layers and `together`.
     pub predicted: f64,
+    /// What errors of layers are predicted to do together beyond their sum; negative where they cancel.
+    #[serde(default)]
+    pub together: f64,
     /// Bytes of all layers before and after.
     pub bytes_before: u64,
     pub bytes_after: u64,
@@ -164,7 +167,10 @@ pub struct Decision {
 
 /// One line per layer for a solved knapsack.
 pub fn layers(original: &Graph, rows: &[Row], solution: &Solution) -> Vec<LayerDecision> {
-    let total = solution.error.max(f64::MIN_POSITIVE);
+    let own = |(r, &c): (&Row, &usize)| {
+        c.checked_sub(1).and_then(|i| Some(r.distortion(i, r.candidates.get(i)?))).unwrap_or(0.0)
+    };
+    let total = rows.iter().zip(&solution.choice).map(own).sum::<f64>().max(f64::MIN_POSITIVE);
     rows.iter().zip(&solution.choice).map(|(r, &c)| layer(original, r, c, total)).collect()
 }
 

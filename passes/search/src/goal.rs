@@ -166,8 +166,10 @@ pub struct Options {
     pub threads: usize,
     /// Where candidates wait.
     pub shelf: Box<dyn Shelf>,
-    /// Gains are measured again where the search arrives, with what errors do together; false shows what that is worth.
+    /// What the errors of two layers do together counts; false shows what that is worth.
     pub interactions: bool,
+    /// Gains are measured again where the search arrives; false shows what that is worth.
+    pub again: bool,
     /// Whether the selection is repaired.
     pub repairs: Repairs,
     /// Bytes of memory that the search may take; no bound where absent.
@@ -203,6 +205,7 @@ impl Options {
             threads: 0,
             shelf: Box::new(Memory::default()),
             interactions: true,
+            again: true,
             repairs: Repairs::default(),
             memory: None,
             price: None,

@@ -17,6 +17,7 @@ mod clock;
 mod compare;
 mod confidence;
 mod decision;
+mod distortion;
 mod front;
 mod goal;
 mod histogram;
@@ -27,6 +28,7 @@ mod latency;
 mod margins;
 mod metric;
 mod originals;
+mod pairs;
 mod piece;
 mod polish;
 mod regain;
@@ -62,6 +64,7 @@ use lossy::Layer;
 use margins::Margins;
 use metric::Reference;
 use originals::Originals;
+use pairs::Pairs;
 use shelf::Offer;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -163,6 +166,8 @@ struct Search<'a> {
     split: Split,
     rows: Vec<Row>,
     items: Vec<Vec<Item>>,
+    /// What errors do together, once that was measured.
+    pairs: Option<Arc<Pairs>>,
     selection: Arc<Reference>,
     margins: Option<Arc<Margins>>,
     /// Output distortion of the graph as it is, from channels that are gone.
@@ -238,6 +243,7 @@ impl<'a> Search<'a> {
             split,
             rows,
             items,
+            pairs: None,
             selection,
             margins,
             fixed: 0.0,
@@ -294,16 +300,16 @@ impl<'a> Search<'a> {
         self.progress.stage("search", bisect::TRIALS);
         let first = Bisection::new(self.start, 1e-9, self.ceiling());
         let mut b = self.tried(first.after(self.trials.len()), drop)?;
-        let again = b.passed.filter(|_| self.options.interactions && !late(self.progress, AGAIN));
+        let again = b.passed.filter(|_| self.options.again && !late(self.progress, AGAIN));
         if let Some(s) = again.and_then(|p| self.least(p)) {
-            let before = (self.gains(), std::mem::take(&mut self.items));
+            let before = (self.gains(), std::mem::take(&mut self.items), self.pairs.clone());
             let start = self.regain(&s)?;
             let again = self.tried(Bisection::near(start, 1e-9, self.ceiling()), drop)?;
             if again.passed.is_some() {
                 b = again;
             } else {
                 self.rows.iter_mut().zip(before.0).for_each(|(r, g)| r.gain = g);
-                self.items = before.1;
+                (self.items, self.pairs) = (before.1, before.2);
             }
         }
         let found = self.confirm(b.passed.unwrap_or(1e-9), b.passed.is_some(), drop)?;
@@ -313,7 +319,8 @@ impl<'a> Search<'a> {
     }
 
     fn ceiling(&self) -> f64 {
-        self.items.iter().map(|r| largest(r)).sum::<f64>().max(1e-12)
+        let more = self.pairs.as_ref().map_or(0.0, |p| p.most(&self.items));
+        (self.items.iter().map(|r| largest(r)).sum::<f64>() + more).max(1e-12)
     }
 
     fn gains(&self) -> Vec<f64> {
@@ -358,12 +365,12 @@ impl<'a> Search<'a> {
         let reference = self.reference(&mut held)?;
         self.split.held_back = held;
         let Some(mut s) = self.fitting(bytes, &mut room, size)? else { return self.unreachable() };
-        let again = self.options.interactions && self.options.judge.is_none();
+        let again = self.options.again && self.options.judge.is_none();
         if again && !late(self.progress, AGAIN) {
             self.regain(&s)?;
             let new = self.fitting(bytes, &mut room, size)?;
             let bound = new.as_ref().map_or(0.0, |n| n.bound);
-            let old = Solution { bound, ..allocate::solution(&self.items, s.choice) };
+            let old = Solution { bound, ..self.solution(s.choice) };
             let known = self.measure(&old)?.distortion;
             s = match new {
                 Some(new) if self.measure(&new)?.distortion <= known => new,
@@ -560,6 +567,7 @@ fn summary(original: &Graph, rows: &[Row], s: &Solution, status: Status) -> Deci
         held_back: None,
         samples: [0; 3],
         predicted: layers.iter().map(|l| l.error).sum(),
+        together: 0.0,
         bytes_before: layers.iter().map(|l| l.bytes_before).sum(),
         bytes_after: layers.iter().map(|l| l.bytes_after).sum(),
         gap: 0.0,

@@ -1,6 +1,7 @@
 //! How close a compressed model's outputs are to the original's, in the measure a user of the model would look at.
 
 use crate::confidence::{self, Level};
+use crate::distortion::centred;
 use crate::kin::{Kin, averaged};
 use crate::margins::{Margins, Noise};
 use ir::{Tensor, Value};
@@ -68,17 +69,18 @@ impl Metric {
 pub struct Reference {
     pub metric: Metric,
     /// The output that is judged.
-    output: usize,
+    pub(crate) output: usize,
     /// Outputs are probabilities; their logarithms are compared.
-    probabilities: bool,
+    pub(crate) probabilities: bool,
     samples: Vec<Vec<f32>>,
-    classes: usize,
+    pub(crate) classes: usize,
     labels: Vec<Option<i64>>,
     /// Mean squared value of every output, per output position.
-    power: Vec<f64>,
+    pub(crate) power: Vec<f64>,
     /// Mean squared deviation of the judged output from its mean over samples.
     variance: f64,
-    all: Vec<Vec<Option<Vec<f32>>>>,
+    /// All outputs, those that are probabilities as [`crate::distortion::centred`] logarithms.
+    pub(crate) all: Vec<Vec<Option<Vec<f32>>>>,
     kin: Option<Kin>,
 }
 
@@ -100,7 +102,7 @@ pub struct Measured {
     pub gained: f64,
     /// Copies count once.
     pub samples: usize,
-    /// Squared output error relative to the output's power.
+    /// Squared output error relative to the output's power, of probabilities in their logarithms.
     pub distortion: f64,
 }
 
@@ -150,7 +152,7 @@ impl Reference {
         labels: Vec<Option<i64>>,
         wanted: Option<Metric>,
     ) -> Reference {
-        let all: Vec<Vec<Option<Vec<f32>>>> =
+        let mut all: Vec<Vec<Option<Vec<f32>>>> =
             outputs.iter().map(|o| o.iter().map(floats).collect()).collect();
         let shapes: Vec<Vec<usize>> = outputs
             .first()
@@ -184,6 +186,9 @@ impl Reference {
         let metric = wanted.unwrap_or(metric);
         let probabilities =
             matches!(metric, Metric::Top1 | Metric::Agreement) && sums_to_one(&samples, classes);
+        if probabilities {
+            all.iter_mut().filter_map(|o| o.get_mut(output)?.as_mut()).for_each(|x| centred(x, classes));
+        }
         let power: Vec<f64> = (0..count).map(|i| mean_power(&all, i)).collect();
         let variance = Some(variance(&samples)).filter(|&v| v > 0.0);
         let variance = variance.unwrap_or_else(|| power.get(output).copied().unwrap_or(0.0));
@@ -253,7 +258,7 @@ impl Reference {
             lost,
             gained,
             samples: once.len(),
-            distortion: self.distortion(&floats),
+            distortion: self.distance(outputs),
         }
     }
 
@@ -283,30 +288,6 @@ impl Reference {
     /// Classes further below the best than this say nothing about errors near it.
     fn reach(&self) -> f64 {
         if self.probabilities { 12.0 } else { f64::INFINITY }
-    }
-
-    /// Squared error of all float outputs relative to their power, per sample, averaged.
-    pub fn distortion(&self, outputs: &[Vec<Option<Vec<f32>>>]) -> f64 {
-        let (mut sum, mut n) = (0.0, 0usize);
-        for (a, b) in self.all.iter().zip(outputs) {
-            for (i, (x, y)) in a.iter().zip(b).enumerate() {
-                let (Some(x), Some(y), Some(p)) = (x, y, self.power.get(i)) else { continue };
-                if x.len() != y.len() || *p <= 0.0 {
-                    sum += f64::from(u8::from(x.len() != y.len()));
-                    continue;
-                }
-                let e: f64 = x.iter().zip(y).map(|(a, b)| f64::from(a - b).powi(2)).sum();
-                sum += if e.is_finite() { e / (p * x.len().max(1) as f64) } else { 1e6 };
-            }
-            n += 1;
-        }
-        sum / n.max(1) as f64
-    }
-
-    /// As [`Reference::distortion`], from values.
-    pub fn distance(&self, outputs: &[Vec<Value>]) -> f64 {
-        let f: Vec<Vec<Option<Vec<f32>>>> = outputs.iter().map(|o| o.iter().map(floats).collect()).collect();
-        self.distortion(&f)
     }
 
     /// (value, value of the original) of one sample.
@@ -360,7 +341,7 @@ enum Form {
     Plain,
 }
 
-fn floats(v: &Value) -> Option<Vec<f32>> {
+pub(crate) fn floats(v: &Value) -> Option<Vec<f32>> {
     let t: &Tensor = v.tensor().ok()?;
     t.dtype().is_float().then(|| t.to_f32s().ok()).flatten()
 }

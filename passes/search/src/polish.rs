@@ -6,20 +6,25 @@ use crate::goal::{Goal, Repairs, late};
 use crate::hold::confirmed;
 use crate::knapsack::Solution;
 use crate::metric::{Measured, Reference};
+use crate::pairs::Pairs;
 use crate::repair::Bench;
 use crate::shelf::Offer;
 use crate::table::Row;
 use crate::{Decision, MARGIN, Outcome, Search, Size, Status, Trial, apply, histogram};
 use ir::Result;
 use lossy::Layer;
+use std::sync::Arc;
 
 /// Selections that are repaired after the first.
 const TRIES: usize = 1;
 /// Factor of the next budget where nothing failed yet, and the least that is worth another repair.
 const STEP: f64 = 1.6;
 const LEAST: f64 = 1.08;
-/// Factor of a budget beyond which gains are measured again.
+/// Factor of a budget beyond which gains are measured again, how often at most, and the factor within which what they
+/// predict is near enough to what is measured.
 const FAR: f64 = 2.0;
+const AGAIN: usize = 3;
+const NEAR: f64 = 1.4;
 
 /// Relative squared output error below which layers carry too little on to the next for repair to show.
 const LEAST_ERROR: f64 = 1e-4;
@@ -36,8 +41,9 @@ struct Attempt {
     before: f64,
     found: Measured,
     tuned: bool,
-    /// Those that predicted the error without repair.
+    /// Those that predicted the error without repair, and the pairs.
     gains: Vec<f64>,
+    pairs: Option<Arc<Pairs>>,
 }
 
 impl Search<'_> {
@@ -94,12 +100,30 @@ impl Search<'_> {
                 break;
             }
             let Some(mut next) = self.least(budget) else { break };
-            if failed.is_none() && budget > FAR * low && self.options.interactions {
+            if failed.is_none() && budget > FAR * low && self.options.again {
                 // Gains say little of errors so much larger; under the new ones errors are as measured.
                 let from = best.as_ref().map_or(low, |b| (b.0.before - self.fixed).max(f64::MIN_POSITIVE));
-                self.regain(&next)?;
                 budget *= from / low;
-                let Some(found) = self.least(budget) else { break };
+                let mut tried: Vec<(f64, Solution)> = Vec::new();
+                for _ in 0..AGAIN {
+                    if late(self.progress, LATE) {
+                        break;
+                    }
+                    self.regain(&next)?;
+                    let Some(found) = self.least(budget) else { break };
+                    let measured = self.measure(&found)?.distortion - self.fixed;
+                    tried.push((measured, found.clone()));
+                    if (1.0 / NEAR..NEAR).contains(&(measured / found.error)) {
+                        break;
+                    }
+                    next = found;
+                }
+                // The smallest that loses about what it should.
+                let over = |m: f64| if m <= NEAR * budget { 0.0 } else { m };
+                let rank = |a: &(f64, Solution), b: &(f64, Solution)| {
+                    over(a.0).total_cmp(&over(b.0)).then(a.1.weight.cmp(&b.1.weight))
+                };
+                let Some((_, found)) = tried.into_iter().min_by(rank) else { break };
                 next = found;
             }
             if best.as_ref().is_some_and(|b| next.weight >= b.0.solution.weight) || late(self.progress, LATE)
@@ -193,8 +217,8 @@ impl Search<'_> {
                 repaired = tuned.into_iter().zip(repaired).map(|(t, r)| t.or(r)).collect();
             }
         }
-        let (before, gains) = (before.distortion, self.gains());
-        Ok(Some(Attempt { solution, repaired, before, found, tuned: is_tuned, gains }))
+        let (before, gains, pairs) = (before.distortion, self.gains(), self.pairs.clone());
+        Ok(Some(Attempt { solution, repaired, before, found, tuned: is_tuned, gains, pairs }))
     }
 
     /// The layers of a selection, each with its repaired offer where there is one.
@@ -219,6 +243,7 @@ impl Search<'_> {
         let status = if gained { Status::Met } else { Status::NothingGained };
         self.rows.iter_mut().zip(&a.gains).for_each(|(r, &g)| r.gain = g);
         self.items = self.rows.iter().map(Row::items).collect();
+        self.pairs.clone_from(&a.pairs);
         let selection = match self.options.goal.drop() {
             Some(_) => a.found,
             None => self.selected(a, Level::look(1))?,

@@ -6,6 +6,7 @@
 use crate::apply::dense;
 use crate::goal::{Progress, Samples, check, late};
 use crate::metric::Reference;
+use crate::pairs::Moves;
 use crate::shelf::Shelf;
 use crate::table::Row;
 use ir::{Evaluate, Graph, Result, Value};
@@ -13,6 +14,9 @@ use rayon::prelude::*;
 
 /// Relative layer error of the probe: large against float rounding, small enough to stay linear.
 const PROBE: f64 = 3e-3;
+/// Numbers of all moves together, and of one sample of one of them.
+const MOVES: usize = 1 << 22;
+const MOVE: usize = 1 << 12;
 /// Share of the time after which no more layers are probed.
 const PROBED: f64 = 0.55;
 
@@ -44,7 +48,7 @@ pub fn outputs(
 }
 
 /// Sets every row's gain from a run of the model with only that layer changed: to the candidate that `columns` choose, else
-/// to one of a usual error.
+/// to one of a usual error. Gives the moves of the output where columns were given.
 pub fn measure_gains(
     graph: &Graph,
     rows: &mut [Row],
@@ -55,8 +59,10 @@ pub fn measure_gains(
     which: &[usize],
     evaluate: &dyn Evaluate,
     progress: &dyn Progress,
-) -> Result<()> {
+) -> Result<Moves> {
     progress.stage("sensitivity", rows.len());
+    let width = (MOVES / (rows.len() * which.len()).max(1)).clamp(1, MOVE);
+    let mut moves: Moves = vec![None; rows.len()];
     // Large layers first: time may end before all are probed.
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_by_key(|&i| std::cmp::Reverse(rows[i].bytes));
@@ -70,9 +76,11 @@ pub fn measure_gains(
         } else if let Some(probe) = chosen.or_else(|| probe(row)) {
             let c = &row.candidates[probe];
             let changed = dense(graph, &[(&row.layer, c)], shelf)?;
-            let d = outputs(&changed, samples, which, evaluate, progress).map(|o| reference.distance(&o));
+            let found = outputs(&changed, samples, which, evaluate, progress);
             evaluate.forget();
-            let d = d?;
+            let found = found?;
+            let d = reference.distance(&found);
+            moves[i] = chosen.map(|_| reference.change(&found, width));
             row.gain = if c.head.error > 0.0 { d / c.head.error } else { 0.0 };
         }
         progress.step();
@@ -82,7 +90,7 @@ pub fn measure_gains(
         assume_usual(rows, &skipped);
     }
     floor_gains(rows);
-    Ok(())
+    Ok(moves)
 }
 
 /// The candidate whose relative error is nearest to the probe's.

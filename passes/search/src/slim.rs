@@ -420,6 +420,7 @@ impl<'a> Search<'a> {
             split: self.split.clone(),
             items: rows.iter().map(Row::items).collect(),
             rows,
+            pairs: None,
             selection: Arc::clone(&self.selection),
             margins: self.margins.clone(),
             fixed: 0.0,

@@ -89,7 +89,8 @@ impl Search<'_> {
     /// What the report says of a selection, with times where there are some.
     pub(crate) fn summary(&self, s: &Solution, status: Status) -> Decision {
         let mut d = summary(self.originals.graph, &self.rows, s, status);
-        d.predicted += self.fixed;
+        d.together = self.pairs.as_ref().map_or(0.0, |p| p.together(&self.items, &s.choice));
+        d.predicted = (d.predicted + d.together).max(0.0) + self.fixed;
         if let Some(costs) = &self.costs {
             costs.annotate(&self.rows, &s.choice, &mut d.layers);
         }
