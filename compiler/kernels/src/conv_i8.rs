@@ -47,11 +47,11 @@ impl PackedConvI8 {
         let runs = groups == 1 && dilation[2] == 1 && cin < FEW_CHANNELS && !cin.is_multiple_of(4);
         let run = if runs { kernel[2] } else { 1 };
         let form = Form { groups, cols, taps: window / run, tap_bytes: run * cin };
-        let at = |p: usize, col: usize| (col * cin + p % cin) * window + p / cin;
+        let at = |p: usize| p % cin * window + p / cin;
         let weights = if groups > 1 && cin == 1 && cols == 1 {
             Weighted::Depthwise(PackedDepthwiseI8::new(tier, w, groups, kernel[0] * kernel[1], kernel[2])?)
         } else {
-            Weighted::Dense(PackedI8::new(tier, w, form, at)?)
+            Weighted::Dense(PackedI8::new(tier, w, form, at, cin * window)?)
         };
         Ok(PackedConvI8 { kernel, dilation, groups, cin: shape.cin, cout: shape.cout, run, form: weights })
     }

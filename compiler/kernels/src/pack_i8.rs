@@ -60,15 +60,16 @@ impl PackedI8 {
     ) -> Result<PackedI8, Error> {
         strides.check("weights", w.data.len(), k, n)?;
         let form = Form { groups: 1, cols: n, taps: 1, tap_bytes: k };
-        PackedI8::new(tier, w, form, |product, col| product * strides.row + col * strides.col)
+        PackedI8::new(tier, w, form, |product| product * strides.row, strides.col)
     }
 
-    /// Packs the elements at `at(product, column)`, which must lie in the weights.
+    /// Packs the elements at `at(product) + column · step`, which must lie in the weights.
     pub(crate) fn new(
         tier: Tier,
         w: &Weights,
         form: Form,
-        at: impl Fn(usize, usize) -> usize,
+        at: impl Fn(usize) -> usize,
+        step: usize,
     ) -> Result<PackedI8, Error> {
         let Form { groups, cols, taps, tap_bytes } = form;
         let products = product("the weights leave the address space", &[taps, tap_bytes])?;
@@ -76,8 +77,11 @@ impl PackedI8 {
             return Err(Error::Shape { what: "a sum has more products than 32 bits are sure to hold" });
         }
         let all = product("the weights leave the address space", &[groups, cols])?;
+        if step == 0 && products > 0 && all > 1 {
+            return Err(Error::Shape { what: "columns of the weights overlap" });
+        }
+        let step = step.max(1);
         let flip = if w.signed { 0u8 } else { 0x80 };
-        let value = |p: usize, c: usize| (w.data[at(p, c)] ^ flip) as i8;
         let shift = if w.signed { 0 } else { -128 };
         let zero = spread("weight zero points", w.zero, all, 0)?;
         let zero: Vec<i32> = zero.into_iter().map(|z| z.wrapping_add(shift)).collect();
@@ -87,13 +91,18 @@ impl PackedI8 {
         let mut operand = |g: usize| {
             PackedB::from_rows(tier, rows, cols, |row, col, to: &mut [[i8; 4]]| {
                 let (tap, first) = (row / cells, row % cells * 4);
-                let live = 4.min(tap_bytes - first);
-                let sums = &mut sums[g * cols + col..];
-                for (c, (to, sum)) in to.iter_mut().zip(sums).enumerate() {
-                    for (i, to) in to.iter_mut().take(live).enumerate() {
-                        *to = value(tap * tap_bytes + first + i, g * cols + col + c);
-                        *sum = sum.wrapping_add(i32::from(*to));
-                    }
+                let products = tap * tap_bytes + first..tap * tap_bytes + tap_bytes.min(first + 4);
+                let from = |p: usize| &w.data[at(p) + (g * cols + col) * step..];
+                match products.len() {
+                    4 => whole_cells(to, std::array::from_fn(|i| from(products.start + i)), step, flip),
+                    _ => products.enumerate().for_each(|(i, p)| {
+                        to.iter_mut()
+                            .zip(from(p).iter().step_by(step))
+                            .for_each(|(to, x)| to[i] = (x ^ flip) as i8);
+                    }),
+                }
+                for (to, sum) in to.iter().zip(&mut sums[g * cols + col..]) {
+                    *sum = to.iter().fold(*sum, |sum, &x| sum.wrapping_add(i32::from(x)));
                 }
             })
         };
@@ -126,6 +135,27 @@ impl PackedI8 {
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         self.groups.iter().map(PackedB::bytes).sum::<usize>() + self.cols * 8
+    }
+}
+
+/// Cells of the bytes that four products have for each column, columns `step` apart; all end where the weights do.
+fn whole_cells(to: &mut [[i8; 4]], from: [&[u8]; 4], step: usize, flip: u8) {
+    let [a, b, c, d] = from;
+    let cell = |x: [u8; 4]| x.map(|x| (x ^ flip) as i8);
+    if step == 1 {
+        let n = to.len();
+        let (a, b, c, d) = (&a[..n], &b[..n], &c[..n], &d[..n]);
+        for (i, to) in to.iter_mut().enumerate() {
+            *to = cell([a[i], b[i], c[i], d[i]]);
+        }
+    } else if [b.len() + 1, c.len() + 2, d.len() + 3] == [a.len(); 3] {
+        for (to, x) in to.iter_mut().zip(a.chunks(step)) {
+            *to = cell([x[0], x[1], x[2], x[3]]);
+        }
+    } else {
+        for (i, to) in to.iter_mut().enumerate() {
+            *to = cell([a[i * step], b[i * step], c[i * step], d[i * step]]);
+        }
     }
 }
 
