@@ -89,7 +89,8 @@ pub fn line(text: &str) -> String {
 
 /// The same with its lines kept.
 pub fn lines(text: &str) -> String {
-    text.chars().filter(|c| *c == '\n' || !c.is_control()).collect()
+    let shown = |l: &str| short(l).chars().filter(|c| !c.is_control()).collect::<String>();
+    text.split('\n').map(shown).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

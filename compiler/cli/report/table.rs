@@ -11,8 +11,21 @@ impl Table {
         Table { rows: vec![head.iter().map(|s| s.to_string()).collect()] }
     }
     pub fn row(&mut self, cells: &[&str]) {
-        self.rows.push(cells.iter().map(|s| s.to_string()).collect());
+        self.rows.push(cells.iter().map(|s| cell(s)).collect());
     }
+}
+
+/// Most characters of a cell: names from files may be of any length, and one would widen all rows.
+const WIDEST: usize = 160;
+
+/// A text that is too long keeps its start and end.
+fn cell(text: &str) -> String {
+    let n = text.chars().count();
+    if n <= WIDEST {
+        return text.to_string();
+    }
+    let part = |from: usize, len: usize| text.chars().skip(from).take(len);
+    part(0, WIDEST / 2).chain(['…']).chain(part(n - WIDEST / 2, WIDEST / 2)).collect()
 }
 
 impl fmt::Display for Table {
@@ -33,5 +46,21 @@ impl fmt::Display for Table {
             writeln!(f, "{}", line.join("  ").trim_end())?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_names_keep_their_start_and_end() {
+        let name = format!("a{}z", "é".repeat(1 << 20));
+        let mut table = Table::new(&["layer", "op"]);
+        table.row(&[&name, "Conv"]);
+        table.row(&["short", "Conv"]);
+        let text = table.to_string();
+        assert!(text.lines().all(|l| l.chars().count() <= WIDEST + 8), "{text}");
+        assert!(text.contains("aéé") && text.contains("éz"));
     }
 }

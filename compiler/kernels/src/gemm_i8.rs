@@ -30,8 +30,8 @@ pub enum Results<'a> {
     /// `saturate(round_half_even(value / scale) + zero)` as `i8` or `u8`; one scale, or one for each column, which an
     /// epilogue of a bias and an activation with the same bounds everywhere allows. Of such an epilogue
     /// `round_half_even(sum · (factor / scale) + bias / scale)` is taken, where `sum · factor` is the value without bias;
-    /// of others without a residual `round_half_even(act(value) · (a / scale) + b / scale)`, rounded once, where `a` and
-    /// `b`, factor and addend of the epilogue, are the same for all columns.
+    /// of others without a residual `round_half_even(act(value) · (a / scale) + b / scale)`, where `a` and `b`, factor and
+    /// addend of the epilogue, are the same for all columns.
     Bytes { data: &'a mut [u8], signed: bool, scale: &'a [f32], zero: i32 },
 }
 

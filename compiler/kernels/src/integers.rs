@@ -79,7 +79,7 @@ impl Codes {
             let (scale, shift) = (s.splat(scale), s.splat(shift));
             for r in 0..R {
                 for v in 0..V {
-                    f[r][v] = s.fma(f[r][v], scale, shift);
+                    f[r][v] = s.add(s.mul(f[r][v], scale), shift);
                 }
             }
         }

@@ -39,7 +39,7 @@ pub(crate) fn requantized(sum: i32, scale: f32, bias: f32, (s, zero, signed): (f
 }
 
 /// How a contraction stores a value as a byte, where a function with or without a factor and an addend for each column
-/// comes between: rounded once where these are the same for all.
+/// comes between: rounded to a whole number once where these are the same for all.
 pub(crate) fn bent(e: &Epilogue, value: f32, col: usize, (s, zero, signed): (f32, i32, bool)) -> u8 {
     let x = match e.act {
         Activation::LeakyRelu(slope) if value < 0.0 => slope * value,
@@ -49,9 +49,9 @@ pub(crate) fn bent(e: &Epilogue, value: f32, col: usize, (s, zero, signed): (f32
     };
     let same = |v: &[f32]| v.iter().all(|x| *x == v[0]);
     match e.affine {
-        None => quantized(x.mul_add(1.0 / s, 0.0), 1.0, zero, signed),
+        None => quantized(x * (1.0 / s), 1.0, zero, signed),
         Some(a) if same(a.scale) && same(a.shift) => {
-            quantized(x.mul_add(a.scale[0] / s, a.shift[0] / s), 1.0, zero, signed)
+            quantized(x * (a.scale[0] / s) + a.shift[0] / s, 1.0, zero, signed)
         }
         Some(a) => quantized(x * a.scale[col] + a.shift[col], s, zero, signed),
     }
