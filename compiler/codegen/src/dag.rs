@@ -76,10 +76,9 @@ impl Dag {
             Expr::Const(c) => {
                 let dtype = hint.or_else(|| inputs.first().map(|&i| self.dtype(i)))?;
                 // The reference compares in int64: what the type does not hold would wrap here.
-                if !holds(dtype, *c as i64) {
+                if dtype.is_int() && (c.fract() != 0.0 || !holds(dtype, *c as i64)) {
                     return None;
                 }
-                let c = if dtype.is_int() { (*c as i64) as f64 } else { *c };
                 Some(self.push(Op::Const(c.to_bits()), dtype))
             }
             Expr::Unary(op, a) => {

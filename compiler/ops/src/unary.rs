@@ -76,11 +76,7 @@ pub static OPERATORS: &[&dyn Operator] = &[
     &Op::elementwise("ThresholdedRelu", &schema::THRESHOLDED_RELU, like_first, |a| {
         e(Expr::select(f(a, "alpha", 1.0).lt(X), X, c(0.0)))
     }),
-    &Op::elementwise("Shrink", &schema::SHRINK, like_first, |a| {
-        let (bias, lambd) = (|| f(a, "bias", 0.0), || f(a, "lambd", 0.5));
-        let above = Expr::select(lambd().lt(X), X - bias(), c(0.0));
-        e(Expr::select((X + lambd()).lt(c(0.0)), X + bias(), above))
-    }),
+    &Op::new("Shrink", &schema::SHRINK, like_first, eval_shrink).kind(|a| e(shrink(a))),
     &Op::elementwise("IsNaN", &schema::IS_NA_N, boolean, |_| e(u(Unary::IsNan, X))),
     &Op::elementwise("IsInf", &schema::IS_INF, boolean, |a| {
         let on = |n: &str| a.int_or(n, 1).unwrap_or(1) != 0;
@@ -93,6 +89,19 @@ pub static OPERATORS: &[&dyn Operator] = &[
         })
     }),
 ];
+
+fn shrink(a: &Attrs) -> Expr {
+    let (bias, lambd) = (|| f(a, "bias", 0.0), || f(a, "lambd", 0.5));
+    let above = Expr::select(lambd().lt(X), X - bias(), c(0.0));
+    Expr::select((X + lambd()).lt(c(0.0)), X + bias(), above)
+}
+
+/// Integers are moved as floats and rounded towards zero.
+fn eval_shrink(cx: &EvalCx) -> Result<Vec<Value>> {
+    let (e, dtype) = (shrink(cx.attrs), cx.tensor(0)?.dtype());
+    let float = |_| Expr::cast(DType::F64, X);
+    interpret(&if dtype.is_int() { Expr::cast(dtype, e.substitute(&float)) } else { e }, cx)
+}
 
 /// ln(1 + e^x) without overflow.
 fn softplus() -> Expr {
@@ -140,4 +149,26 @@ pub(crate) fn broadcast_type(cx: &InferCx, from: Option<usize>) -> Result<Vec<Va
 /// One result of interpreting `expr` over all inputs.
 pub(crate) fn interpret(expr: &Expr, cx: &EvalCx) -> Result<Vec<Value>> {
     Ok(vec![Value::Tensor(crate::expr::evaluate(expr, &cx.tensors()?)?)])
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::apply;
+    use ir::{Attrs, Tensor};
+
+    /// As ONNX Runtime and the reference implementation of ONNX.
+    #[test]
+    fn integers_shrink_by_fractions_of_one() {
+        let x = Tensor::vector(vec![-4, -3, -1, 0, 1, 2, 3, 4]);
+        for (bias, lambd, y) in [
+            (0.7f32, 1.5f32, [-3, -2, 0, 0, 0, 1, 2, 3]),
+            (-0.7, 1.5, [-4, -3, 0, 0, 0, 2, 3, 4]),
+            (0.7, -1.5, [-3, -2, 0, 0, 1, 1, 2, 3]),
+            (0.0, 0.5, [-4, -3, -1, 0, 1, 2, 3, 4]),
+        ] {
+            let attrs = Attrs::new().with("bias", bias).with("lambd", lambd);
+            let shrunk = apply("Shrink", attrs, std::slice::from_ref(&x)).unwrap();
+            assert_eq!(shrunk, Tensor::vector(y.to_vec()), "{bias} {lambd}");
+        }
+    }
 }

@@ -254,3 +254,45 @@ fn a_large_term_that_takes_up_small_ones_saturates() {
         }
     }
 }
+
+/// The only sample has no variance but what rounding leaves, by which weights grew until float32 had no digits left.
+#[test]
+fn sparse_weights_of_one_sample_state_their_error() {
+    replay(
+        r#"case (float[1, 8] x) => (float[1, 1] y) <
+   float[8, 1] w = {1.0,1.0,1.0,1.0,1.0,1.0,1.0,1.0}, float[1] b = {0.0}> {
+   m = MatMul (x, w)
+   y = Add (m, b)
+}
+"#,
+        "seed = 1\n[[pass]]\nname = \"compress\"\nmethod = \"sparse\"\nlayer = 0\ncandidate = 39\ndata = true",
+    );
+}
+
+/// Two values of a Swish near its minimum are one in float32.
+#[test]
+fn different_numbers_in_the_last_digits_are_not_counted() {
+    replay(
+        r#"case (float[22, 5, 22] x) => (int64[?] y = ranks) {
+   s = Swish (x)
+   u, first, ranks, counts = Unique (s)
+}
+"#,
+        "seed = 13081906\n[[pass]]\nname = \"run\"\ntier = \"avx2\"",
+    );
+}
+
+/// The fractions of a bias and of a threshold count for integers too.
+#[test]
+fn integers_shrink_by_fractions() {
+    for dtype in ["int8", "uint8", "int32", "int64"] {
+        for bias in ["0.7", "-0.7", "3.0"] {
+            replay(
+                format!(
+                    "case ({dtype}[3, 7] x) => ({dtype}[3, 7] y) {{ y = Shrink <bias: float = {bias}, lambd: float = 1.5> (x) }}"
+                ),
+                "seed = 1\n[[pass]]\nname = \"run\"",
+            );
+        }
+    }
+}

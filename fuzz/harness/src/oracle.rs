@@ -1,16 +1,19 @@
 //! Who is right: comparing two runs of what should be the same graph.
 
 use ir::{Attrs, DType, Evaluate, Feeds, Graph, Reference, Tensor, Value, ValueId};
+use std::collections::BTreeMap;
 
 /// Differences up to this share of the largest value are rounding.
 const RELATIVE: f64 = 2e-3;
 /// The same where the smallest type on the way keeps 11 bits or fewer.
 const RELATIVE_HALF: f64 = 3e-2;
-/// Runs with every intermediate value scaled by nearly 1; in the last two zeros are all positive, or negative.
-const SHAKEN_RUNS: u64 = 16;
+/// Runs with every intermediate value scaled by nearly 1; then two with all zeros positive, or negative, and one in which
+/// values that nearly equal each other are equal.
+const SHAKEN_RUNS: u64 = 17;
 const SIGNS: u64 = 14;
+const MERGED: u64 = 16;
 /// The same with values of half floats on the way, whose sums may lose more than their operands were off by.
-const SHAKEN_RUNS_HALF: u64 = 32;
+const SHAKEN_RUNS_HALF: u64 = 33;
 /// What underflows may be zero, or this.
 const TINY: f64 = 1e-30;
 /// The same of half floats, whatever makes them: code that computes in float32 does not lose them.
@@ -153,8 +156,16 @@ fn flat(row: &[f64]) -> bool {
     high - low <= 1e-4 * high.abs().max(low.abs()) && (low, high) != (0.0, 0.0)
 }
 
+/// Of values that are tensors.
+type Shapes = BTreeMap<ValueId, Vec<usize>>;
+
 fn all_shaken(graph: &Graph, feeds: &Feeds, most: u64) -> Vec<Vec<Value>> {
-    (0..most).take_while(|_| !crate::check::late()).filter_map(|s| shake(graph, feeds, s)).collect()
+    let values: Vec<ValueId> = graph.values().collect();
+    let run = Reference.run(graph, feeds, &values).map(|r| r.taps).unwrap_or_default();
+    let shape = |(v, x): (ValueId, Value)| Some((v, x.tensor().ok()?.shape().to_vec()));
+    let shapes: Shapes = values.into_iter().zip(run).filter_map(shape).collect();
+    let runs = (0..most).take_while(|_| !crate::check::late());
+    runs.filter_map(|s| shake(graph, feeds, &shapes, s)).collect()
 }
 
 /// Whether a shaken run's element tells `x` from `y`: it lies with `x`.
@@ -180,9 +191,9 @@ fn differences(e: &Tensor, g: &Tensor, relative: f64) -> Vec<(usize, f64, f64)> 
         .collect()
 }
 
-/// The reference's answer with each float input and intermediate scaled by 1 ± 2⁻¹⁸ (a few units in the last place of a
-/// narrower type), directions by `seed`.
-fn shake(graph: &Graph, feeds: &Feeds, seed: u64) -> Option<Vec<Value>> {
+/// The reference's answer with each float input and intermediate scaled by up to 1 ± 2⁻¹⁸ (a few units in the last place of
+/// a narrower type), directions and sizes by `seed`.
+fn shake(graph: &Graph, feeds: &Feeds, shapes: &Shapes, seed: u64) -> Option<Vec<Value>> {
     let mut g = graph.clone();
     ir::infer(&mut g).ok()?;
     let mul = ops::standard("Mul").ok()?;
@@ -197,19 +208,23 @@ fn shake(graph: &Graph, feeds: &Feeds, seed: u64) -> Option<Vec<Value>> {
         };
         let unit = if seed < SHAKEN_RUNS { unit } else { 2.0 * unit };
         if (SIGNS..SHAKEN_RUNS).contains(&seed) {
-            signed_zeros(&mut g, v, dtype, seed == SIGNS)?;
+            if seed == MERGED {
+                merged(&mut g, v, dtype)?;
+            } else {
+                signed_zeros(&mut g, v, dtype, seed == SIGNS)?;
+            }
             continue;
         }
         // The first two runs move all of a tensor one way, the others each element its own way.
-        let shape =
-            if seed < 2 { Vec::new() } else { g.ty(v).concrete().map(|s| s.to_vec()).unwrap_or_default() };
+        let shape = if seed < 2 { Vec::new() } else { shapes.get(&v).cloned().unwrap_or_default() };
         let n: usize = shape.iter().product();
         let factor = |i: usize| {
             // Each odd run is the mirror of the one before, so that no sign of a difference stays by chance.
             let h = (seed / 2 * 7919 + v.index() as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ i as u64;
-            let up = if seed < 2 { 0 } else { h.wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 63 };
-            let up = up == seed % 2;
-            if up { 1.0 + unit } else { 1.0 - unit }
+            let h = if seed < 2 { 0 } else { h.wrapping_mul(0xbf58_476d_1ce4_e5b9) };
+            // Two large numbers that cancel do not move together.
+            let part = 1.0 - (h >> 43 & 0xfffff) as f64 / f64::from(1 << 21);
+            if h >> 63 == seed % 2 { 1.0 + part * unit } else { 1.0 - part * unit }
         };
         let c = Tensor::from_f64s(dtype, &shape, (0..n).map(factor).collect()).ok()?;
         let c = g.add_initializer("shake", c);
@@ -230,6 +245,31 @@ fn shake(graph: &Graph, feeds: &Feeds, seed: u64) -> Option<Vec<Value>> {
         }
     }
     Some(Reference.run(&g, feeds, &[]).ok()?.outputs)
+}
+
+/// Readers of `v` get it without its last digits, where float32 has them.
+fn merged(g: &mut Graph, v: ValueId, dtype: DType) -> Option<()> {
+    let digits = match dtype {
+        DType::F32 => 2f64.powi(6) + 1.0,
+        DType::F64 => 2f64.powi(35) + 1.0,
+        _ => return Some(()),
+    };
+    let readers = g.uses(v);
+    let scalar = |g: &mut Graph, x: f64| {
+        Some(g.add_initializer("digits", Tensor::from_f64s(dtype, &[], vec![x]).ok()?))
+    };
+    let (digits, most) = (scalar(g, digits)?, scalar(g, BRINK / 128.0)?);
+    let op = |g: &mut Graph, name: &str, x: &[ValueId]| {
+        Some(g.apply("", ops::standard(name).ok()?, Attrs::new(), x))
+    };
+    // Veltkamp's splitting.
+    let scaled = op(g, "Mul", &[v, digits])?;
+    let rest = op(g, "Sub", &[scaled, v])?;
+    let short = op(g, "Sub", &[scaled, rest])?;
+    let size = op(g, "Abs", &[v])?;
+    let fits = op(g, "Less", &[size, most])?;
+    let new = op(g, "Where", &[fits, short, v])?;
+    readers.into_iter().try_for_each(|u| redirect(g, u, new))
 }
 
 /// Readers of `v` get it with every zero of one sign, no operator says which one it gives, or not quite zero.
@@ -256,16 +296,18 @@ fn signed_zeros(g: &mut Graph, v: ValueId, dtype: DType, positive: bool) -> Opti
         let sum = g.apply("", add, Attrs::new(), &[minus, zero]);
         g.apply("", neg, Attrs::new(), &[sum])
     };
-    for u in readers {
-        match u {
-            ir::Use::Input(n, i) => g.set_input(n, i, Some(new)),
-            ir::Use::Capture(n, i) => {
-                let mut all = g.get(n)?.captures().to_vec();
-                *all.get_mut(i)? = new;
-                g.set_captures(n, &all);
-            }
-            ir::Use::Output(i) => g.set_output(i, new),
+    readers.into_iter().try_for_each(|u| redirect(g, u, new))
+}
+
+fn redirect(g: &mut Graph, u: ir::Use, to: ValueId) -> Option<()> {
+    match u {
+        ir::Use::Input(n, i) => g.set_input(n, i, Some(to)),
+        ir::Use::Capture(n, i) => {
+            let mut all = g.get(n)?.captures().to_vec();
+            *all.get_mut(i)? = to;
+            g.set_captures(n, &all);
         }
+        ir::Use::Output(i) => g.set_output(i, to),
     }
     Some(())
 }

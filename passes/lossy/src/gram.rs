@@ -13,6 +13,9 @@ use std::ops::Range;
 /// Rows multiplied at once.
 const PUSH_ROWS: usize = 512;
 
+/// A variance of this share of the second moment is what single precision may be off by.
+const CONSTANT: f64 = 1e-6;
+
 /// One diagonal block of `Σ x xᵀ`, in single precision: products of [`PUSH_ROWS`] rows are added a few hundred times, so
 /// the relative error stays near 1e-6, far below the damping, at half the memory.
 #[derive(Debug, Clone)]
@@ -128,9 +131,19 @@ impl Gram {
     }
 
     /// The covariance instead of the second moment: what is left of an error once its mean is corrected in the bias.
-    /// The mean itself is kept.
+    /// The mean itself is kept. Columns that single precision does not tell from constant ones become so.
     pub fn center(&mut self) {
-        self.edit(|i, j, _, v, common| if i == j { (v - common).max(0.0) } else { v - common });
+        self.edit(|i, j, _, v, common| match v - common {
+            left if i == j && left <= CONSTANT * v => 0.0,
+            left => left,
+        });
+        for b in &mut self.blocks {
+            let still: Vec<usize> = (0..b.sum.nrows()).filter(|&i| b.sum[[i, i]] == 0.0).collect();
+            for i in still {
+                b.sum.row_mut(i).fill(0.0);
+                b.sum.column_mut(i).fill(0.0);
+            }
+        }
     }
 
     /// Second moments about `mean` instead of zero: what is left of an error once a bias has taken what `mean` tells of it.
@@ -392,6 +405,20 @@ mod tests {
         let direct = (&y - &m).iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / 300.0;
         assert!((g.centered().error(d.view()) / direct - 1.0).abs() < 1e-2);
         assert!(g.error(d.view()) > g.centered().error(d.view()));
+    }
+
+    /// What rounding left of them told the survivors of pruning to grow without bound.
+    #[test]
+    fn one_sample_and_constant_columns_have_no_covariance() {
+        let mut g = Gram::new(8, 64);
+        g.push(matrix(1, 8, 5).view());
+        assert!(g.centered().blocks().all(|(_, h)| h.iter().all(|&v| v == 0.0)));
+        let mut x = matrix(300, 8, 6);
+        x.column_mut(3).fill(0.7);
+        let mut g = Gram::new(8, 64);
+        g.push(x.view());
+        let h = g.centered().blocks().next().unwrap().1;
+        assert!((0..8).all(|i| h[[3, i]] == 0.0 && h[[i, 3]] == 0.0 && (i == 3 || h[[i, i]] > 0.0)));
     }
 
     #[test]
