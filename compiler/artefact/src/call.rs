@@ -300,6 +300,14 @@ pub enum Call {
     Map {
         function: Function,
     },
+    /// 16-bit floats to float32: bfloat16, or float16.
+    Widen {
+        brain: bool,
+    },
+    /// And back.
+    Narrow {
+        brain: bool,
+    },
     Reduce {
         op: Reduction,
         outer: usize,
@@ -516,4 +524,6 @@ variants! { Call {
     33 = Tuples { width, batch, dims, run },
     34 = HalfConv { shape, weights, finish },
     35 = HalfProduct { m, alpha, weights, finish },
+    36 = Widen { brain },
+    37 = Narrow { brain },
 } }

@@ -3,14 +3,14 @@
 use crate::call::{Call, Finish, Line, Move, Stores};
 use crate::io::{Io, Plain};
 use crate::loops::{self, Code, GRAIN, Walk};
-use kernels::convert::{Quantized, Scales, dequantize, quantize, quantize_dynamic};
+use kernels::convert::{Quantized, Scales, dequantize, narrow_bits, quantize, quantize_dynamic, widen_bits};
 use kernels::gather::{gather, gather_tuples};
 use kernels::norm::{NormArgs, group_norm, normalize_rows};
 use kernels::reduce::{arg_reduce, reduce};
 use kernels::resize::{Image, Taps, resize_linear, resize_nearest};
 use kernels::softmax::{softmax_axis, softmax_rows};
 use kernels::transpose::{Element, copy_strided, permute};
-use kernels::vecmath::{self, Function};
+use kernels::vecmath;
 use kernels::{Affine, Epilogue, Error, GemmShape, Operand, Precision, Residual, Strides, Tier};
 use kernels::{conv_bf16, conv_f32, conv_transpose_f32, gemm_bf16, gemm_f32, global_pool_f32, pool_f32};
 use kernels::{gemm_dynamic_f32, gemm_dynamic_scratch, gemm_packed, gemm_sparse_f32};
@@ -97,7 +97,9 @@ impl Call {
             &Call::Softmax { kind, outer, size, inner } => {
                 softmax_axis(pool, kind, io.input(0), io.output(0), outer, size, inner)
             }
-            Call::Map { function } => map(io, *function),
+            &Call::Map { function } => each(io, "function result", |x, y| vecmath::map(function, x, y)),
+            &Call::Widen { brain } => each(io, "widened result", |x, y| widen_bits(brain, x, y)),
+            &Call::Narrow { brain } => each(io, "narrowed result", |x, y| narrow_bits(brain, x, y)),
             &Call::Reduce { op, outer, size, inner } => {
                 reduce(pool, op, io.input(0), io.output(0), outer, size, inner)
             }
@@ -195,14 +197,19 @@ fn products(io: &Io, tier: Tier, shape: GemmShape, steps: [usize; 2], f: &Finish
 }
 
 /// The result that tasks share; each task writes other elements.
-struct Shared(*mut f32);
+struct Shared<T>(*mut T);
 // SAFETY: tasks write disjoint ranges.
-unsafe impl Sync for Shared {}
+unsafe impl<T: Send> Sync for Shared<T> {}
 
-fn map(io: &Io, f: Function) -> Result<(), Error> {
-    let (x, y) = (io.input::<f32>(0), io.output::<f32>(0));
+/// Calls `f` with pieces of the input and of the output, element by element.
+fn each<T: Plain + Sync, U: Plain + Send>(
+    io: &Io,
+    what: &'static str,
+    f: impl Fn(&[T], &mut [U]) -> Result<(), Error> + Sync,
+) -> Result<(), Error> {
+    let (x, y) = (io.input::<T>(0), io.output::<U>(0));
     if y.len() != x.len() {
-        return Err(Error::Length { what: "function result", expected: x.len(), found: y.len() });
+        return Err(Error::Length { what, expected: x.len(), found: y.len() });
     }
     let (out, len) = (&Shared(y.as_mut_ptr()), x.len());
     let failure = Mutex::new(None);
@@ -210,7 +217,7 @@ fn map(io: &Io, f: Function) -> Result<(), Error> {
         let range = t * GRAIN..((t + 1) * GRAIN).min(len);
         // SAFETY: tasks have disjoint ranges of the output, which has as many elements as the input.
         let part = unsafe { std::slice::from_raw_parts_mut(out.0.add(range.start), range.len()) };
-        if let Err(e) = vecmath::map(f, &x[range], part) {
+        if let Err(e) = f(&x[range], part) {
             *failure.lock().unwrap_or_else(|e| e.into_inner()) = Some(e);
         }
     });

@@ -8,6 +8,7 @@ use crate::integers::{Codes, Quantizer};
 use crate::parallel::Pool;
 use crate::partition::{GRAIN, Parts, ranges};
 use crate::simd::{LANES, tiered};
+use half::slice::HalfBitsSliceExt;
 use half::{bf16, f16};
 
 /// Conversion of one element by the rules of ONNX `Cast`: to an integer towards zero, saturated where the value is
@@ -149,6 +150,16 @@ pub fn narrow_f16_on(tier: Tier, x: &[f32], y: &mut [f16]) -> Result<(), Error> 
     // SAFETY: both hold `x.len()` elements; `f16` is a transparent `u16`.
     unsafe { narrow_half(tier, x.as_ptr(), y.as_mut_ptr().cast(), x.len()) };
     Ok(())
+}
+
+/// The values of 16-bit floats, given by their bits: bfloat16 or float16.
+pub fn widen_bits(brain: bool, x: &[u16], y: &mut [f32]) -> Result<(), Error> {
+    if brain { widen_bf16(x.reinterpret_cast(), y) } else { widen_f16(x.reinterpret_cast(), y) }
+}
+
+/// The bits of the nearest 16-bit floats: bfloat16 or float16.
+pub fn narrow_bits(brain: bool, x: &[f32], y: &mut [u16]) -> Result<(), Error> {
+    if brain { narrow_bf16(x, y.reinterpret_cast_mut()) } else { narrow_f16(x, y.reinterpret_cast_mut()) }
 }
 
 /// Exact.

@@ -175,24 +175,27 @@ struct Walk {
     slots: usize,
     /// Window elements of a slot.
     run: usize,
-    /// Pixels of the ring between two output columns.
+    /// Pixels of the ring between two output columns, and between two elements of the window.
     stride: usize,
+    spread: usize,
 }
 
 impl Walk {
     /// A slot holds a line of input where neighbouring outputs share its pixels, else the pixels of one element.
     fn of(w: &Window) -> Walk {
         let [d, h, k] = w.kernel;
-        if w.dilation[2] == 1 && w.stride[2] <= 2 {
-            Walk { slots: d * h, run: k, stride: w.stride[2] }
+        // A window wider than the input would have the ring hold more than there is.
+        let reach = w.dilation[2].saturating_mul(k.saturating_sub(1));
+        if w.stride[2] <= 2 && (w.dilation[2] == 1 || reach <= w.input[2]) {
+            Walk { slots: d * h, run: k, stride: w.stride[2], spread: w.dilation[2] }
         } else {
-            Walk { slots: d * h * k, run: 1, stride: 1 }
+            Walk { slots: d * h * k, run: 1, stride: 1, spread: 1 }
         }
     }
 
     /// Pixels of a slot for a strip of `columns`.
     fn pixels(&self, columns: usize) -> usize {
-        (columns - 1) * self.stride + self.run
+        (columns - 1) * self.stride + (self.run - 1) * self.spread + 1
     }
 
     /// Channels of a block: as many as a strip leaves room for, in even shares of vector pairs.
@@ -255,7 +258,7 @@ impl Part<'_> {
         let (w, walk) = (&self.call.window, &self.walk);
         let start = (column * w.stride[2]).checked_sub(w.pad[2]);
         let inside = start.is_some_and(|start| start + walk.pixels(columns) <= w.input[2]);
-        let line = w.dilation[2] == 1 && w.stride[2] <= 2;
+        let line = walk.run == w.kernel[2] && walk.stride == w.stride[2] && walk.spread == w.dilation[2];
         let whole = self.live.is_multiple_of(LANES) && self.call.weights.multiplier == 1;
         inside && line && whole && !self.call.x_step.is_multiple_of(512)
     }
@@ -319,7 +322,7 @@ impl Part<'_> {
         let pixels = ring.line / ring.pixel;
         let x = self.call.x.wrapping_add(line.wrapping_mul(self.call.x_step));
         let m = self.call.weights.multiplier;
-        if walk.run > 1 || (w.stride[2] == walk.stride && w.dilation[2] == 1) {
+        if walk.run > 1 || (w.stride[2] == walk.stride && w.kernel[2] == 1) {
             let start = ring.column * w.stride[2];
             let before = w.pad[2].saturating_sub(start).min(pixels);
             let from = (start + before).saturating_sub(w.pad[2]);
@@ -358,6 +361,7 @@ impl Part<'_> {
             run: walk.run,
             width: ring.pixel,
             pixel,
+            spread: walk.spread * pixel,
             step: walk.stride * pixel,
             first,
             columns: ring.live,
@@ -450,8 +454,10 @@ struct Line<'a> {
     run: usize,
     /// Channels, padded to whole vectors.
     width: usize,
-    /// Elements from one pixel of the input to the next, and from one output column to the next.
+    /// Elements from one pixel of the input to the next, from one element of the window to the next, and from one output
+    /// column to the next.
     pixel: usize,
+    spread: usize,
     step: usize,
     /// The result's row of the first column.
     first: usize,
@@ -512,7 +518,8 @@ unsafe fn sums<S: Simd, const P: usize, const V: usize>(s: S, line: &Line, colum
         let shift = column * line.step + c;
         for row in line.rows {
             let (x, w) = (row.input.add(shift), row.weights.add(c));
-            match (line.run, line.step == line.pixel) {
+            let run = if line.spread == line.pixel { line.run } else { 0 };
+            match (run, line.step == line.pixel) {
                 (3, true) if S::WIDE && V == 2 => slide::<S, P, V, 3, 1>(s, &mut acc, x, w, line),
                 (3, false) if S::WIDE && V == 2 => slide::<S, P, V, 3, 2>(s, &mut acc, x, w, line),
                 (5, true) if S::WIDE && V == 2 => slide::<S, P, V, 5, 1>(s, &mut acc, x, w, line),
@@ -556,7 +563,7 @@ unsafe fn walk<S: Simd, const P: usize, const V: usize>(
                 }
             }
         }
-        x = x.wrapping_add(line.pixel);
+        x = x.wrapping_add(line.spread);
         w = w.wrapping_add(line.part.call.weights.step);
     }
 }

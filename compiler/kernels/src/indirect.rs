@@ -10,7 +10,7 @@ use crate::pack::{Cells, PackedRef, Panel};
 use crate::parallel::Pool;
 use crate::simd::LANES;
 use crate::tile::{MOST_ROWS, Place, Tile, Tiles};
-use crate::{Tier, gemv_f32};
+use crate::{Tier, gemv_f32, narrow_f32};
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -170,6 +170,11 @@ unsafe fn panel(job: &Job, panel: Panel, pointers: &[*const f32], out: &[usize],
     let c = job.c.wrapping_add(panel.col);
     // Integer sums stay in registers: what is stored is not a sum that could be continued.
     let most = if job.integers.is_some() { usize::MAX } else { PANEL_BYTES / (width * size_of::<f32>()) };
+    if let Some(len) = narrow_f32::weights(job) {
+        // SAFETY: the caller's contract.
+        unsafe { narrow_f32::panel(job, panel, cols, (pointers, step), out, count, len) };
+        return late(job, panel, out, count, cols);
+    }
     cuts(job.taps, job.depth, most, |cut| {
         let mut row = 0;
         while row < count {
@@ -200,6 +205,12 @@ unsafe fn panel(job: &Job, panel: Panel, pointers: &[*const f32], out: &[usize],
             row += height;
         }
     });
+    late(job, panel, out, count, cols);
+}
+
+/// What is too costly for registers, over the rows of a panel.
+fn late(job: &Job, panel: Panel, out: &[usize], count: usize, cols: usize) {
+    let c = job.c.wrapping_add(panel.col);
     if job.finish.is_late() {
         // Rows that are one run in memory are finished as one.
         let joined = cols == job.c_step && job.finish.joins(cols);

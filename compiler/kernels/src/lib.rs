@@ -32,6 +32,7 @@ mod indirect;
 mod integers;
 mod matrix_rows;
 mod memory;
+mod narrow_f32;
 pub mod norm;
 mod pack;
 pub mod pack_bf16;

@@ -250,6 +250,16 @@ pub(crate) trait Simd: Copy {
         }
     }
 
+    /// Four floats of each row, one row after the other.
+    ///
+    /// # Safety
+    /// Each row is valid for reading four `f32`.
+    unsafe fn quads(self, rows: [*const f32; 4]) -> Self::F;
+
+    /// For each quarter of the lanes `(x0 + x2) + (x1 + x3)` of that quarter of each operand: quarter `r` is vector `r`, whose
+    /// lane `n` is operand `n`. Its other lanes hold anything.
+    fn sum_quads(self, x: [Self::F; 4]) -> [Self::F; 4];
+
     fn array(self, a: Self::F) -> [f32; LANES];
 
     /// Sum of the lanes by halving: (0+8, 1+9, …), then (0+4, …), down to one.

@@ -1,6 +1,6 @@
-//! Chains of element-wise operators with quantization and dequantization among them: read as bytes, computed in float32 and
-//! written as bytes, in one step. A dequantization is done again by every chain that reads it, so that bytes are all that
-//! memory holds.
+//! Chains of element-wise operators with quantization and dequantization, or casts of bytes, among them: read as bytes,
+//! computed in float32 and written as bytes, in one step. A dequantization is done again by every chain that reads it, so
+//! that bytes are all that memory holds.
 
 use super::elementwise::{Walk, expression, function};
 use super::{Cx, Lowered, Work};
@@ -42,6 +42,9 @@ pub fn grow(graph: &Graph, root: NodeId, counts: &[usize], taken: impl Fn(NodeId
     let (result, store) = if n.is("QuantizeLinear") {
         let format = format(&single(graph, root)?);
         (g.value(n.input(0)?)?, format)
+    } else if n.is("Cast") && g.bytes(root).is_some() {
+        g.dequantized.push(out);
+        (g.dequantization(root)?, Format::F32)
     } else if graph.dtype(out) == Some(DType::F32) && !n.is("DequantizeLinear") {
         (g.node(root)?, Format::F32)
     } else {
@@ -130,9 +133,7 @@ impl Growth<'_> {
 
     /// A float32 value.
     fn value(&mut self, v: ValueId) -> Option<Arg> {
-        let dequantized = self.graph.producer(v).filter(|&p| {
-            self.graph.get(p).is_some_and(|n| n.is("DequantizeLinear")) && single(self.graph, p).is_some()
-        });
+        let dequantized = self.graph.producer(v).filter(|&p| self.bytes(p).is_some());
         if dequantized.is_some() {
             self.dequantized.push(v);
         }
@@ -160,9 +161,25 @@ impl Growth<'_> {
         (same && self.room() && self.takes(p)).then_some(p)
     }
 
+    /// What a node leaves of bytes: a dequantization by one scale, or a cast to float32, which is one by 1.
+    fn bytes(&self, p: NodeId) -> Option<Quantize> {
+        let n = self.graph.get(p)?;
+        if n.is("DequantizeLinear") {
+            return single(self.graph, p);
+        }
+        let from = n.input(0).and_then(|x| self.graph.dtype(x));
+        let signed = match from {
+            Some(DType::U8) => false,
+            Some(DType::I8) => true,
+            _ => return None,
+        };
+        let cast = n.is("Cast") && n.output(0).and_then(|y| self.graph.dtype(y)) == Some(DType::F32);
+        cast.then(|| Quantize { scale: vec![1.0], zero: 0, signed })
+    }
+
     fn dequantization(&mut self, p: NodeId) -> Option<Arg> {
         let n = self.graph.get(p)?;
-        let (x, v, q) = (n.input(0)?, n.output(0)?, single(self.graph, p)?);
+        let (x, v, q) = (n.input(0)?, n.output(0)?, self.bytes(p)?);
         // What is quantized for this chain only never becomes bytes.
         let made = self.graph.producer(x).filter(|&m| {
             let alone = self.counts[x.index()] == 1 && self.counts[v.index()] == 1;

@@ -1,4 +1,4 @@
-//! Quantization and dequantization of activations.
+//! Quantization and dequantization of activations, and casts between floats.
 
 use super::{Cx, Lowered, Work};
 use artefact::{Call, Stores};
@@ -12,8 +12,23 @@ pub fn lower(cx: &Cx, n: &Node) -> Option<Lowered> {
         "QuantizeLinear" => to_integers(cx, n),
         "DequantizeLinear" => to_floats(cx, n),
         "DynamicQuantizeLinear" => dynamic(cx, n),
+        "Cast" => halves(cx, n),
         _ => None,
     }
+}
+
+/// Float32 from or to 16 bits.
+fn halves(cx: &Cx, n: &Node) -> Option<Lowered> {
+    let (x, y) = (n.input(0)?, n.output(0)?);
+    let call = match (cx.graph.dtype(x)?, cx.graph.dtype(y)?) {
+        (DType::F16, DType::F32) => Call::Widen { brain: false },
+        (DType::BF16, DType::F32) => Call::Widen { brain: true },
+        (DType::F32, DType::F16) => Call::Narrow { brain: false },
+        (DType::F32, DType::BF16) => Call::Narrow { brain: true },
+        _ => return None,
+    };
+    let elements = cx.shape(y)?.iter().product::<usize>();
+    Some(Lowered::call("conversion", vec![x], y, elements as f64, call))
 }
 
 /// Elements after the axis of the scales.

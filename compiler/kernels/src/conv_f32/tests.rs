@@ -200,6 +200,20 @@ proptest! {
     }
 }
 
+#[test]
+fn dilated_windows_of_single_channels_match_the_definition() {
+    for (stride, dilation, pad) in [(1, 2, 2), (2, 3, 1), (1, 12, 12), (2, 60, 60), (1, 500, 500)] {
+        let d = (1, 9, 40, 32);
+        let (strides, dilations) = ([1, stride], [2, dilation]);
+        let mut shape = ConvShape::d2(d, 32, [3, 3], strides, dilations, [2, pad, 2, pad], 32);
+        if pad > 100 {
+            // Only the middle of such a window meets the input.
+            shape.input[2] = 2;
+        }
+        check(&shape, 0, Activation::Relu);
+    }
+}
+
 /// The bound that `winograd_f32` states: on layers of 128 channels the largest error is within three times the plain sum's.
 #[test]
 fn fewer_products_cost_little_precision() {

@@ -67,6 +67,20 @@ fn odd_shapes_match_the_definition() {
 }
 
 #[test]
+fn few_columns_match_the_definition() {
+    let bias = random(4, 3);
+    for &tier in Tier::available() {
+        for n in 1..=4 {
+            for (m, k) in [(32, 1), (33, 24), (67, 38), (130, 257)] {
+                check(tier, (m, n, k), 2, 1.0, &Epilogue::default());
+                let e = Epilogue { bias: Some(&bias[..n]), act: Activation::Sigmoid, ..Epilogue::default() };
+                check(tier, (m, n, k), 0, 0.5, &e);
+            }
+        }
+    }
+}
+
+#[test]
 fn every_epilogue_matches_its_definition() {
     let (m, n, k) = (19, 83, 21);
     let (bias, scale, residual) = (random(n, 3), random(n, 4), random(m * (n + 2), 5));

@@ -32,6 +32,22 @@ pub(crate) struct F(__m256, __m256);
 #[derive(Clone, Copy)]
 pub(crate) struct I(__m256i, __m256i);
 
+/// [`Simd::sum_quads`] of two quarters, side by side.
+///
+/// # Safety
+/// The CPU has AVX.
+#[inline(always)]
+unsafe fn quarters([a, b, c, d]: [__m256; 4]) -> __m256 {
+    // SAFETY: the caller vouches for the instructions; registers only.
+    unsafe {
+        let ab = _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+        let cd = _mm256_add_ps(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+        let low = _mm256_shuffle_ps::<0b01_00_01_00>(ab, cd);
+        let high = _mm256_shuffle_ps::<0b11_10_11_10>(ab, cd);
+        _mm256_add_ps(low, high)
+    }
+}
+
 /// Sum of eight lanes by halving.
 ///
 /// # Safety
@@ -379,6 +395,24 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     fn sum(self, a: F) -> f32 {
         // SAFETY: `self` proves the instructions are there.
         unsafe { sum8(_mm256_add_ps(a.0, a.1)) }
+    }
+    #[inline(always)]
+    unsafe fn quads(self, rows: [*const f32; 4]) -> F {
+        // SAFETY: the caller vouches for four floats of each row; `self` proves the instructions are there.
+        unsafe {
+            let [a, b, c, d] = rows;
+            F(_mm256_loadu2_m128(b, a), _mm256_loadu2_m128(d, c))
+        }
+    }
+    #[inline(always)]
+    fn sum_quads(self, [a, b, c, d]: [F; 4]) -> [F; 4] {
+        // SAFETY: `self` proves the instructions are there; registers only.
+        unsafe {
+            let (low, high) = (quarters([a.0, b.0, c.0, d.0]), quarters([a.1, b.1, c.1, d.1]));
+            let second = _mm256_permute2f128_ps::<0x11>(low, low);
+            let fourth = _mm256_permute2f128_ps::<0x11>(high, high);
+            [F(low, low), F(second, low), F(high, high), F(fourth, high)]
+        }
     }
     #[inline(always)]
     fn array(self, a: F) -> [f32; LANES] {

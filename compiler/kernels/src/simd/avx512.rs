@@ -373,6 +373,34 @@ impl Simd for Avx512 {
         m != 0
     }
     #[inline(always)]
+    unsafe fn quads(self, rows: [*const f32; 4]) -> __m512 {
+        // SAFETY: the caller vouches for four floats of each row; `self` proves the instructions are there.
+        unsafe {
+            let [a, b, c, d] = rows;
+            let x = _mm512_castps128_ps512(_mm_loadu_ps(a));
+            let x = _mm512_mask_broadcast_f32x4(x, 0x00f0, _mm_loadu_ps(b));
+            let x = _mm512_mask_broadcast_f32x4(x, 0x0f00, _mm_loadu_ps(c));
+            _mm512_mask_broadcast_f32x4(x, 0xf000, _mm_loadu_ps(d))
+        }
+    }
+    #[inline(always)]
+    fn sum_quads(self, [a, b, c, d]: [__m512; 4]) -> [__m512; 4] {
+        // SAFETY: `self` proves the instructions are there; registers only.
+        unsafe {
+            let ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+            let cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+            let low = _mm512_shuffle_ps::<0b01_00_01_00>(ab, cd);
+            let high = _mm512_shuffle_ps::<0b11_10_11_10>(ab, cd);
+            let x = _mm512_add_ps(low, high);
+            [
+                x,
+                _mm512_shuffle_f32x4::<0b01_01_01_01>(x, x),
+                _mm512_shuffle_f32x4::<0b10_10_10_10>(x, x),
+                _mm512_shuffle_f32x4::<0b11_11_11_11>(x, x),
+            ]
+        }
+    }
+    #[inline(always)]
     fn array(self, a: __m512) -> [f32; LANES] {
         let mut out = [0.0; LANES];
         // SAFETY: `out` holds 16 lanes.

@@ -233,6 +233,18 @@ impl Simd for Portable {
         halve(a, |x, y| x + y)
     }
     #[inline(always)]
+    unsafe fn quads(self, rows: [*const f32; 4]) -> F {
+        // SAFETY: the caller vouches for four floats of each row.
+        std::array::from_fn(|i| unsafe { *rows[i / 4].add(i % 4) })
+    }
+    #[inline(always)]
+    fn sum_quads(self, x: [F; 4]) -> [F; 4] {
+        let sum = |q: &[f32]| (q[0] + q[2]) + (q[1] + q[3]);
+        std::array::from_fn(|r| {
+            std::array::from_fn(|n| if n < 4 { sum(&x[n][4 * r..4 * r + 4]) } else { 0.0 })
+        })
+    }
+    #[inline(always)]
     fn array(self, a: F) -> [f32; LANES] {
         a
     }
