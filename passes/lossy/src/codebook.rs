@@ -76,7 +76,7 @@ impl Method for Codebook {
             _ => 0.0,
         };
         let worth = |f: &&(usize, usize)| fits(&cx.layer.view, **f) && cx.hopes.allow(least(f.0));
-        FORMS.iter().filter(worth).map(|&f| candidate(cx, f)).collect()
+        FORMS.iter().filter(worth).take_while(|_| cx.hopes.in_time()).map(|&f| candidate(cx, f)).collect()
     }
 
     fn candidate(&self, cx: &Context, recipe: &str) -> Result<Option<Candidate>> {

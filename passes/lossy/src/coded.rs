@@ -36,7 +36,8 @@ impl Method for Coded {
 
     fn candidates(&self, cx: &Context) -> Result<Vec<Candidate>> {
         let Some(entropy) = entropy(cx.matrix) else { return Ok(Vec::new()) };
-        BITS.iter().map(|&bits| candidate(cx, bits, (entropy - bits).exp2() as f32)).collect()
+        let bits = BITS.iter().take_while(|_| cx.hopes.in_time());
+        bits.map(|&bits| candidate(cx, bits, (entropy - bits).exp2() as f32)).collect()
     }
 
     fn plain(&self) -> bool {

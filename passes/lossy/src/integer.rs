@@ -87,7 +87,8 @@ impl Method for Integer {
         if !cx.hopes.allow(self.least()) {
             return Ok(Vec::new());
         }
-        self.widths(cx).into_iter().map(|block| self.of(cx, block)).collect()
+        let widths = self.widths(cx).into_iter().take_while(|_| cx.hopes.in_time());
+        widths.map(|block| self.of(cx, block)).collect()
     }
 
     fn candidate(&self, cx: &Context, recipe: &str) -> Result<Option<Candidate>> {

@@ -54,7 +54,7 @@ impl Method for LowRank {
         let (rows, cols) = cx.matrix.dim();
         let even = (rows * cols) as f64 / (rows + cols) as f64;
         let mut found = Vec::new();
-        for share in SHARES {
+        for share in SHARES.into_iter().take_while(|_| cx.hopes.in_time()) {
             let rank = ((even * share / 4.0).round() * 4.0).max(4.0) as usize;
             let (a, b) = spectrum.truncated(rank);
             found.extend(floats(cx, &a, &b, rank)?);

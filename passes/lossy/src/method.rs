@@ -30,21 +30,28 @@ pub struct Context<'a> {
     /// Rounding and removal make up for their errors in the weights still free; without, each weight is on its own.
     pub compensate: bool,
     /// What is known of errors here before all candidates are made.
-    pub hopes: Hopes,
+    pub hopes: Hopes<'a>,
 }
 
-/// Which errors are worth making candidates for.
-#[derive(Debug, Clone, Copy)]
-pub struct Hopes {
+/// Which candidates are worth making.
+#[derive(Clone, Copy)]
+pub struct Hopes<'a> {
     /// The error of 5-bit integers with a scale per row; 0 where it is not known.
     pub five_bits: f64,
     /// Above this no candidate can be chosen.
     pub most: f64,
+    /// Tells when the time for candidates is over: those that are not made yet stay out.
+    pub late: Option<&'a (dyn Fn() -> bool + Sync)>,
 }
 
-impl Hopes {
+impl Hopes<'_> {
     /// Nothing is known: every candidate is worth making.
-    pub const ALL: Hopes = Hopes { five_bits: 0.0, most: f64::INFINITY };
+    pub const ALL: Hopes<'static> = Hopes { five_bits: 0.0, most: f64::INFINITY, late: None };
+
+    /// Whether there is time for another candidate.
+    pub fn in_time(&self) -> bool {
+        !self.late.is_some_and(|late| late())
+    }
 
     /// Whether a form whose error is at least `times` that of 5-bit integers may be chosen.
     pub fn allow(&self, times: f64) -> bool {

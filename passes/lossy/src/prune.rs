@@ -39,7 +39,7 @@ impl Method for Prune {
 
     fn candidates(&self, cx: &Context) -> Result<Vec<Candidate>> {
         let worth = RECIPES.iter().filter(|r| cx.hopes.allow(r.2));
-        worth.map(|&(share, bits, _)| candidate(cx, share, bits)).collect()
+        worth.take_while(|_| cx.hopes.in_time()).map(|&(share, bits, _)| candidate(cx, share, bits)).collect()
     }
 }
 

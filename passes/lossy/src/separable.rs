@@ -102,7 +102,7 @@ impl Method for Separable {
 
     fn candidates(&self, cx: &Context) -> Result<Vec<Candidate>> {
         let mut found = Vec::new();
-        for rank in ranks(&cx.layer.view) {
+        for rank in ranks(&cx.layer.view).into_iter().take_while(|_| cx.hopes.in_time()) {
             found.extend(forms(cx, rank)?);
         }
         Ok(found)

@@ -119,7 +119,7 @@ impl Method for Tucker {
         let modes = Modes::of(stats, i, taps);
         let white = stats.map(|_| modes.whitened(&w)).filter(|w| w.iter().all(|v| v.is_finite()));
         let mut found = Vec::new();
-        for share in SHARES {
+        for share in SHARES.into_iter().take_while(|_| cx.hopes.in_time()) {
             let rank = |n: usize| ((n as f64 * share).round() as usize).clamp(1, n);
             let plain = Factors::of(&w, rank(o), rank(i), SWEEPS)?;
             let fits = rank(i) * taps * (i * taps).pow(2) <= WORK;

@@ -168,6 +168,8 @@ pub struct Options {
     pub shelf: Box<dyn Shelf>,
     /// What the errors of two layers do together counts; false shows what that is worth.
     pub interactions: bool,
+    /// Steps along gradients follow a repair; false shows what that is worth.
+    pub tune: bool,
     /// Gains are measured again where the search arrives; false shows what that is worth.
     pub again: bool,
     /// Whether the selection is repaired.
@@ -206,6 +208,7 @@ impl Options {
             shelf: Box::new(Memory::default()),
             interactions: true,
             again: true,
+            tune: true,
             repairs: Repairs::default(),
             memory: None,
             price: None,

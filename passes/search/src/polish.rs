@@ -205,7 +205,7 @@ impl Search<'_> {
         }
         let chosen = self.with(&solution, &repaired);
         // Steps along gradients take twice the time of the search and gain nothing where a drop is the goal.
-        let tune = shared && self.options.repairs != (Repairs::Again { tuned: false });
+        let tune = shared && self.options.tune && self.options.repairs != (Repairs::Again { tuned: false });
         let turned = if tune { bench.tune(&chosen, found.distortion)? } else { None };
         let mut is_tuned = false;
         if let Some(tuned) = turned {

@@ -129,7 +129,7 @@ fn fingerprint(layer: &Layer) -> u64 {
 pub struct Pass<'a> {
     pub methods: &'a [&'static dyn Method],
     /// By layer; where it is empty all candidates are worth making.
-    pub hopes: &'a [Hopes],
+    pub hopes: &'a [Hopes<'a>],
     /// After another pass, which made what the user chose and left notes of its own.
     pub second: bool,
 }
@@ -167,7 +167,13 @@ pub fn build(
                     skipped.fetch_or(!wanted, Relaxed);
                     wanted
                 };
+                let over = || {
+                    let over = late(progress, ENOUGH);
+                    skipped.fetch_or(over, Relaxed);
+                    over
+                };
                 let hopes = pass.hopes.get(i).copied().unwrap_or(Hopes::ALL);
+                let hopes = Hopes { late: Some(&over), ..hopes };
                 let r = row(graph, layer, of_stats, pass, hopes, options, few, &wanted)?;
                 if skipped.into_inner() {
                     cut.fetch_add(1, Relaxed);
@@ -268,7 +274,8 @@ fn row(
         stats,
         measure,
         compensate: options.compensate,
-        hopes,
+        // What the user chose is made however long it takes.
+        hopes: if wanted.is_some() { Hopes::ALL } else { hopes },
     };
     row.power = match stats {
         Some(s) => s.error(&matrix),

@@ -44,7 +44,8 @@ impl Search<'_> {
         let most = self.most(size)?;
         let hopes = |r: &table::Row| {
             let five = r.candidates.iter().find(|o| o.head.recipe == YARDSTICK).map_or(0.0, |o| o.head.error);
-            Hopes { five_bits: five, most: if r.gain > 0.0 { most / r.gain } else { f64::INFINITY } }
+            let most = if r.gain > 0.0 { most / r.gain } else { f64::INFINITY };
+            Hopes { five_bits: five, most, late: None }
         };
         let hopes: Vec<Hopes> = self.rows.iter().map(hopes).collect();
         let layers = self.rows.iter().map(|r| r.layer.clone()).collect();
