@@ -19,6 +19,7 @@ SEARCHES = [
     ("greedy", ["--ablate", "greedy"]),
     ("uniform", ["--ablate", "uniform"]),
     ("without interactions", ["--ablate", "no-interactions"]),
+    ("gains measured once", ["--ablate", "no-regain"]),
     ("without repair", ["--ablate", "no-repair"]),
     ("without compensation", ["--ablate", "no-compensation"]),
 ]
