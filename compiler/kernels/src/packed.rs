@@ -273,20 +273,21 @@ impl PackedCodes {
     }
 
     /// Most rows for which any weights stay packed.
-    pub const MOST_ROWS: usize = 64;
+    pub const MOST_ROWS: usize = 1024;
 
     /// Whether `m` rows are multiplied faster with these weights than with floats. Measured with
     /// `cargo run --release -p compress-kernels --example packed K N rows` on one thread with AVX-512, for weights of 384 × 384
-    /// to 4096 × 4096: at all rows integers with one scale win, by 1.05 to 1.7 up to 64 and by less than 1.1 where they are
-    /// more and stand in a model; those of 4 bits with a scale for each 32 inputs by 1.0 to 1.5, those of 8 bits with as many
-    /// scales up to 2 rows of small weights. 16 entries win up to 8 rows of large weights and 1 of small ones, 256 entries
-    /// up to 3 and 1.
+    /// to 4096 × 4096: integers with one scale win at all rows that were tried, by 1.25 to 1.7 up to 512; those of 4 bits with a
+    /// scale for each 32 inputs by 1.1 and more up to 128, those of 8 bits with as many scales by 1.06 to 1.3 up to 64, of small
+    /// weights up to 2 rows. 16 entries win up to 8 rows of large weights and 1 of small ones, 256 entries up to 3 and 1.
     pub fn pays(tier: Tier, c: &Codes, m: usize) -> bool {
         let large = c.k.saturating_mul(c.n) >= LARGE;
         let wide = tier.usable() == Tier::Avx512 && c.k >= LONG;
         m <= match c.table {
             None if !wide => 4,
-            None if c.block >= c.k || c.bits == 4 || large => Self::MOST_ROWS,
+            None if c.block >= c.k => Self::MOST_ROWS,
+            None if c.bits == 4 => 128,
+            None if large => 64,
             None => 2,
             Some(_) if !large => 1,
             Some(_) if c.bits == 4 => 8,

@@ -78,11 +78,18 @@ fn rotate<T: Real>(
         let row = rows[b * layout.len + i] * half;
         for h in 0..layout.heads {
             let at = layout.at(b, h, i);
-            for j in 0..half {
-                let (p, q) = if interleaved { (2 * j, 2 * j + 1) } else { (j, half + j) };
-                let (x, y, c, s) = (data[at + p], data[at + q], cos[row + j], sin[row + j]);
-                data[at + p] = c * x - s * y;
-                data[at + q] = s * x + c * y;
+            let (cos, sin) = (&cos[row..row + half], &sin[row..row + half]);
+            let head = &mut data[at..at + dim];
+            let turned = |x: T, y: T, c: T, s: T| (c * x - s * y, s * x + c * y);
+            if interleaved {
+                for ((pair, &c), &s) in head.chunks_exact_mut(2).zip(cos).zip(sin) {
+                    (pair[0], pair[1]) = turned(pair[0], pair[1], c, s);
+                }
+            } else {
+                let (low, high) = head.split_at_mut(half);
+                for (((x, y), &c), &s) in low.iter_mut().zip(high).zip(cos).zip(sin) {
+                    (*x, *y) = turned(*x, *y, c, s);
+                }
             }
         }
     }
