@@ -2,12 +2,14 @@
 
 use kernels::attention::HeadStrides;
 use kernels::chain::{Chain, Table};
+use kernels::elements::{Along, Triangle};
 use kernels::norm::Norm;
 use kernels::reduce::{Extreme, Reduction};
 use kernels::resize::Image;
 use kernels::rnn::{Gate, PackedRecurrence};
 use kernels::softmax::Softmax;
 use kernels::stored::{Reader, Stored, Writer};
+use kernels::topk::TopK;
 use kernels::transpose::Axis;
 use kernels::vecmath::Function;
 use kernels::{
@@ -308,6 +310,17 @@ pub enum Call {
     Narrow {
         brain: bool,
     },
+    /// Powers: of input 0, or of one known base; by the next input, or by one known exponent.
+    Power {
+        base: Option<f32>,
+        exponent: Option<f32>,
+    },
+    /// Outputs: the elements, and their places as int64.
+    TopK(TopK),
+    /// `ln Σ e^x` over rows of `size`.
+    LogSumExp {
+        size: usize,
+    },
     Reduce {
         op: Reduction,
         outer: usize,
@@ -351,6 +364,35 @@ pub enum Call {
         batch: usize,
         dims: Vec<usize>,
         run: usize,
+    },
+    /// Elements picked by the indices of input 1, `wide` ones int64, others int32.
+    Elements {
+        width: usize,
+        wide: bool,
+        along: Along,
+    },
+    /// Elements of input 2 placed in a copy of input 0 by the indices of input 1.
+    ScatterElements {
+        width: usize,
+        wide: bool,
+        along: Along,
+    },
+    /// Slices of input 2 placed in a copy of input 0 by the tuples of input 1, int64.
+    ScatterTuples {
+        width: usize,
+        dims: Vec<usize>,
+        run: usize,
+    },
+    Triangle {
+        width: usize,
+        of: Triangle,
+    },
+    /// Input 0 are indices, input 1 what stands elsewhere and what stands there.
+    OneHot {
+        width: usize,
+        wide: bool,
+        depth: usize,
+        inner: usize,
     },
     /// Strided copies; output 0 is filled first if there is a value of `width` bytes for it.
     Moves {
@@ -526,4 +568,12 @@ variants! { Call {
     35 = HalfProduct { m, alpha, weights, finish },
     36 = Widen { brain },
     37 = Narrow { brain },
+    40 = Power { base, exponent },
+    41 = TopK(size),
+    42 = LogSumExp { size },
+    43 = Elements { width, wide, along },
+    44 = ScatterElements { width, wide, along },
+    45 = ScatterTuples { width, dims, run },
+    46 = Triangle { width, of },
+    47 = OneHot { width, wide, depth, inner },
 } }

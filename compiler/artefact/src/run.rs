@@ -3,12 +3,17 @@
 use crate::call::{Call, Finish, Line, Move, Stores};
 use crate::io::{Io, Plain};
 use crate::loops::{self, Code, GRAIN, Walk};
+use kernels::arg::arg_reduce;
 use kernels::convert::{Quantized, Scales, dequantize, narrow_bits, quantize, quantize_dynamic, widen_bits};
+use kernels::elements::{
+    Along, Triangle, gather_elements, one_hot, scatter_elements, scatter_rows, triangle,
+};
 use kernels::gather::{gather, gather_tuples};
 use kernels::norm::{NormArgs, group_norm, normalize_rows};
-use kernels::reduce::{arg_reduce, reduce};
+use kernels::reduce::reduce;
 use kernels::resize::{Image, Taps, resize_linear, resize_nearest};
-use kernels::softmax::{softmax_axis, softmax_rows};
+use kernels::softmax::{log_sum_exp, softmax_axis, softmax_rows};
+use kernels::topk::top_k;
 use kernels::transpose::{Element, copy_strided, permute};
 use kernels::vecmath;
 use kernels::{Affine, Epilogue, Error, GemmShape, Operand, Precision, Residual, Strides, Tier};
@@ -100,6 +105,9 @@ impl Call {
             &Call::Map { function } => each(io, "function result", |x, y| vecmath::map(function, x, y)),
             &Call::Widen { brain } => each(io, "widened result", |x, y| widen_bits(brain, x, y)),
             &Call::Narrow { brain } => each(io, "narrowed result", |x, y| narrow_bits(brain, x, y)),
+            Call::Power { base, exponent } => power(io, *base, *exponent),
+            Call::TopK(size) => top_k(pool, *size, io.input(0), io.output(0), io.output(1)),
+            Call::LogSumExp { size } => log_sum_exp(pool, io.input(0), io.output(0), *size),
             &Call::Reduce { op, outer, size, inner } => {
                 reduce(pool, op, io.input(0), io.output(0), outer, size, inner)
             }
@@ -118,6 +126,11 @@ impl Call {
                 by_width!(width, pick(io, wide, outer, rows, run))
             }
             Call::Tuples { width, batch, dims, run } => by_width!(*width, tuples(io, *batch, dims, *run)),
+            Call::Elements { width, wide, along } => by_width!(*width, elements(io, *wide, along)),
+            Call::ScatterElements { width, wide, along } => by_width!(*width, scattered(io, *wide, along)),
+            Call::ScatterTuples { width, dims, run } => by_width!(*width, placed(io, dims, *run)),
+            Call::Triangle { width, of } => by_width!(*width, cut(io, *of)),
+            &Call::OneHot { width, wide, depth, inner } => by_width!(width, hot(io, wide, depth, inner)),
             Call::Moves { width, fill, outputs, list } => {
                 by_width!(*width, moves(io, fill.as_deref(), *outputs, list))
             }
@@ -224,6 +237,32 @@ fn each<T: Plain + Sync, U: Plain + Send>(
     failure.into_inner().unwrap_or_else(|e| e.into_inner()).map_or(Ok(()), Err)
 }
 
+fn power(io: &Io, base: Option<f32>, exponent: Option<f32>) -> Result<(), Error> {
+    let y = io.output::<f32>(0);
+    let (known, next) = (base.map(|b| [b]), usize::from(base.is_none()));
+    let x: &[f32] = known.as_ref().map_or_else(|| io.input(0), |b| b);
+    let by = exponent.map(|e| [e]);
+    let e: &[f32] = by.as_ref().map_or_else(|| io.input(next), |e| e);
+    let (out, len) = (&Shared(y.as_mut_ptr()), y.len());
+    let failure = Mutex::new(None);
+    loops::run(io.pool, len.div_ceil(GRAIN).max(1), &|t| {
+        let range = t * GRAIN..((t + 1) * GRAIN).min(len);
+        let part = |v: &[f32]| if v.len() == 1 { 0..1 } else { range.clone() };
+        // SAFETY: tasks have disjoint ranges of the output.
+        let to = unsafe { std::slice::from_raw_parts_mut(out.0.add(range.start), range.len()) };
+        let done = match (x.get(part(x)), e.get(part(e))) {
+            (Some(x), Some(e)) => vecmath::pow(x, e, to),
+            _ => {
+                Err(Error::Length { what: "operands of powers", expected: len, found: x.len().min(e.len()) })
+            }
+        };
+        if let Err(e) = done {
+            *failure.lock().unwrap_or_else(|e| e.into_inner()) = Some(e);
+        }
+    });
+    failure.into_inner().unwrap_or_else(|e| e.into_inner()).map_or(Ok(()), Err)
+}
+
 fn taps(l: &Line) -> Taps<'_> {
     Taps { low: &l.low, high: &l.high, weight: &l.weight }
 }
@@ -239,6 +278,38 @@ fn pick<T: Element + Plain>(io: &Io, wide: bool, outer: usize, rows: usize, run:
 
 fn tuples<T: Element + Plain>(io: &Io, batch: usize, dims: &[usize], run: usize) -> Result<(), Error> {
     gather_tuples::<T>(io.input(0), batch, dims, run, io.input(1), io.output(0))
+}
+
+fn elements<T: Element + Plain>(io: &Io, wide: bool, along: &Along) -> Result<(), Error> {
+    if wide {
+        gather_elements::<T, i64>(along, io.input(0), io.input(1), io.output(0))
+    } else {
+        gather_elements::<T, i32>(along, io.input(0), io.input(1), io.output(0))
+    }
+}
+
+fn scattered<T: Element + Plain>(io: &Io, wide: bool, along: &Along) -> Result<(), Error> {
+    if wide {
+        scatter_elements::<T, i64>(along, io.input(0), io.input(1), io.input(2), io.output(0))
+    } else {
+        scatter_elements::<T, i32>(along, io.input(0), io.input(1), io.input(2), io.output(0))
+    }
+}
+
+fn placed<T: Element + Plain>(io: &Io, dims: &[usize], run: usize) -> Result<(), Error> {
+    scatter_rows::<T>(io.input(0), dims, run, io.input(1), io.input(2), io.output(0))
+}
+
+fn cut<T: Element + Plain + Default>(io: &Io, of: Triangle) -> Result<(), Error> {
+    triangle::<T>(io.pool, of, io.input(0), io.output(0))
+}
+
+fn hot<T: Element + Plain>(io: &Io, wide: bool, depth: usize, inner: usize) -> Result<(), Error> {
+    if wide {
+        one_hot::<T, i64>(io.input(0), io.input(1), depth, inner, io.output(0))
+    } else {
+        one_hot::<T, i32>(io.input(0), io.input(1), depth, inner, io.output(0))
+    }
 }
 
 fn nearest<T: Element + Plain>(

@@ -54,7 +54,8 @@ pub fn supports(e: &Expr) -> bool {
         Expr::In(_) | Expr::Const(_) => true,
         Expr::Unary(op, a) => {
             use Unary::*;
-            matches!(op, Neg | Abs | Sqrt | Reciprocal | Floor | Ceil | Round | Not | IsNan) && supports(a)
+            matches!(op, Neg | Abs | Sign | Sqrt | Reciprocal | Floor | Ceil | Round | Not | IsNan)
+                && supports(a)
         }
         Expr::Binary(op, a, b) => {
             use Binary::*;
@@ -470,6 +471,14 @@ fn emit(b: &mut FunctionBuilder, e: &Expr, values: &[Value], vector: bool) -> Va
             match op {
                 Unary::Neg => b.ins().fneg(x),
                 Unary::Abs => b.ins().fabs(x),
+                Unary::Sign => {
+                    let (zero, one) = (constant(b, 0.0, vector), constant(b, 1.0, vector));
+                    let (up, down) =
+                        (b.ins().fcmp(FloatCC::LessThan, zero, x), b.ins().fcmp(FloatCC::LessThan, x, zero));
+                    let minus = constant(b, -1.0, vector);
+                    let low = choose(b, down, minus, x, vector);
+                    choose(b, up, one, low, vector)
+                }
                 Unary::Sqrt => b.ins().sqrt(x),
                 Unary::Floor => b.ins().floor(x),
                 Unary::Ceil => b.ins().ceil(x),

@@ -173,7 +173,8 @@ fn binary_type(op: Binary, d: DType) -> Option<DType> {
         && match op {
             Add | Sub | Mul | Div => d != DType::Bool,
             Min | Max => d != DType::Bool,
-            Pow | Rem | Mod | Shl | Shr => false,
+            Rem | Mod => d.is_int(),
+            Pow | Shl | Shr => false,
             Eq => true,
             Lt | Le | Gt | Ge => d != DType::Bool,
             And | Or | Xor => d == DType::Bool,

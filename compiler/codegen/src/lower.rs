@@ -3,6 +3,7 @@
 mod attention;
 pub mod chain;
 pub mod contract;
+mod elements;
 pub mod elementwise;
 mod integer;
 mod movement;
@@ -163,6 +164,7 @@ static LOWERINGS: &[Lowering] = &[
     window::lower,
     attention::lower,
     elementwise::map,
+    elementwise::power,
     reduce::lower,
     normalize::lower,
     movement::lower,

@@ -15,6 +15,8 @@ use crate::vecmath::Function;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Format {
     F32,
+    /// Half precision: rounded to nearest, ties to even.
+    Half,
     /// 32-bit integers, which only [`Step::Equal`] reads.
     Words,
     /// `(byte − zero) · scale`, with bytes read as `i8` or `u8`.
@@ -30,6 +32,7 @@ impl Format {
     pub fn size(self) -> usize {
         match self {
             Format::F32 | Format::Words => 4,
+            Format::Half => 2,
             Format::Bytes { .. } => 1,
         }
     }
@@ -453,6 +456,20 @@ tiered! {
     /// # Safety
     /// `p` holds `n` elements of the format, `y` whole vectors of them.
     unsafe fn load(s: S; format: Format, p: *const u8, y: *mut f32, n: usize) {
+        if format == Format::Half {
+            let p = p.cast::<u16>();
+            let mut i = 0;
+            while i + LANES <= n {
+                s.store(y.add(i), s.load_half(p.add(i)));
+                i += LANES;
+            }
+            if i < n {
+                let mut tail = [0u16; LANES];
+                std::ptr::copy_nonoverlapping(p.add(i), tail.as_mut_ptr(), n - i);
+                s.store(y.add(i), s.load_half(tail.as_ptr()));
+            }
+            return;
+        }
         let Format::Bytes { signed, scale, zero } = format else {
             return std::ptr::copy_nonoverlapping(p, y.cast(), 4 * n);
         };
@@ -480,8 +497,23 @@ tiered! {
 #[inline(always)]
 unsafe fn store<S: Simd>(s: S, format: Format, y: *mut u8, n: usize, value: impl Value<S>) {
     let mut i = 0;
-    // SAFETY: the caller's contract.
+    // SAFETY: the caller's contract; a vector of halves has room in `tail`.
     unsafe {
+        if format == Format::Half {
+            let y = y.cast::<u16>();
+            while i < n {
+                let v = value.at(s, i);
+                if i + LANES <= n {
+                    s.store_half(y.add(i), v);
+                } else {
+                    let mut tail = [0u16; LANES];
+                    s.store_half(tail.as_mut_ptr(), v);
+                    std::ptr::copy_nonoverlapping(tail.as_ptr(), y.add(i), n - i);
+                }
+                i += LANES;
+            }
+            return;
+        }
         let Format::Bytes { signed, scale, zero } = format else {
             while i < n {
                 s.store_up_to(y.cast::<f32>().add(i), value.at(s, i), n - i);
@@ -516,11 +548,17 @@ fn quantizer<S: Simd>(s: S, signed: bool, scale: f32, zero: i32) -> Quantizer<S>
 #[inline(always)]
 unsafe fn snap<S: Simd>(s: S, format: Format, x: Held<S::F>, y: *mut f32, n: usize) {
     let mut i = 0;
-    // SAFETY: the caller's contract.
+    // SAFETY: the caller's contract; a vector of halves has room in `tail`.
     unsafe {
         let Format::Bytes { signed, scale, zero } = format else {
             while i < n {
-                s.store(y.add(i), x.at(s, i));
+                let mut v = x.at(s, i);
+                if format == Format::Half {
+                    let mut tail = [0u16; LANES];
+                    s.store_half(tail.as_mut_ptr(), v);
+                    v = s.load_half(tail.as_ptr());
+                }
+                s.store(y.add(i), v);
                 i += LANES;
             }
             return;

@@ -57,9 +57,8 @@ pub fn gather_tuples<T: Element>(
     for (t, tuple) in indices.chunks_exact(k).enumerate() {
         let mut at = t.checked_div(each).unwrap_or(0);
         for (j, (&index, &bound)) in tuple.iter().zip(dims).enumerate() {
-            let one =
-                resolve(&[index], bound).map_err(|_| Error::Index { position: t * k + j, index, bound })?;
-            at = at * bound + one[0];
+            let outside = Error::Index { position: t * k + j, index, bound };
+            at = at * bound + wrapped(index, bound).ok_or(outside)?;
         }
         starts.push(at * width);
     }
@@ -73,13 +72,16 @@ pub fn gather_tuples<T: Element>(
 pub fn resolve<I: Copy + Into<i64>>(indices: &[I], bound: usize) -> Result<Vec<usize>, Error> {
     let one = |(position, &index): (usize, &I)| {
         let index: i64 = index.into();
-        let from_start = if index < 0 { i128::from(index) + bound as i128 } else { i128::from(index) };
-        match usize::try_from(from_start) {
-            Ok(i) if i < bound => Ok(i),
-            _ => Err(Error::Index { position, index, bound }),
-        }
+        wrapped(index, bound).ok_or(Error::Index { position, index, bound })
     };
     indices.iter().enumerate().map(one).collect()
+}
+
+/// An index in `0..bound`, a negative one counted from the end.
+#[inline(always)]
+pub(crate) fn wrapped(index: i64, bound: usize) -> Option<usize> {
+    let at = if index < 0 { index.checked_add_unsigned(bound as u64)? } else { index };
+    usize::try_from(at).ok().filter(|&at| at < bound)
 }
 
 #[cfg(test)]

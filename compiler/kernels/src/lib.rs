@@ -3,6 +3,7 @@
 //! Every kernel exists for each [`Tier`] and gives the same bits for any number of threads: work is cut over rows
 //! and columns of the result, never over a sum.
 
+pub mod arg;
 pub mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -20,6 +21,7 @@ pub mod convert;
 mod depthwise_f32;
 mod depthwise_i8;
 pub mod dispatch;
+pub mod elements;
 pub mod epilogue;
 pub mod error;
 pub mod gather;
@@ -58,6 +60,7 @@ mod tile_bf16;
 #[cfg(target_arch = "x86_64")]
 use tile_bf16::native as tile_bf16_native;
 mod tile_i8;
+pub mod topk;
 pub mod transpose;
 pub mod vecmath;
 mod window_rows;

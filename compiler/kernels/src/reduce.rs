@@ -33,7 +33,7 @@ const BLOCK: usize = 8192;
 const STEPS: usize = 64;
 
 /// Combining two values, and an element into a value.
-trait Fold: Copy {
+pub(crate) trait Fold: Copy {
     const EMPTY: f32;
     fn take<S: Simd>(self, s: S, a: S::F, x: S::F) -> S::F;
     fn join<S: Simd>(self, s: S, a: S::F, b: S::F) -> S::F;
@@ -44,7 +44,7 @@ trait Fold: Copy {
 macro_rules! fold {
     ($name:ident, $empty:expr, |$s:ident, $a:ident, $x:ident| $take:expr, $join:ident, $lanes:ident, $total:expr) => {
         #[derive(Clone, Copy)]
-        struct $name;
+        pub(crate) struct $name;
         impl Fold for $name {
             const EMPTY: f32 = $empty;
             #[inline(always)]
@@ -83,7 +83,7 @@ tiered! {
     ///
     /// # Safety
     /// `x` holds `n` elements.
-    unsafe fn fold_block<G: Fold>(s: S; g: G, x: *const f32, n: usize) -> f32 {
+    pub(crate) unsafe fn fold_block<G: Fold>(s: S; g: G, x: *const f32, n: usize) -> f32 {
         let empty = s.splat(G::EMPTY);
         let mut a = [empty; 4];
         let mut i = 0;
@@ -110,7 +110,7 @@ tiered! {
     ///
     /// # Safety
     /// `x` holds `n` elements.
-    unsafe fn any_nan(s: S; x: *const f32, n: usize) -> bool {
+    pub(crate) unsafe fn any_nan(s: S; x: *const f32, n: usize) -> bool {
         let mut i = 0;
         let mut found = s.is_nan(s.zero());
         while i < n {
@@ -300,51 +300,10 @@ pub enum Extreme {
     Min,
 }
 
-/// Position of the extreme along the middle axis of `[outer × n × inner]`: the first of equals, or the last if
-/// `select_last`. The first NaN counts as the extreme.
-pub fn arg_reduce(
-    pool: &dyn Pool,
-    which: Extreme,
-    select_last: bool,
-    x: &[f32],
-    y: &mut [i64],
-    outer: usize,
-    n: usize,
-    inner: usize,
-) -> Result<(), Error> {
-    same_length("reduction input", product("reduction sizes overflow", &[outer, n, inner])?, x.len())?;
-    same_length("reduction output", product("reduction sizes overflow", &[outer, inner])?, y.len())?;
-    if n == 0 && !y.is_empty() {
-        return Err(Error::Shape { what: "an empty axis has no extreme" });
-    }
-    if y.is_empty() {
-        return Ok(());
-    }
-    crate::partition::rows(pool, y, inner, &|first, out| {
-        for (r, y) in out.chunks_exact_mut(inner).enumerate() {
-            let slab = &x[(first + r) * n * inner..(first + r + 1) * n * inner];
-            arg_slab(which, select_last, slab, y, inner);
-        }
-    });
-    Ok(())
-}
-
-fn arg_slab(which: Extreme, select_last: bool, slab: &[f32], y: &mut [i64], inner: usize) {
-    for (i, y) in y.iter_mut().enumerate() {
-        let (mut at, mut best) = (0, slab[i]);
-        for (k, &v) in slab.iter().skip(i).step_by(inner).enumerate().skip(1) {
-            let better = if which == Extreme::Max { v > best } else { v < best };
-            if better || (select_last && v == best) || (v.is_nan() && !best.is_nan()) {
-                (at, best) = (k, v);
-            }
-        }
-        *y = at as i64;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arg::arg_reduce;
     use crate::parallel::Serial;
 
     const ALL: [Reduction; 8] = [

@@ -159,6 +159,38 @@ tiered! {
     }
 }
 
+tiered! {
+    /// `ln Σ e^x`.
+    ///
+    /// # Safety
+    /// `x` holds `n` elements.
+    unsafe fn row_log_sum(s: S; x: *const f32, n: usize) -> f32 {
+        let top = row_max(s, x, n);
+        // Infinite terms are what they are.
+        let top = if top.is_finite() { top } else { 0.0 };
+        let sum = row_exp(s, x.cast_mut(), n, s.splat(top), false);
+        s.array(log(s, s.splat(sum)))[0] + top
+    }
+}
+
+/// `ln Σ e^x` of each row of `x`, `[len(y) × n]`.
+pub fn log_sum_exp(pool: &dyn Pool, x: &[f32], y: &mut [f32], n: usize) -> Result<(), Error> {
+    log_sum_exp_on(Tier::best(), pool, x, y, n)
+}
+
+/// [`log_sum_exp`] on a chosen tier.
+pub fn log_sum_exp_on(tier: Tier, pool: &dyn Pool, x: &[f32], y: &mut [f32], n: usize) -> Result<(), Error> {
+    same_length("softmax input", product("softmax sizes overflow", &[y.len(), n])?, x.len())?;
+    let parts = Parts::of(y);
+    ranges(pool, x.len().checked_div(n).unwrap_or(0), GRAIN.div_ceil(n.max(1)), &|range| {
+        for r in range {
+            // SAFETY: row `r` of checked lengths, of which tasks have their own.
+            unsafe { parts.part(r..r + 1)[0] = row_log_sum(tier, x[r * n..(r + 1) * n].as_ptr(), n) };
+        }
+    });
+    Ok(())
+}
+
 /// Softmax over each row of `y`, `[len/n × n]`, in place, of `scale·y + mask`.
 pub fn softmax_in_place(
     pool: &dyn Pool,
@@ -341,6 +373,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn logarithms_of_sums_are_those_of_the_formula() {
+        for n in [1, 2, 15, 16, 33, 100] {
+            let mut x = values(5 * n);
+            x[n..2 * n].fill(f32::NEG_INFINITY);
+            (x[2 * n], x[3 * n], x[4 * n]) = (f32::INFINITY, f32::NAN, f32::NEG_INFINITY);
+            for &tier in Tier::available() {
+                let mut y = [0.0; 5];
+                log_sum_exp_on(tier, &Serial, &x, &mut y, n).unwrap();
+                let want: f64 = x[..n].iter().map(|x| f64::from(*x).exp()).sum::<f64>().ln();
+                assert!((f64::from(y[0]) - want).abs() <= 2e-6 * want.abs().max(0.3), "{} {want}", y[0]);
+                assert_eq!(y[1..3], [f32::NEG_INFINITY, f32::INFINITY]);
+                assert!(y[3].is_nan() && (y[4] == f32::NEG_INFINITY) == (n == 1));
+            }
+        }
+        assert!(log_sum_exp(&Serial, &[0.0; 3], &mut [0.0], 2).is_err());
     }
 
     #[test]

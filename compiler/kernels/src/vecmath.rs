@@ -5,6 +5,7 @@
 //! give the mathematical limits, denormals are neither flushed on the way in nor on the way out. Functions written
 //! as `x·g(x)` (silu, mish, gelu, hardswish) follow that formula at -∞, where it is NaN.
 
+mod arc;
 mod erf;
 mod exp;
 mod log;
@@ -120,6 +121,12 @@ functions! {
     Sinh, Some(4.0), |s, x| exp::sinh(s, x);
     /// `cosh x`.
     Cosh, Some(4.0), |s, x| exp::cosh(s, x);
+    /// `arcsin x`.
+    Asin, Some(4.0), |s, x| arc::asin(s, x);
+    /// `arccos x`.
+    Acos, Some(4.0), |s, x| arc::acos(s, x);
+    /// `arctan x`.
+    Atan, Some(2.5), |s, x| arc::atan(s, x);
     /// `√x`, correctly rounded.
     Sqrt, Some(0.5), |s, x| s.sqrt(x);
     /// `1 / √x`.
@@ -285,6 +292,9 @@ entries! {
     vec_tan = Function::Tan;
     vec_sinh = Function::Sinh;
     vec_cosh = Function::Cosh;
+    vec_asin = Function::Asin;
+    vec_acos = Function::Acos;
+    vec_atan = Function::Atan;
     vec_sqrt = Function::Sqrt;
     vec_rsqrt = Function::Rsqrt;
     vec_reciprocal = Function::Reciprocal;

@@ -25,19 +25,39 @@ fn scan<T: Number>(x: &Tensor, a: usize, attrs: &Attrs, product: bool) -> Result
     let mut data = T::read(x)?.into_owned();
     check_product(x.shape().iter().copied())?;
     let (n, inner) = (x.shape()[a], x.shape()[a + 1..].iter().product::<usize>());
-    let (start, f): (T, fn(T, T) -> T) = if product { (T::ONE, T::times) } else { (T::ZERO, T::plus) };
-    for block in data.chunks_exact_mut((n * inner).max(1)) {
-        for i in 0..inner {
-            let mut sum = start;
-            for j in 0..n {
-                let at = if reverse { n - 1 - j } else { j } * inner + i;
-                let next = f(sum, block[at]);
-                block[at] = if exclusive { sum } else { next };
-                sum = next;
-            }
-        }
+    let lines = data.chunks_exact_mut((n * inner).max(1));
+    match (product, exclusive) {
+        (false, false) => lines.for_each(|l| along(l, n, inner, reverse, T::ZERO, T::plus, |_, next| next)),
+        (false, true) => lines.for_each(|l| along(l, n, inner, reverse, T::ZERO, T::plus, |sum, _| sum)),
+        (true, false) => lines.for_each(|l| along(l, n, inner, reverse, T::ONE, T::times, |_, next| next)),
+        (true, true) => lines.for_each(|l| along(l, n, inner, reverse, T::ONE, T::times, |sum, _| sum)),
     }
     T::write(x.dtype(), x.shape(), data)
+}
+
+/// One block of `n` steps of `inner` elements; `keep` picks from what was there before an element and with it.
+fn along<T: Number>(
+    block: &mut [T],
+    n: usize,
+    inner: usize,
+    reverse: bool,
+    start: T,
+    f: impl Fn(T, T) -> T,
+    keep: impl Fn(T, T) -> T,
+) {
+    for i in 0..inner {
+        let mut sum = start;
+        let mut step = |x: &mut T| {
+            let next = f(sum, *x);
+            *x = keep(sum, next);
+            sum = next;
+        };
+        match (reverse, inner) {
+            (false, 1) => block.iter_mut().for_each(step),
+            (true, _) => block[i..].iter_mut().step_by(inner).rev().for_each(step),
+            (false, _) => (0..n).for_each(|j| step(&mut block[j * inner + i])),
+        }
+    }
 }
 
 #[cfg(test)]

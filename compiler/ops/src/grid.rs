@@ -8,6 +8,7 @@ use crate::{Op, schema};
 use ir::{
     Accuracy, Attrs, Dim, Error, EvalCx, InferCx, Operator, Result, Shape, Tensor, Value, ValueType, budget,
 };
+use smallvec::SmallVec;
 
 pub static OPERATORS: &[&dyn Operator] = &[
     &Op::new("GridSample", &schema::GRID_SAMPLE, infer_sample, eval_sample).accuracy(Accuracy::Accumulated),
@@ -27,6 +28,9 @@ enum Padding {
     Border,
     Reflection,
 }
+
+/// Elements and their weights.
+type Taps = SmallVec<[(usize, f64); 16]>;
 
 /// How positions become weighted elements.
 #[derive(Debug, Clone, Copy)]
@@ -68,7 +72,7 @@ impl Sampler {
     }
 
     /// Elements and weights at element coordinate `x` of an axis of `n` elements.
-    fn taps(self, x: f64, n: usize) -> Vec<(usize, f64)> {
+    fn taps(self, x: f64, n: usize) -> Taps {
         // Indices of far coordinates must stay computable.
         let x = x.clamp(-1e15, 1e15);
         let x = if self.mode == Mode::Nearest { x.round_ties_even() } else { x };
@@ -126,8 +130,16 @@ fn cubic(x: f64) -> [f64; 4] {
     [far(x + 1.0), near(x), near(1.0 - x), far(2.0 - x)]
 }
 
+/// Elements and weights of two axes, of which the inner one has the step 1, as [`combine`] gives them.
+fn plane_taps(outer: &Taps, inner: &Taps, step: usize, to: &mut Taps) {
+    to.clear();
+    for &(i, w) in outer {
+        to.extend(inner.iter().map(|&(j, v)| (i * step + j, w * v)));
+    }
+}
+
 /// Products of the axes' taps: element offsets and weights.
-fn combine(axes: &[Vec<(usize, f64)>], steps: &[usize]) -> Result<Vec<(usize, f64)>> {
+fn combine(axes: &[Taps], steps: &[usize]) -> Result<Vec<(usize, f64)>> {
     let mut out = vec![(0, 1.0)];
     for (taps, step) in axes.iter().zip(steps) {
         if out.len() * taps.len() > MAX_TAPS {
@@ -194,15 +206,19 @@ fn eval_sample(cx: &EvalCx) -> Result<Vec<Value>> {
     let steps = strides(dims);
     let mut y = budget::filled(n, 0f64)?;
     if n > 0 {
+        let mut taps: Taps = Taps::new();
         for (i, position) in grid.chunks_exact(dims.len()).enumerate() {
             let (b, p) = (i / points, i % points);
             // Positions list the innermost axis first.
-            let axes: Vec<_> = (0..dims.len())
-                .map(|a| sampler.taps(sampler.denormalize(position[dims.len() - 1 - a], dims[a]), dims[a]))
-                .collect();
-            let taps = combine(&axes, &steps)?;
+            let along =
+                |a: usize| sampler.taps(sampler.denormalize(position[dims.len() - 1 - a], dims[a]), dims[a]);
+            match dims.len() {
+                2 => plane_taps(&along(0), &along(1), steps[0], &mut taps),
+                n => taps = combine(&(0..n).map(along).collect::<Vec<_>>(), &steps)?.into(),
+            }
             for c in b * channels..(b + 1) * channels {
-                y[c * points + p] = taps.iter().map(|&(at, w)| w * data[c * plane + at]).sum();
+                let from = &data[c * plane..(c + 1) * plane];
+                y[c * points + p] = taps.iter().map(|&(at, w)| w * from[at]).sum();
             }
         }
     }

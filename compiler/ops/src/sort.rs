@@ -203,6 +203,7 @@ fn eval_nms(cx: &EvalCx) -> Result<Vec<Value>> {
     let (iou, floor) = (scalar(3, 0.0)?, scalar(4, f64::NEG_INFINITY)?);
     let centered = cx.attrs.int_or("center_point_box", 0)? != 0;
     let corners: Vec<[f64; 4]> = boxes.to_f64s()?.chunks_exact(4).map(|c| corner(c, centered)).collect();
+    let finite = corners.iter().flatten().all(|x| x.is_finite());
     let scores = scores.to_f64s()?;
     let mut picked = Vec::new();
     for bi in 0..b {
@@ -216,7 +217,8 @@ fn eval_nms(cx: &EvalCx) -> Result<Vec<Value>> {
                 if kept.len() >= per_class {
                     break;
                 }
-                if kept.iter().all(|&k| overlap(&corners[bi * n + k], &corners[bi * n + i]) <= iou) {
+                let mine = corners[bi * n + i];
+                if kept.iter().all(|&k| within(&corners[bi * n + k], &mine, iou, finite)) {
                     kept.push(i);
                     picked.extend([bi as i64, c as i64, i as i64]);
                 }
@@ -235,10 +237,15 @@ fn corner(c: &[f64], centered: bool) -> [f64; 4] {
     [c[0].min(c[2]), c[1].min(c[3]), c[0].max(c[2]), c[1].max(c[3])]
 }
 
-fn overlap(a: &[f64; 4], b: &[f64; 4]) -> f64 {
+/// Whether two boxes overlap by no more than `iou`, the quotient of their common area and that of both.
+fn within(a: &[f64; 4], b: &[f64; 4], iou: f64, finite: bool) -> bool {
+    // Finite boxes apart, which most are, have nothing in common.
+    if finite && iou >= 0.0 && (a[2] <= b[0] || b[2] <= a[0] || a[3] <= b[1] || b[3] <= a[1]) {
+        return true;
+    }
     let side = |lo: usize, hi: usize| (a[hi].min(b[hi]) - a[lo].max(b[lo])).max(0.0);
     let area = |r: &[f64; 4]| (r[2] - r[0]) * (r[3] - r[1]);
     let common = side(0, 2) * side(1, 3);
     let union = area(a) + area(b) - common;
-    if union <= 0.0 { 0.0 } else { common / union }
+    (if union <= 0.0 { 0.0 } else { common / union }) <= iou
 }

@@ -1,8 +1,10 @@
 //! Models with half-float weights, run in float32: their contractions have kernels there, and what lies between them rounds
-//! once, at the borders of the model, instead of after each operator.
+//! once, at the borders of the model, instead of after each operator. In other models each element-wise operator of half
+//! floats computes in float32 and rounds, as its meaning says.
 
 use ir::DType::{BF16, F16, F32};
-use ir::{Attr, Attrs, DType, Graph, Node, Result, Use, ValueId, ValueType};
+use ir::{Attr, Attrs, DType, Graph, Kind, Node, Result, Use, ValueId, ValueType};
+use std::collections::BTreeMap;
 
 /// Attributes that name an element type.
 const TYPE_ATTRS: &[&str] = &["to", "dtype", "output_dtype", "softmax_precision", "stash_type"];
@@ -11,14 +13,13 @@ fn half(d: Option<DType>) -> bool {
     matches!(d, Some(F16 | BF16))
 }
 
-/// The same model in float32 between inputs and outputs of the types it had. `None` when it contracts no half-float
-/// weights, or holds what cannot change its type.
+/// The same model in float32 between inputs and outputs of the types it had; or, when it contracts no half-float weights
+/// or holds what cannot change its type, with its element-wise operators in float32. `None` when there are none of them.
 pub fn widen(graph: &Graph) -> Result<Option<Graph>> {
     if !graph.nodes().any(|(_, n)| contracts(graph, n)) || !graph.nodes().all(|(_, n)| changes(graph, n)) {
-        return Ok(None);
+        return one_by_one(graph);
     }
     let cast = ops::standard("Cast")?;
-    let to = |d: DType| Attrs::new().with("to", i64::from(d.onnx()));
     let mut g = graph.clone();
     let borders: Vec<Option<DType>> = g.outputs().iter().map(|o| g.dtype(o.value)).collect();
     let computed: Vec<ValueId> = g.nodes().flat_map(|(_, n)| n.outputs().to_vec()).flatten().collect();
@@ -64,6 +65,74 @@ pub fn widen(graph: &Graph) -> Result<Option<Graph>> {
     }
     ir::infer(&mut g)?;
     Ok(Some(g))
+}
+
+fn to(d: DType) -> Attrs {
+    Attrs::new().with("to", i64::from(d.onnx()))
+}
+
+/// Element-wise operators of half floats in float32, each between casts that give the bits it had.
+fn one_by_one(graph: &Graph) -> Result<Option<Graph>> {
+    let nodes: Vec<_> = graph.nodes().filter(|(_, n)| rounds_once(graph, n)).map(|(id, _)| id).collect();
+    if nodes.is_empty() {
+        return Ok(None);
+    }
+    let cast = ops::standard("Cast")?;
+    let mut g = graph.clone();
+    let mut wide: BTreeMap<ValueId, ValueId> = BTreeMap::new();
+    for id in nodes {
+        let was = graph.node(id)?;
+        let inputs = g.node(id)?.inputs().to_vec();
+        for (i, (now, before)) in inputs.into_iter().zip(was.inputs()).enumerate() {
+            let (Some(v), true) = (now, before.is_some_and(|v| half(graph.dtype(v)))) else { continue };
+            let w = match (wide.get(&v), g.constant(v)) {
+                (Some(&w), _) => w,
+                (None, Some(t)) => {
+                    let t = ops::cast::cast(t, F32, true)?;
+                    g.add_initializer("wide", t)
+                }
+                (None, None) => g.apply("wide", cast, to(F32), &[v]),
+            };
+            wide.insert(v, w);
+            g.set_input(id, i, Some(w));
+        }
+        let Some(v) = was.output(0) else { continue };
+        if let Some(d) = graph.dtype(v).filter(|&d| half(Some(d))) {
+            let uses = g.uses(v);
+            g.set_type(v, ValueType::Unknown);
+            let narrow = g.apply("narrow", cast, to(d), &[v]);
+            for u in uses {
+                match u {
+                    Use::Input(n, i) => g.set_input(n, i, Some(narrow)),
+                    Use::Output(i) => g.set_output(i, narrow),
+                    Use::Capture(..) => {}
+                }
+            }
+        }
+    }
+    ir::infer(&mut g)?;
+    Ok(Some(g))
+}
+
+/// An element-wise operator that computes in float32 what it reads of one type of half floats, and rounds the result.
+fn rounds_once(graph: &Graph, n: &Node) -> bool {
+    if !matches!(n.op.kind(&n.attrs), Kind::Elementwise(_))
+        || !n.op.domain().is_empty()
+        || n.outputs().len() != 1
+    {
+        return false;
+    }
+    // Casts are exact or round by themselves; sums round after each addend.
+    if ["Cast", "CastLike", "Mean"].iter().any(|op| n.is(op)) || (n.is("Sum") && n.inputs().len() > 2) {
+        return false;
+    }
+    let types: Vec<Option<DType>> = n.inputs().iter().flatten().map(|&v| graph.dtype(v)).collect();
+    let Some(&first) = types.iter().find(|&&d| half(d)) else { return false };
+    let (Some(y), true) = (n.output(0), types.iter().all(|&d| d == first || d == Some(DType::Bool))) else {
+        return false;
+    };
+    let captured = || graph.uses(y).iter().any(|u| matches!(u, Use::Capture(..)));
+    (graph.dtype(y) == first || graph.dtype(y) == Some(DType::Bool)) && !captured()
 }
 
 fn dtype(n: i64) -> Option<DType> {
@@ -137,10 +206,34 @@ mod tests {
     }
 
     #[test]
-    fn other_models_stay_as_they_are() {
-        let mut g =
-            ir::text::parse("g (float16[2] x) => (float16[2] y) { y = Exp (x) }", &ops::Standard).unwrap();
+    fn other_models_keep_every_bit() {
+        let source = "g (float16[5] x, float16[5] z, bool[5] c) => (float16[5] w, bool[5] b) {
+            s = Add (x, z) p = Mul (s, x) q = Where (c, p, s) b = Greater (q, z) r = Sqrt (q) w = Add (r, s) }";
+        let mut g = ir::text::parse(source, &ops::Standard).unwrap();
         ir::infer(&mut g).unwrap();
-        assert!(widen(&g).unwrap().is_none());
+        let wide = widen(&g).unwrap().unwrap();
+        ir::verify(&wide).unwrap();
+        let halves = |g: &Graph| g.nodes().filter(|(_, n)| rounds_once(g, n)).count();
+        assert_eq!((halves(&g), halves(&wide)), (6, 0));
+        let half = |v: [f32; 5]| Tensor::from_f32s(F16, &[5], v.to_vec()).unwrap();
+        let feeds = Feeds::from([
+            ("x".to_string(), half([0.3, 6e4, 1e-7, f32::NAN, -1.1]).into()),
+            ("z".to_string(), half([1.7, 6e4, 3e-8, 1.0, f32::INFINITY]).into()),
+            ("c".to_string(), Tensor::vector(vec![true, false, true, true, false]).into()),
+        ]);
+        let run = |g: &Graph| Reference.run(g, &feeds, &[]).unwrap().outputs;
+        for (a, b) in run(&g).iter().zip(run(&wide)) {
+            assert_eq!(a.tensor().unwrap().bytes(), b.tensor().unwrap().bytes());
+        }
+    }
+
+    #[test]
+    fn what_rounds_between_stays_as_it_is() {
+        for body in ["y = Softmax (x)", "y = Sum (x, x, x)", "y = Mean (x, x)", "y = Cast <to = 10> (x)"] {
+            let source = format!("g (float16[2] x) => (float16[2] y) {{ {body} }}");
+            let mut g = ir::text::parse(&source, &ops::Standard).unwrap();
+            ir::infer(&mut g).unwrap();
+            assert!(widen(&g).unwrap().is_none(), "{body}");
+        }
     }
 }

@@ -248,6 +248,7 @@ impl Emit<'_, '_> {
             Sub => self.b.ins().isub(a, b),
             Mul => self.b.ins().imul(a, b),
             Div => self.divide(a, b, d),
+            Rem | Mod => self.remainder(op == Mod, a, b, d),
             Min if signed => self.b.ins().smin(a, b),
             Min => self.b.ins().umin(a, b),
             Max if signed => self.b.ins().smax(a, b),
@@ -280,6 +281,30 @@ impl Emit<'_, '_> {
         let negated = self.b.ins().ineg(a);
         let q = self.b.ins().select(by_minus, negated, q);
         self.b.ins().select(by_zero, zero, q)
+    }
+
+    /// The remainder, of the sign of `a` or, if `floor`, of `b`; by zero it gives zero.
+    fn remainder(&mut self, floor: bool, a: Value, b: Value, d: DType) -> Value {
+        let ty = scalar(d);
+        let (zero, one) = (self.b.ins().iconst(ty, 0), self.b.ins().iconst(ty, 1));
+        // Nothing remains of a division by one, as it shall be by zero and is by −1.
+        let by_zero = self.b.ins().icmp(IntCC::Equal, b, zero);
+        let safe = self.b.ins().select(by_zero, one, b);
+        if !d.is_signed_int() {
+            return self.b.ins().urem(a, safe);
+        }
+        let by_minus = self.b.ins().icmp_imm_s(IntCC::Equal, b, -1);
+        let safe = self.b.ins().select(by_minus, one, safe);
+        let r = self.b.ins().srem(a, safe);
+        if !floor {
+            return r;
+        }
+        let there = self.b.ins().icmp(IntCC::NotEqual, r, zero);
+        let signs = self.b.ins().bxor(r, b);
+        let apart = self.b.ins().icmp(IntCC::SignedLessThan, signs, zero);
+        let wraps = self.b.ins().band(there, apart);
+        let turned = self.b.ins().iadd(r, b);
+        self.b.ins().select(wraps, turned, r)
     }
 
     /// One element; the way goes through the widest type of the kind, as the reference does.

@@ -1,4 +1,4 @@
-//! Chains of element-wise operators with quantization and dequantization, or casts of bytes, among them: read as bytes,
+//! Chains of element-wise operators with quantization and dequantization, or casts of bytes and half floats, among them: read as bytes,
 //! computed in float32 and written as bytes, in one step. A dequantization is done again by every chain that reads it, so
 //! that bytes are all that memory holds.
 
@@ -39,13 +39,15 @@ pub fn grow(graph: &Graph, root: NodeId, counts: &[usize], taken: impl Fn(NodeId
         steps: Vec::new(),
         seen: Vec::new(),
     };
-    let (result, store) = if n.is("QuantizeLinear") {
-        let format = format(&single(graph, root)?);
+    let (result, store) = if let Some(format) = narrows(graph, root) {
         (g.value(n.input(0)?)?, format)
-    } else if n.is("Cast") && g.bytes(root).is_some() {
+    } else if n.is("Cast") && matches!(widens(graph, root), Some(Format::Bytes { .. })) {
         g.dequantized.push(out);
         (g.dequantization(root)?, Format::F32)
-    } else if graph.dtype(out) == Some(DType::F32) && !n.is("DequantizeLinear") {
+    } else if graph.dtype(out) == Some(DType::F32)
+        && !n.is("DequantizeLinear")
+        && widens(graph, root).is_none()
+    {
         (g.node(root)?, Format::F32)
     } else {
         return None;
@@ -83,6 +85,35 @@ fn single(graph: &Graph, id: NodeId) -> Option<Quantize> {
     quantization(graph, n).filter(|q| q.scale.len() == 1)
 }
 
+/// What a node leaves of float32 values: a quantization by one scale, or a cast to half precision.
+fn narrows(graph: &Graph, id: NodeId) -> Option<Format> {
+    let n = graph.get(id)?;
+    if n.is("QuantizeLinear") {
+        return single(graph, id).map(|q| format(&q));
+    }
+    casts(graph, id, DType::F32, DType::F16).then_some(Format::Half)
+}
+
+/// What a node makes float32 values of: a dequantization by one scale, a cast of half precision, or one of bytes, which is
+/// a dequantization by 1.
+fn widens(graph: &Graph, id: NodeId) -> Option<Format> {
+    let n = graph.get(id)?;
+    if n.is("DequantizeLinear") {
+        return single(graph, id).map(|q| format(&q));
+    }
+    let bytes = |signed| Format::Bytes { signed, scale: 1.0, zero: 0 };
+    let from = [(DType::F16, Format::Half), (DType::U8, bytes(false)), (DType::I8, bytes(true))];
+    from.into_iter().find(|&(d, _)| casts(graph, id, d, DType::F32)).map(|(_, format)| format)
+}
+
+fn casts(graph: &Graph, id: NodeId, from: DType, to: DType) -> bool {
+    let dtype = |v: Option<ValueId>| v.and_then(|v| graph.dtype(v));
+    graph.get(id).is_some_and(|n| {
+        (n.is("Cast") || n.is("CastLike"))
+            && (dtype(n.input(0)), dtype(n.output(0))) == (Some(from), Some(to))
+    })
+}
+
 fn format(q: &Quantize) -> Format {
     Format::Bytes { signed: q.signed, scale: q.scale[0], zero: q.zero }
 }
@@ -107,6 +138,7 @@ impl Growth<'_> {
     fn operand(&mut self, v: ValueId, format: Format) -> Option<Arg> {
         let dtype = match format {
             Format::F32 => DType::F32,
+            Format::Half => DType::F16,
             Format::Words => DType::I32,
             Format::Bytes { signed: true, .. } => DType::I8,
             Format::Bytes { signed: false, .. } => DType::U8,
@@ -133,7 +165,7 @@ impl Growth<'_> {
 
     /// A float32 value.
     fn value(&mut self, v: ValueId) -> Option<Arg> {
-        let dequantized = self.graph.producer(v).filter(|&p| self.bytes(p).is_some());
+        let dequantized = self.graph.producer(v).filter(|&p| widens(self.graph, p).is_some());
         if dequantized.is_some() {
             self.dequantized.push(v);
         }
@@ -161,41 +193,22 @@ impl Growth<'_> {
         (same && self.room() && self.takes(p)).then_some(p)
     }
 
-    /// What a node leaves of bytes: a dequantization by one scale, or a cast to float32, which is one by 1.
-    fn bytes(&self, p: NodeId) -> Option<Quantize> {
-        let n = self.graph.get(p)?;
-        if n.is("DequantizeLinear") {
-            return single(self.graph, p);
-        }
-        let from = n.input(0).and_then(|x| self.graph.dtype(x));
-        let signed = match from {
-            Some(DType::U8) => false,
-            Some(DType::I8) => true,
-            _ => return None,
-        };
-        let cast = n.is("Cast") && n.output(0).and_then(|y| self.graph.dtype(y)) == Some(DType::F32);
-        cast.then(|| Quantize { scale: vec![1.0], zero: 0, signed })
-    }
-
     fn dequantization(&mut self, p: NodeId) -> Option<Arg> {
         let n = self.graph.get(p)?;
-        let (x, v, q) = (n.input(0)?, n.output(0)?, self.bytes(p)?);
+        let (x, v, format) = (n.input(0)?, n.output(0)?, widens(self.graph, p)?);
         // What is quantized for this chain only never becomes bytes.
         let made = self.graph.producer(x).filter(|&m| {
             let alone = self.counts[x.index()] == 1 && self.counts[v.index()] == 1;
             let same = self.graph.ty(v).concrete().is_some_and(|s| s[..] == *self.shape);
-            let quantizes = self.graph.get(m).is_some_and(|m| m.is("QuantizeLinear"));
-            alone && same && quantizes && self.room() && !(self.taken)(m) && !(self.taken)(p)
+            let narrows = narrows(self.graph, m) == Some(format);
+            alone && same && narrows && self.room() && !(self.taken)(m) && !(self.taken)(p)
         });
-        if let Some(m) = made
-            && let Some(by) = single(self.graph, m)
-            && by == q
-        {
+        if let Some(m) = made {
             self.nodes.extend([p, m]);
             let a = self.value(self.graph.get(m)?.input(0)?)?;
-            return self.step(Step::Snap(format(&by), a));
+            return self.step(Step::Snap(format, a));
         }
-        self.operand(x, format(&q))
+        self.operand(x, format)
     }
 
     /// The 32-bit integers that a cast to float32 compares, and the node that compares them for it alone.
@@ -289,6 +302,11 @@ impl Growth<'_> {
                     Unary::Neg => return self.step(Step::Binary(Binary::Sub, Arg::Const(-0.0), a)),
                     Unary::Reciprocal => return self.step(Step::Binary(Binary::Div, Arg::Const(1.0), a)),
                     Unary::Exp => Function::Exp,
+                    Unary::Abs => Function::Abs,
+                    Unary::Sqrt => Function::Sqrt,
+                    Unary::Floor => Function::Floor,
+                    Unary::Ceil => Function::Ceil,
+                    Unary::Round => Function::Round,
                     Unary::Tanh => Function::Tanh,
                     Unary::Erf => Function::Erf,
                     Unary::Sigmoid => Function::Sigmoid,

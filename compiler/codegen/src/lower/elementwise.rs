@@ -209,6 +209,33 @@ pub fn map(cx: &Cx, n: &Node) -> Option<Lowered> {
     Some(Lowered::call("vector function", vec![x], y, 10.0 * elements as f64, Call::Map { function: f }))
 }
 
+/// Powers of float32 by an exponent, one of them a number or both of the result's shape.
+pub fn power(cx: &Cx, n: &Node) -> Option<Lowered> {
+    if !n.is("Pow") {
+        return None;
+    }
+    let (x, e, y) = (n.input(0)?, n.input(1)?, n.output(0)?);
+    let (shape, mut reads) = (cx.f32_shape(y)?, Vec::new());
+    cx.f32_shape(x)?;
+    let mut operand = |v: ValueId| {
+        // An exponent of another type is cast to that of the base.
+        match cx.graph.constant(v).filter(|t| t.len() == 1) {
+            Some(t) => Some(Some(*t.to_f64s().ok()?.first()? as f32)),
+            None if cx.f32_shape(v)? == shape => {
+                reads.push(v);
+                Some(None)
+            }
+            None => None,
+        }
+    };
+    let (base, exponent) = (operand(x)?, operand(e)?);
+    if reads.is_empty() {
+        return None;
+    }
+    let flops = 30.0 * shape.iter().product::<usize>() as f64;
+    Some(Lowered::call("vector function", reads, y, flops, Call::Power { base, exponent }))
+}
+
 pub(super) fn function(graph: &Graph, n: &Node) -> Option<Function> {
     if !n.op.domain().is_empty() {
         return None;
@@ -223,6 +250,9 @@ pub(super) fn function(graph: &Graph, n: &Node) -> Option<Function> {
         "Tan" => Function::Tan,
         "Sinh" => Function::Sinh,
         "Cosh" => Function::Cosh,
+        "Asin" => Function::Asin,
+        "Acos" => Function::Acos,
+        "Atan" => Function::Atan,
         "Softplus" => Function::Softplus,
         "Mish" => Function::Mish,
         "Sign" => Function::Sign,

@@ -1,6 +1,6 @@
 //! Views, and copies of elements of any whole-byte type.
 
-use super::{Cx, Lowered, Work};
+use super::{Cx, Lowered, Work, elements};
 use crate::plan::static_bytes;
 use artefact::{Call, Move};
 use ir::{DType, Node, Tensor, ValueId};
@@ -46,11 +46,16 @@ pub fn lower(cx: &Cx, n: &Node) -> Option<Lowered> {
         "Pad" => pad(cx, n),
         "Gather" => pick(cx, n),
         "GatherND" => tuples(cx, n),
+        "GatherElements" => elements::pick(cx, n),
+        "ScatterElements" => elements::place(cx, n),
+        "ScatterND" => elements::slices(cx, n),
+        "Trilu" => elements::triangle(cx, n),
+        "OneHot" => elements::one_hot(cx, n),
         _ => None,
     }
 }
 
-fn width(cx: &Cx, v: ValueId) -> Option<usize> {
+pub(super) fn width(cx: &Cx, v: ValueId) -> Option<usize> {
     Some(cx.graph.dtype(v)?.bits() / 8).filter(|w| matches!(w, 1 | 2 | 4 | 8))
 }
 

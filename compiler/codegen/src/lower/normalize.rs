@@ -15,6 +15,7 @@ pub fn lower(cx: &Cx, n: &Node) -> Option<Lowered> {
         "LogSoftmax" => softmax(cx, n, Softmax::Log),
         "LayerNormalization" => rows(cx, n, |epsilon| Norm::Layer { epsilon }),
         "RMSNormalization" => rows(cx, n, |epsilon| Norm::Rms { epsilon }),
+        "LpNormalization" => lines(cx, n),
         "InstanceNormalization" | "GroupNormalization" => groups(cx, n),
         _ => None,
     }
@@ -42,6 +43,25 @@ fn rows(cx: &Cx, n: &Node, norm: fn(f32) -> Norm) -> Option<Lowered> {
     let norm = norm(n.attrs.float_or("epsilon", 1e-5).ok()?);
     let flops = 8.0 * shape.iter().product::<usize>() as f64;
     Some(Lowered::call("normalisation", vec![x], y, flops, Call::Normalize { norm, size, gamma, beta }))
+}
+
+/// Division by a norm along the last axis.
+fn lines(cx: &Cx, n: &Node) -> Option<Lowered> {
+    let (x, y) = (n.input(0)?, n.output(0)?);
+    let shape = cx.f32_shape(x)?;
+    let axis = ops::broadcast::axis(n.attrs.int_or("axis", -1).ok()?, shape.len()).ok()?;
+    let norm = match n.attrs.int_or("p", 2).ok()? {
+        1 => Norm::L1,
+        2 => Norm::L2,
+        _ => return None,
+    };
+    let size = shape[axis];
+    if shape[axis + 1..].iter().any(|&d| d != 1) || shape.contains(&0) {
+        return None;
+    }
+    let flops = 4.0 * shape.iter().product::<usize>() as f64;
+    let call = Call::Normalize { norm, size, gamma: None, beta: None };
+    Some(Lowered::call("normalisation", vec![x], y, flops, call))
 }
 
 fn groups(cx: &Cx, n: &Node) -> Option<Lowered> {

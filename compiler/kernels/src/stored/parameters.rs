@@ -2,11 +2,13 @@
 
 use crate::attention::HeadStrides;
 use crate::chain::{Arg, Binary, Chain, Format, Step};
+use crate::elements::{Along, Triangle};
 use crate::norm::Norm;
 use crate::reduce::{Extreme, Reduction};
 use crate::resize::Image;
 use crate::rnn::Gate;
 use crate::softmax::Softmax;
+use crate::topk::TopK;
 use crate::transpose::Axis;
 use crate::vecmath::Function;
 use crate::{Activation, ConvShape, ConvTransposeShape, GemmShape, Pooling, Strides, Window};
@@ -14,6 +16,9 @@ use crate::{fields, variants};
 
 fields! {
     Axis { len, from, to }
+    Along { axis, data, indices }
+    Triangle { height, width, diagonal, upper }
+    TopK { outer, n, inner, k, largest }
     Chain { operands, steps, result, store }
     Image { batch, height, width, channels }
     HeadStrides { batch, head, position, lane }
@@ -26,7 +31,7 @@ fields! {
     Window { input, output, kernel, stride, dilation, pad }
 }
 
-variants! { Format { 0 = F32, 1 = Bytes { signed, scale, zero }, 2 = Words } }
+variants! { Format { 0 = F32, 1 = Bytes { signed, scale, zero }, 2 = Words, 3 = Half } }
 
 variants! { Arg { 0 = Slot(slot), 1 = Const(number) } }
 
@@ -60,5 +65,5 @@ variants! { Function {
     11 = Elu { alpha }, 12 = Selu { alpha, gamma }, 13 = Celu { alpha }, 14 = Sigmoid, 15 = Tanh, 16 = Silu, 17 = Gelu,
     18 = GeluTanh, 19 = QuickGelu { alpha }, 20 = Softsign, 21 = Sqrt, 22 = Rsqrt, 23 = Reciprocal, 24 = Abs, 25 = Neg,
     26 = Floor, 27 = Ceil, 28 = Round, 29 = Relu, 30 = Clip { lo, hi }, 31 = LeakyRelu { slope },
-    32 = ThresholdedRelu { alpha }, 33 = HardSigmoid { alpha, beta }, 34 = HardSwish,
+    32 = ThresholdedRelu { alpha }, 33 = HardSigmoid { alpha, beta }, 34 = HardSwish, 35 = Asin, 36 = Acos, 37 = Atan,
 } }
