@@ -29,8 +29,10 @@ enum Padding {
     Reflection,
 }
 
-/// Elements and their weights.
-type Taps = SmallVec<[(usize, f64); 16]>;
+/// Elements of one axis and their weights.
+type Taps = SmallVec<[(usize, f64); 4]>;
+/// Points that are sampled together.
+const POINTS: usize = 512;
 
 /// How positions become weighted elements.
 #[derive(Debug, Clone, Copy)]
@@ -131,8 +133,7 @@ fn cubic(x: f64) -> [f64; 4] {
 }
 
 /// Elements and weights of two axes, of which the inner one has the step 1, as [`combine`] gives them.
-fn plane_taps(outer: &Taps, inner: &Taps, step: usize, to: &mut Taps) {
-    to.clear();
+fn plane_taps(outer: &Taps, inner: &Taps, step: usize, to: &mut Vec<(usize, f64)>) {
     for &(i, w) in outer {
         to.extend(inner.iter().map(|&(j, v)| (i * step + j, w * v)));
     }
@@ -206,19 +207,29 @@ fn eval_sample(cx: &EvalCx) -> Result<Vec<Value>> {
     let steps = strides(dims);
     let mut y = budget::filled(n, 0f64)?;
     if n > 0 {
-        let mut taps: Taps = Taps::new();
-        for (i, position) in grid.chunks_exact(dims.len()).enumerate() {
-            let (b, p) = (i / points, i % points);
-            // Positions list the innermost axis first.
-            let along =
-                |a: usize| sampler.taps(sampler.denormalize(position[dims.len() - 1 - a], dims[a]), dims[a]);
-            match dims.len() {
-                2 => plane_taps(&along(0), &along(1), steps[0], &mut taps),
-                n => taps = combine(&(0..n).map(along).collect::<Vec<_>>(), &steps)?.into(),
+        // Some points at a time, so that their taps are made once for all channels and stay in the cache.
+        let (mut taps, mut ends) = (Vec::new(), Vec::new());
+        for (b, first) in (0..*batch).flat_map(|b| (0..points).step_by(POINTS).map(move |p| (b, p))) {
+            let count = POINTS.min(points - first);
+            taps.clear();
+            ends.clear();
+            for position in grid[(b * points + first) * axes..].chunks_exact(*axes).take(count) {
+                // Positions list the innermost axis first.
+                let along =
+                    |a: usize| sampler.taps(sampler.denormalize(position[axes - 1 - a], dims[a]), dims[a]);
+                match *axes {
+                    2 => plane_taps(&along(0), &along(1), steps[0], &mut taps),
+                    n => taps.extend(combine(&(0..n).map(along).collect::<Vec<_>>(), &steps)?),
+                }
+                ends.push(taps.len());
             }
             for c in b * channels..(b + 1) * channels {
                 let from = &data[c * plane..(c + 1) * plane];
-                y[c * points + p] = taps.iter().map(|&(at, w)| w * from[at]).sum();
+                let mut start = 0;
+                for (y, &end) in y[c * points + first..].iter_mut().zip(&ends) {
+                    *y = taps[start..end].iter().map(|&(at, w)| w * from[at]).sum();
+                    start = end;
+                }
             }
         }
     }
