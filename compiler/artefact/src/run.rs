@@ -240,9 +240,9 @@ fn each<T: Plain + Sync, U: Plain + Send>(
 fn power(io: &Io, base: Option<f32>, exponent: Option<f32>) -> Result<(), Error> {
     let y = io.output::<f32>(0);
     let (known, next) = (base.map(|b| [b]), usize::from(base.is_none()));
-    let x: &[f32] = known.as_ref().map_or_else(|| io.input(0), |b| b);
+    let x: &[f32] = known.as_ref().map(|b| &b[..]).unwrap_or_else(|| io.input(0));
     let by = exponent.map(|e| [e]);
-    let e: &[f32] = by.as_ref().map_or_else(|| io.input(next), |e| e);
+    let e: &[f32] = by.as_ref().map(|e| &e[..]).unwrap_or_else(|| io.input(next));
     let (out, len) = (&Shared(y.as_mut_ptr()), y.len());
     let failure = Mutex::new(None);
     loops::run(io.pool, len.div_ceil(GRAIN).max(1), &|t| {

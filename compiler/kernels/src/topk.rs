@@ -73,6 +73,7 @@ fn candidate(x: f32, at: usize, largest: bool) -> u64 {
 }
 
 /// Candidates of the `k` best elements, best first.
+#[allow(clippy::neg_cmp_op_on_partial_ord)] // NaN is to pass
 fn pick(row: &[f32], k: usize, largest: bool, best: &mut Vec<u64>) {
     let most = k + k.max(SPARE);
     best.clear();

@@ -40,13 +40,11 @@ impl Search<'_> {
         }
     }
 
-    /// Least error within bytes.
+    /// Least error within bytes, by the sum alone: with large errors a search through products that few samples measured finds
+    /// the ones that are off (efficientnet-lite0 at 3.1 MB agrees on 0.850 with them, on 0.879 without).
     pub(crate) fn least_error(&self, bytes: u64) -> Option<Solution> {
         match self.options.allocation {
-            Allocation::Dynamic => match &self.pairs {
-                Some(p) => p.least_error(&self.items, bytes),
-                None => knapsack::least_error(&self.items, bytes),
-            },
+            Allocation::Dynamic => knapsack::least_error(&self.items, bytes),
             Allocation::Greedy => knapsack::greedy_error(&self.items, bytes),
             Allocation::Uniform | Allocation::Global => {
                 let fit = self.uniform().into_iter().filter(|s| s.weight <= bytes);

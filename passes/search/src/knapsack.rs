@@ -55,11 +55,6 @@ pub fn bound_of_weight(rows: &[Vec<Item>], budget: f64) -> f64 {
     lagrange(rows, budget, |i| i.error, |i| i.weight as f64)
 }
 
-/// No selection with total weight at most `budget` has less error.
-pub fn bound_of_error(rows: &[Vec<Item>], budget: u64) -> f64 {
-    lagrange(rows, budget as f64, |i| i.weight as f64, |i| i.error)
-}
-
 /// As [`least_weight`], by steps of least price alone.
 pub fn greedy_weight(rows: &[Vec<Item>], budget: f64) -> Option<Solution> {
     let costs = |i: &Item| i.error;

@@ -145,27 +145,6 @@ impl Pairs {
         let s = best.filter(fits).or_else(|| least().filter(fits))?;
         Some(Solution { bound: bound.min(s.weight as f64), ..s })
     }
-
-    /// As [`knapsack::least_error`], with pairs.
-    pub fn least_error(&self, items: &[Vec<Item>], budget: u64) -> Option<Solution> {
-        let mut t = self.amplitudes(items, &self.at);
-        let (mut best, mut seen, mut bound) = (None::<Solution>, BTreeSet::new(), 0.0);
-        for _ in 0..ROUNDS {
-            let (tangent, much) = self.tangent(items, &t, true);
-            bound = f64::max(bound, knapsack::bound_of_error(&tangent, budget) - much);
-            let (tangent, _) = self.tangent(items, &t, false);
-            let Some(s) = knapsack::least_error(&tangent, budget) else { break };
-            t = self.amplitudes(items, &s.choice);
-            let s = self.with_pairs(items, s.choice);
-            let new = seen.insert(s.choice.clone());
-            if best.as_ref().is_none_or(|b| s.error < b.error) {
-                best = Some(s);
-            } else if !new {
-                break;
-            }
-        }
-        best.map(|s| Solution { bound: bound.min(s.error), ..s })
-    }
 }
 
 /// The least ρ, about, with which ρ on the diagonal makes a Gram matrix: Cholesky's factors exist.
@@ -241,14 +220,6 @@ mod tests {
             let best = all.iter().filter(|s| s.error <= allowed).map(|s| s.weight).min();
             if let Some(s) = pairs.least_weight(&items, allowed) {
                 prop_assert!(s.error <= allowed && s.bound <= best.unwrap() as f64 + 1e-6, "{} {best:?}", s.bound);
-            }
-            let best = all.iter().filter(|s| s.weight <= u64::from(budget)).map(|s| s.error);
-            match (pairs.least_error(&items, u64::from(budget)), best.min_by(f64::total_cmp)) {
-                (Some(s), Some(best)) => {
-                    prop_assert!(s.bound <= best + 1e-6 && s.weight <= u64::from(budget));
-                    prop_assert!(s.error >= best - 1e-9);
-                }
-                (s, best) => prop_assert!(s.is_none() && best.is_none()),
             }
         }
 
