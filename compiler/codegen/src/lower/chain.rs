@@ -1,6 +1,6 @@
-//! Chains of element-wise operators with quantization and dequantization, or casts of bytes and half floats, among them: read as bytes,
-//! computed in float32 and written as bytes, in one step. A dequantization is done again by every chain that reads it, so
-//! that bytes are all that memory holds.
+//! Chains of element-wise operators with quantization and dequantization, or casts of bytes and half floats, among them:
+//! read as bytes, computed in float32 and written as bytes, in one step. A dequantization is done again by every chain that
+//! reads it, so that bytes are all that memory holds.
 
 use super::elementwise::{Walk, expression, function};
 use super::{Cx, Lowered, Work};
