@@ -104,7 +104,7 @@ impl Session {
         // Weights of bfloat16 ask for products of bfloat16, where the CPU has them.
         let precision = match source.card.bf16 && has_bf16() {
             true => Precision::Bf16,
-            false => Precision::Float32,
+            false => Precision::Automatic,
         };
         Session { source, most, names, pool, precision, programs: Mutex::default() }
     }

@@ -14,8 +14,8 @@ use kernels::transpose::Axis;
 use kernels::vecmath::Function;
 use kernels::{
     Activation, ConvShape, ConvTransposeShape, GemmShape, PackedB, PackedBf16, PackedCodes, PackedConv,
-    PackedConvBf16, PackedConvI8, PackedConvTranspose, PackedI8, Pooling, SparseF32, Tier, Window, fields,
-    variants,
+    PackedConvBf16, PackedConvI8, PackedConvTranspose, PackedI8, Pooling, Precision, SparseF32, Tier, Window,
+    fields, variants,
 };
 
 /// What is added to the sums of a contraction beside its bias.
@@ -193,7 +193,7 @@ pub struct Recurrence {
 /// A constant matrix as a kernel reads it.
 pub enum Matrix {
     Dense(PackedB),
-    Coded(PackedCodes),
+    Coded(PackedCodes, Precision),
 }
 
 /// Two products in a row whose middle is narrow.
@@ -225,6 +225,7 @@ pub enum Call {
         m: usize,
         alpha: f32,
         weights: PackedCodes,
+        precision: Precision,
         finish: Finish,
     },
     /// A product without the zeros of its weights.
@@ -523,7 +524,7 @@ variants! { Zero { 0 = Known(all), 1 = Read(at) } }
 
 variants! { Weights { 0 = Floats { projection, recurrence }, 1 = Bytes { projection, recurrence } } }
 
-variants! { Matrix { 0 = Dense(weights), 1 = Coded(weights) } }
+variants! { Matrix { 0 = Dense(weights), 1 = Coded(weights, precision) } }
 
 variants! { Kept { 0 = Sums, 1 = Values, 2 = Bytes { scale, zero, signed } } }
 
@@ -558,7 +559,7 @@ variants! { Call {
     25 = Recur(recurrence),
     26 = Rows { code, outer, rows, strides, moving, n },
     27 = Typed { code, units, elements },
-    28 = CodedProduct { m, alpha, weights, finish },
+    28 = CodedProduct { m, alpha, weights, precision, finish },
     29 = Pair(pair),
     30 = Chain { tier, chain, outer, rows, strides, moving, n },
     31 = LookUp { tier, table },

@@ -3,7 +3,7 @@
 use crate::call::{Matrix, Pair};
 use crate::io::Io;
 use crate::run::with_scratch;
-use kernels::{Epilogue, Error, Pool, Precision, Residual, Serial, gemm_f32, gemm_packed};
+use kernels::{Epilogue, Error, Pool, Residual, Serial, gemm_f32, gemm_packed};
 use std::sync::Mutex;
 
 /// Floats of a block's middle, which the second-level cache holds beside the weights.
@@ -13,14 +13,14 @@ impl Matrix {
     fn k(&self) -> usize {
         match self {
             Matrix::Dense(w) => w.k(),
-            Matrix::Coded(w) => w.k(),
+            Matrix::Coded(w, _) => w.k(),
         }
     }
 
     fn n(&self) -> usize {
         match self {
             Matrix::Dense(w) => w.n(),
-            Matrix::Coded(w) => w.n(),
+            Matrix::Coded(w, _) => w.n(),
         }
     }
 
@@ -36,7 +36,9 @@ impl Matrix {
     ) -> Result<(), Error> {
         match self {
             Matrix::Dense(w) => gemm_f32(pool, m, x, w.k(), w, y, w.n(), alpha, e),
-            Matrix::Coded(w) => gemm_packed(pool, Precision::Float, m, (x, w.k()), w, (y, w.n()), alpha, e),
+            Matrix::Coded(w, precision) => {
+                gemm_packed(pool, *precision, m, (x, w.k()), w, (y, w.n()), alpha, e)
+            }
         }
     }
 }

@@ -16,7 +16,7 @@ use kernels::softmax::{log_sum_exp, softmax_axis, softmax_rows};
 use kernels::topk::top_k;
 use kernels::transpose::{Element, copy_strided, permute};
 use kernels::vecmath;
-use kernels::{Affine, Epilogue, Error, GemmShape, Operand, Precision, Residual, Strides, Tier};
+use kernels::{Affine, Epilogue, Error, GemmShape, Operand, Residual, Strides, Tier};
 use kernels::{conv_bf16, conv_f32, conv_transpose_f32, gemm_bf16, gemm_f32, global_pool_f32, pool_f32};
 use kernels::{gemm_dynamic_f32, gemm_dynamic_scratch, gemm_packed, gemm_sparse_f32};
 use std::cell::RefCell;
@@ -70,10 +70,10 @@ impl Call {
                 let e = finish.epilogue(io, w.n());
                 gemm_bf16(pool, *m, io.input(0), w.k(), w, io.output(0), w.n(), *alpha, &e)
             }
-            Call::CodedProduct { m, alpha, weights: w, finish } => {
+            &Call::CodedProduct { m, alpha, weights: ref w, precision, ref finish } => {
                 let e = finish.epilogue(io, w.n());
                 let (a, y) = ((io.input(0), w.k()), (io.output(0), w.n()));
-                gemm_packed(pool, Precision::Float, *m, a, w, y, *alpha, &e)
+                gemm_packed(pool, precision, m, a, w, y, alpha, &e)
             }
             Call::SparseProduct { m, alpha, weights: w, finish } => {
                 let e = finish.epilogue(io, w.n());

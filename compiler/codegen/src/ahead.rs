@@ -59,7 +59,7 @@ pub struct Target<'a> {
 /// # Errors
 /// `Unsupported` when some nodes have no call that an artefact can make; all are named.
 pub fn build(graph: &Graph, target: Target) -> Result<Artefact> {
-    let (graph, mut steps) = lowered(graph, target.tier, Precision::Float32)?;
+    let (graph, mut steps) = lowered(graph, target.tier, Precision::Automatic)?;
     let memory = plan(&graph, &steps)?;
     refuse(&graph, &steps)?;
     let mut code = Assembler::object(target.name)?;

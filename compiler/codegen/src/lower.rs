@@ -132,13 +132,21 @@ impl Cx<'_> {
     }
     /// The weight of a `k × n` product with `m` rows as its file stores it, stored as `[n, k]` or `[k, n]`, where a kernel
     /// reads that and it pays.
-    pub fn coded(&self, v: ValueId, m: usize, size: (usize, usize), n_first: bool) -> Option<PackedCodes> {
+    pub fn coded(
+        &self,
+        v: ValueId,
+        m: usize,
+        size: (usize, usize),
+        n_first: bool,
+    ) -> Option<(PackedCodes, kernels::Precision)> {
         if self.graph.constant(v).is_some() {
             return None;
         }
-        let packed = stored::codes::Coded::of(self.graph, v)?.pack(self.tier, m, size, n_first)?;
+        let precision = self.precision.packed(m);
+        let packed =
+            stored::codes::Coded::of(self.graph, v)?.pack(self.tier, (m, precision), size, n_first)?;
         stored::release(self.graph, v);
-        Some(packed)
+        Some((packed, precision))
     }
     /// Whether a contraction of `x` with constant weights `w` runs in bfloat16.
     pub fn in_bf16(&self, x: ValueId, w: ValueId) -> bool {

@@ -6,11 +6,18 @@ use kernels::has_bf16;
 /// Input channels of a convolution below which rounding the input costs more than the products gain.
 const FEW_CHANNELS: usize = 16;
 
-/// Asked for by the user; a model that is bfloat16 itself asks too.
+/// Rows of a product up to which the time is that of reading the weights.
+const FEW_ROWS: usize = 4;
+
+/// Asked for by the user; a model that is bfloat16 itself asks for that.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Precision {
-    /// Float32, unless operands are bfloat16 numbers anyway.
+    /// Float32, unless operands are bfloat16 numbers anyway; rows of products whose weights their file stores in at most 8
+    /// bits are rounded to 16 bits, with a scale for each 256 elements or fewer, where the product has many rows and that is
+    /// faster: within `2⁻¹⁶ · max|x| · Σ|w|` of float32, a hundredth and less of what such weights were rounded by.
     #[default]
+    Automatic,
+    /// As `Automatic`, but nothing is rounded to 16 bits.
     Float32,
     /// Operands rounded to bfloat16, products summed in float32: within `2.01 · 2⁻⁸ · Σ|x·w|` of float32.
     Bf16,
@@ -21,6 +28,14 @@ impl Precision {
     /// already are bfloat16 numbers, so that nothing is rounded; there only if the CPU multiplies them itself.
     pub(crate) fn rounds(self, graph: &Graph, x: ValueId, w: ValueId) -> bool {
         self == Precision::Bf16 || (has_bf16() && widened(graph, x) && exact(graph, w))
+    }
+
+    /// How `m` rows meet weights that stay packed: few rows wait for the weights, however precise they are.
+    pub(crate) fn packed(self, m: usize) -> kernels::Precision {
+        match self {
+            Precision::Automatic if m > FEW_ROWS => kernels::Precision::Words,
+            _ => kernels::Precision::Float,
+        }
     }
 
     /// Whether a convolution of so many channels of a group gains.

@@ -129,6 +129,13 @@ fn formats() -> Vec<Format> {
         f("16 int8 entries", 4, all, false, whole(16), Precision::Float),
         f("16 float entries", 4, all, false, any(16), Precision::Float),
         f("256 float entries", 8, all, false, any(256), Precision::Float),
+        f("int4, 16-bit rows", 4, all, false, None, Precision::Words),
+        f("int4 block 32, 16-bit rows", 4, 32, false, None, Precision::Words),
+        f("int8, 16-bit rows", 8, all, false, None, Precision::Words),
+        f("int8 block 32, 16-bit rows", 8, 32, false, None, Precision::Words),
+        f("16 int8 entries, 16-bit rows", 4, all, false, whole(16), Precision::Words),
+        f("16 float entries, 16-bit rows", 4, all, false, any(16), Precision::Words),
+        f("256 float entries, 16-bit rows", 8, all, false, any(256), Precision::Words),
         f("int4, 8-bit rows", 4, all, false, None, Precision::Bytes),
         f("int4 block 32, 8-bit rows", 4, 32, false, None, Precision::Bytes),
         f("16 int8 entries, 8-bit rows", 4, all, false, whole(16), Precision::Bytes),
@@ -152,7 +159,7 @@ fn median(mut x: Vec<f64>) -> f64 {
 /// Products of more rows, one thread: where floats become faster.
 fn rows(packed: &[(Format, PackedCodes)], k: usize, n: usize, dense: &PackedB) {
     let e = Epilogue::default();
-    for m in [1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 128, 512] {
+    for m in [1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 128, 512, 2048] {
         let x: Vec<f32> = (0..k * m).map(|i| ((i * 37 % 101) as f32).sin()).collect();
         let mut y = vec![0f32; n * m];
         let mut base = Vec::new();
@@ -193,7 +200,7 @@ fn main() {
     let packed: Vec<(Format, PackedCodes)> = formats()
         .into_iter()
         .filter(|f| match part == "rows" {
-            true => f.precision == Precision::Float && f.zeros.is_none(),
+            true => f.precision != Precision::Bytes && f.zeros.is_none(),
             false => f.name.contains(&part),
         })
         .filter_map(|f| {

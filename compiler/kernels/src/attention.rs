@@ -10,7 +10,7 @@ use crate::parallel::Pool;
 use crate::partition::{Parts, ranges};
 use crate::scratch;
 use crate::simd::{LANES, Simd, tiered};
-use crate::vecmath::{exp, tanh};
+use crate::vecmath::{exp, exp_term, tanh};
 
 /// Distances, in elements, between neighbouring batches, heads, positions and elements of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -566,8 +566,10 @@ unsafe fn soften<S: Simd>(
         let (mut sum, mut more) = (s.zero(), s.zero());
         i = 0;
         while i + LANES < n {
-            let (e, f) =
-                (exp(s, s.sub(s.load(row.add(i)), shift)), exp(s, s.sub(s.load(row.add(i + LANES)), shift)));
+            let (e, f) = (
+                exp_term(s, s.sub(s.load(row.add(i)), shift)),
+                exp_term(s, s.sub(s.load(row.add(i + LANES)), shift)),
+            );
             s.store(row.add(i), e);
             s.store(row.add(i + LANES), f);
             sum = s.add(sum, e);
@@ -575,7 +577,7 @@ unsafe fn soften<S: Simd>(
             i += 2 * LANES;
         }
         if i < n {
-            let e = exp(s, s.sub(s.load(row.add(i)), shift));
+            let e = exp_term(s, s.sub(s.load(row.add(i)), shift));
             s.store(row.add(i), e);
             sum = s.add(sum, e);
         }

@@ -12,6 +12,18 @@ pub(crate) fn prefetch(p: *const f32) {
     let _ = p;
 }
 
+/// Asks for the cache line at `p`, which need not exist, to be in the second-level cache.
+#[inline(always)]
+pub(crate) fn prefetch_outer(p: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch does not fault.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(p.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = p;
+}
+
 /// Asks for the cache line at `p`, which need not exist, to write to it.
 #[inline(always)]
 pub(crate) fn prefetch_to_write(p: *mut f32) {

@@ -177,6 +177,10 @@ unsafe fn panel(job: &Job, panel: Panel, pointers: &[*const f32], out: &[usize],
     }
     cuts(job.taps, job.depth, most, |cut| {
         let mut row = 0;
+        // The next part of the operand follows in memory: the tiles of this one ask for it, each for its share.
+        let b = job.b.data.wrapping_add(panel.col * job.b.rows + cut.first * width);
+        let row_bytes = width * size_of::<f32>();
+        let part = cut.taps.len() * cut.depth * row_bytes;
         while row < count {
             let (height, f) = tiles.pick(panel.width, count - row);
             let tile = Tile {
@@ -185,8 +189,10 @@ unsafe fn panel(job: &Job, panel: Panel, pointers: &[*const f32], out: &[usize],
                 taps: cut.taps.len(),
                 offset: cut.offset,
                 depth: cut.depth,
-                b: job.b.data.wrapping_add(panel.col * job.b.rows + cut.first * width),
+                b,
                 b_step: width,
+                ahead: b.cast::<u8>().wrapping_add(part + (part as u64 * row as u64 / count as u64) as usize),
+                ahead_step: row_bytes * height.min(count - row) / count,
                 c: if job.integers.is_some() { job.c } else { c },
                 c_step: job.c_step,
                 place: Place {

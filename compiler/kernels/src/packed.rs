@@ -27,6 +27,9 @@ use source::{Kept, VECTOR};
 pub enum Precision {
     /// As float32 products, within their own rounding.
     Float,
+    /// Activations rounded to 1/32639 of the largest of each block of at most 256 inputs: nearer than half floats where
+    /// values are above a sixteenth of the largest.
+    Words,
     /// Activations rounded to 8 bits with a scale for each block.
     Bytes,
 }
@@ -273,19 +276,22 @@ impl PackedCodes {
     }
 
     /// Most rows for which any weights stay packed.
-    pub const MOST_ROWS: usize = 1024;
+    pub const MOST_ROWS: usize = 1 << 16;
 
     /// Whether `m` rows are multiplied faster with these weights than with floats. Measured with
-    /// `cargo run --release -p compress-kernels --example packed K N rows` on one thread with AVX-512, for weights of 384 × 384
-    /// to 4096 × 4096: integers with one scale win at all rows that were tried, by 1.25 to 1.7 up to 512; those of 4 bits with a
+    /// `cargo run --release -p compress-kernels --example packed K N rows` on one thread with AVX-512, for weights of 96 × 384
+    /// to 4096 × 4096. Rows as words win with integers of any block at all rows that were tried, by 1.3 to 2.7, and with 16
+    /// entries by 1.2 and more. In float precision integers with one scale win by 1.25 to 1.7 up to 512; those of 4 bits with a
     /// scale for each 32 inputs by 1.1 and more up to 128, those of 8 bits with as many scales by 1.06 to 1.3 up to 64, of small
-    /// weights up to 2 rows. 16 entries win up to 8 rows of large weights and 1 of small ones, 256 entries up to 3 and 1.
-    pub fn pays(tier: Tier, c: &Codes, m: usize) -> bool {
+    /// weights up to 2 rows; 16 entries up to 8 rows of large weights and 1 of small ones, 256 entries up to 3 and 1.
+    pub fn pays(tier: Tier, c: &Codes, m: usize, precision: Precision) -> bool {
         let large = c.k.saturating_mul(c.n) >= LARGE;
         let wide = tier.usable() == Tier::Avx512 && c.k >= LONG;
+        let few_codes = c.table.is_none() || c.bits == 4;
         m <= match c.table {
+            _ if wide && few_codes && precision == Precision::Words => Self::MOST_ROWS,
             None if !wide => 4,
-            None if c.block >= c.k => Self::MOST_ROWS,
+            None if c.block >= c.k => 1024,
             None if c.bits == 4 => 128,
             None if large => 64,
             None => 2,
@@ -296,9 +302,14 @@ impl PackedCodes {
     }
 
     /// Packs weights for products of `m` rows; `None` where floats are as fast, or no kernel of the tier reads them.
-    pub fn for_rows(tier: Tier, c: &Codes, m: usize) -> Result<Option<PackedCodes>, Error> {
+    pub fn for_rows(
+        tier: Tier,
+        c: &Codes,
+        m: usize,
+        precision: Precision,
+    ) -> Result<Option<PackedCodes>, Error> {
         match m {
-            _ if !PackedCodes::pays(tier, c, m) => Ok(None),
+            _ if !PackedCodes::pays(tier, c, m, precision) => Ok(None),
             // Bitmaps are read again for each row.
             0..=4 => PackedCodes::new(tier, c),
             _ => PackedCodes::dense(tier, c),

@@ -7,7 +7,7 @@ use crate::error::{Error, product, same_length};
 use crate::parallel::Pool;
 use crate::partition::{GRAIN, Parts, ranges, rows};
 use crate::simd::{LANES, Simd, tiered};
-use crate::vecmath::{exp, log};
+use crate::vecmath::{exp_term, log};
 
 /// Which of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,8 +110,8 @@ unsafe fn row_exp<S: Simd>(s: S, x: *mut f32, n: usize, top: S::F, keep: bool) -
         let (mut a, mut b) = (s.zero(), s.zero());
         let mut i = 0;
         while i + 2 * LANES <= n {
-            let e = exp(s, s.sub(s.load(x.add(i)), top));
-            let f = exp(s, s.sub(s.load(x.add(i + LANES)), top));
+            let e = exp_term(s, s.sub(s.load(x.add(i)), top));
+            let f = exp_term(s, s.sub(s.load(x.add(i + LANES)), top));
             if keep {
                 s.store(x.add(i), e);
                 s.store(x.add(i + LANES), f);
@@ -121,7 +121,7 @@ unsafe fn row_exp<S: Simd>(s: S, x: *mut f32, n: usize, top: S::F, keep: bool) -
             i += 2 * LANES;
         }
         while i < n {
-            let e = exp(s, s.sub(s.load_up_to(x.add(i), n - i), top));
+            let e = exp_term(s, s.sub(s.load_up_to(x.add(i), n - i), top));
             if keep {
                 s.store_up_to(x.add(i), e, n - i);
             }
@@ -145,7 +145,7 @@ tiered! {
         let mut sum = s.zero();
         for k in 0..n {
             let v = s.sub(s.load_up_to(x.add(k * inner), w), top);
-            let e = exp(s, v);
+            let e = exp_term(s, v);
             s.store_up_to(y.add(k * inner), if kind == Softmax::Plain { e } else { v }, w);
             sum = s.add(sum, e);
         }

@@ -5,7 +5,7 @@
 
 use crate::dispatch::Tier;
 use crate::epilogue::Finish;
-use crate::hint::prefetch_to_write;
+use crate::hint::{prefetch_outer, prefetch_to_write};
 use crate::integers::Integers;
 use crate::simd::{LANES, Simd};
 
@@ -21,6 +21,9 @@ pub(crate) struct Tile<'a> {
     /// The right operand: `taps · depth` rows of vectors, `b_step` apart.
     pub b: *const f32,
     pub b_step: usize,
+    /// What of the right operand is asked for meanwhile, and how many bytes of it with each product of the sum.
+    pub ahead: *const u8,
+    pub ahead_step: usize,
     /// Row `r` is stored at `c + out[r] · c_step`.
     pub c: *mut f32,
     pub c_step: usize,
@@ -94,6 +97,9 @@ impl Tiles {
     #[inline]
     pub(crate) fn pick(&self, width: usize, rows: usize) -> (usize, TileFn) {
         let list = self.by_width[width - 1];
+        // Two tiles alike instead of a tall one and a rest that waits for its operands.
+        let tallest = list[list.len() - 1].0;
+        let rows = if rows > tallest && rows < 2 * tallest { rows.div_ceil(2) } else { rows };
         for &(height, f) in list {
             if height >= rows {
                 return (height, f);
@@ -105,6 +111,9 @@ impl Tiles {
 
 /// Rows that any tile may read past the last.
 pub(crate) const MOST_ROWS: usize = 16;
+
+/// Sums of a tile whose products leave time to ask for a line.
+const LONG_ENOUGH: usize = 12;
 
 /// The loop itself, compiled for each tier and shape by [`tiles!`].
 ///
@@ -133,7 +142,7 @@ pub(crate) unsafe fn tile<S: Simd, const R: usize, const V: usize>(s: S, t: &Til
                 (0..V).for_each(|v| prefetch_to_write(c.wrapping_add(v * LANES)));
             }
         }
-        let mut b = t.b;
+        let (mut b, mut ahead) = (t.b, t.ahead);
         for tap in 0..t.taps {
             let rows = t.rows.add(tap * t.tap_step);
             let mut a = [std::ptr::null::<f32>(); R];
@@ -144,6 +153,10 @@ pub(crate) unsafe fn tile<S: Simd, const R: usize, const V: usize>(s: S, t: &Til
                 let mut bv = [s.splat(0.0); V];
                 for v in 0..V {
                     bv[v] = s.load(b.add(v * LANES));
+                }
+                if R * V >= LONG_ENOUGH {
+                    prefetch_outer(ahead);
+                    ahead = ahead.wrapping_add(t.ahead_step);
                 }
                 for r in 0..R {
                     let x = s.splat(*a[r].add(k));

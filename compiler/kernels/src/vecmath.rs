@@ -12,7 +12,7 @@ mod log;
 mod pow;
 mod trig;
 
-pub(crate) use exp::{exp, tanh};
+pub(crate) use exp::{exp, exp_term, tanh};
 pub(crate) use log::log;
 
 use erf::{erf, gelu};

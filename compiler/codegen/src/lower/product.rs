@@ -40,7 +40,7 @@ impl Product {
     }
 
     /// The weights as their file stores them where a kernel reads that and it pays.
-    pub fn coded(&self, cx: &Cx) -> Option<PackedCodes> {
+    pub fn coded(&self, cx: &Cx) -> Option<(PackedCodes, kernels::Precision)> {
         if self.m > PackedCodes::MOST_ROWS {
             return None;
         }
@@ -58,8 +58,8 @@ impl Product {
     }
 
     pub fn weights(&self, cx: &Cx) -> Option<Matrix> {
-        if let Some(w) = self.coded(cx) {
-            return Some(Matrix::Coded(w));
+        if let Some((w, precision)) = self.coded(cx) {
+            return Some(Matrix::Coded(w, precision));
         }
         let pack = |w: &[f32]| match self.n_first {
             true => PackedB::from_nk(cx.tier, w, self.n, self.k).ok(),
@@ -110,9 +110,10 @@ pub fn packed(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
     }
     let p = Product::of(cx, n, f)?;
     let reads = [p.x].into_iter().chain(f.residual).collect();
-    if stored && let Some(weights) = p.coded(cx) {
+    if stored && let Some((weights, precision)) = p.coded(cx) {
         let flops = p.flops();
-        let call = Call::CodedProduct { m: p.m, alpha: p.alpha, weights, finish: f.made(1, p.bias) };
+        let finish = f.made(1, p.bias);
+        let call = Call::CodedProduct { m: p.m, alpha: p.alpha, weights, precision, finish };
         return Some(Lowered::call("packed product", reads, f.output, flops, call));
     }
     let weights = if thin { cx.pack(w, |w| p.sparse(cx, w))? } else { return None };

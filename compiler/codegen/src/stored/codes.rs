@@ -3,7 +3,7 @@
 use super::evaluate;
 use super::field::Field;
 use ir::{DType, Graph, Node, Tensor, ValueId};
-use kernels::{Codes, PackedCodes, Strides, Tier, Zero};
+use kernels::{Codes, PackedCodes, Precision, Strides, Tier, Zero};
 
 /// Operators between a weight and its codes.
 const DEEPEST: usize = 24;
@@ -47,11 +47,11 @@ impl Coded {
         Some(Coded { codes: t.bytes().to_vec(), shape: t.shape().to_vec(), scales, zero, table: self.table })
     }
 
-    /// Packs the matrix of `k × n` that the weight is, stored as `[n, k]` or as `[k, n]`, where that pays for `m` rows.
+    /// Packs the matrix of `k × n` that the weight is, stored as `[n, k]` or as `[k, n]`, where that pays for `m` rows of such activations.
     pub fn pack(
         mut self,
         tier: Tier,
-        m: usize,
+        (m, precision): (usize, Precision),
         (k, n): (usize, usize),
         n_first: bool,
     ) -> Option<PackedCodes> {
@@ -98,7 +98,7 @@ impl Coded {
         let strides = if n_first { Strides::nk(k) } else { Strides::kn(n) };
         let table = self.table.as_deref();
         let codes = Codes { codes: &self.codes, strides, k, n, bits, block, scale: &scale, zero, table };
-        PackedCodes::for_rows(tier, &codes, m).ok()?
+        PackedCodes::for_rows(tier, &codes, m, precision).ok()?
     }
 }
 

@@ -10,6 +10,8 @@ use crate::simd::{LANES, Simd, tiered};
 const HUGE: f32 = 1e28;
 /// Digits of activations in float precision.
 pub(super) const FLOAT: usize = 3;
+/// Digits of activations as words.
+pub(super) const WORDS: usize = 2;
 
 /// Rows of activations as digits: block by block, in each the bytes of digit 0, then of digit 1, and so on.
 pub(super) struct Digits<'a> {
@@ -76,6 +78,7 @@ pub(super) unsafe fn cut<'a>(
                 let sums = parts.2.part(index * digits..(index + 1) * digits);
                 let unit = match digits {
                     1 => one(w.tier, x, live, len, to, sums),
+                    WORDS => two(w.tier, x, live, len, to, sums),
                     _ => three(w.tier, x, live, len, to, sums),
                 };
                 parts.1.part(index..index + 1).fill(unit);
@@ -131,6 +134,36 @@ tiered! {
             sums[d] = s.sum(s.to_f(total)) as i32;
         }
         up(-shift)
+    }
+}
+
+/// The largest value of two digits: the higher may not pass 127.
+const MOST_WORD: f32 = 32_639.0;
+
+tiered! {
+    /// Two digits: x rounded to 1/32639 of the block's largest |x|.
+    unsafe fn two(s: S; x: *const f32, live: usize, len: usize, to: *mut u8, sums: &mut [i32]) -> f32 {
+        let (most, finite) = largest(s, x, live);
+        if !finite || most >= HUGE || !(MOST_WORD / most).is_finite() {
+            fill(to, len, sums);
+            return if finite && most < HUGE { 0.0 } else { f32::NAN };
+        }
+        let (scale, round) = (s.splat(MOST_WORD / most), s.splat_i(128));
+        let mut sum = [s.splat_i(0); 2];
+        for k in (0..len).step_by(LANES) {
+            let left = len - k;
+            let v = if k < live { s.load_up_to(x.add(k), live - k) } else { s.splat(0.0) };
+            let low = s.to_i(s.mul(v, scale));
+            let high = s.sar_i::<8>(s.add_i(low, round));
+            s.store_bytes(to.add(k), low, left.min(LANES));
+            s.store_bytes(to.add(len + k), high, left.min(LANES));
+            sum[0] = s.add_i(sum[0], s.sar_i::<24>(s.shl_i::<24>(low)));
+            sum[1] = s.add_i(sum[1], high);
+        }
+        for (d, total) in sum.into_iter().enumerate() {
+            sums[d] = s.sum(s.to_f(total)) as i32;
+        }
+        most / MOST_WORD
     }
 }
 

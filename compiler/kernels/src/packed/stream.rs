@@ -1,9 +1,11 @@
 //! kernel: the stream of packed weights, once through memory whatever the number of rows.
 
 use super::coding::{Bytes, Coding, Nibbles, Table16, Table256};
-use super::digits::{self, Digits, FLOAT};
+use super::digits::{self, Digits, FLOAT, WORDS};
+use super::entries::Entries;
 use super::source::{Dense, Source, Sparse};
 use super::{PackedCodes, Precision, Scales, depth, panels};
+use crate::dispatch::Tier;
 use crate::epilogue::Finish;
 use crate::error::Error;
 use crate::parallel::Pool;
@@ -37,7 +39,13 @@ pub(super) unsafe fn run(
     a: (*const f32, usize),
     job: &Job,
 ) -> Result<(), Error> {
-    let digits = if precision == Precision::Float { FLOAT } else { 1 };
+    let digits = match precision {
+        Precision::Float => FLOAT,
+        // Products of bitmaps are those of few rows, which wait for memory.
+        Precision::Words if job.w.kept.is_none() => WORDS,
+        Precision::Words => FLOAT,
+        Precision::Bytes => 1,
+    };
     let cells =
         digits::cells(job.w, m, digits).ok_or(Error::Shape { what: "rows leave the address space" })?;
     scratch::with(cells, |room| {
@@ -70,46 +78,106 @@ struct Shared<'a> {
 // SAFETY: rows and digits are only read.
 unsafe impl Sync for Shared<'_> {}
 
-tiered! {
-    unsafe fn panel(s: S; job: &Job, x: &Shared, col: usize, width: usize) {
-        if width == 4 { coded::<S, 4>(s, job, x, col) } else { coded::<S, 1>(s, job, x, col) }
-    }
-}
-
 /// # Safety
 /// As [`run`], for one panel.
-#[inline(always)]
-unsafe fn coded<S: Simd, const V: usize>(s: S, job: &Job, x: &Shared, col: usize) {
+unsafe fn panel(tier: Tier, job: &Job, x: &Shared, col: usize, width: usize) {
     // SAFETY: the caller's contract.
     unsafe {
         match (job.w.bits, &job.w.entries) {
-            (4, None) => digit::<S, V, _>(s, Nibbles, job, x, col),
-            (_, None) => digit::<S, V, _>(s, Bytes, job, x, col),
-            (4, Some(e)) if e.parts() == 1 => digit::<S, V, _>(s, Table16::<S, 1>::new(s, e), job, x, col),
-            (4, Some(e)) => digit::<S, V, _>(s, Table16::<S, 3>::new(s, e), job, x, col),
-            (_, Some(e)) if e.parts() == 1 => digit::<S, V, _>(s, Table256::<S, 1>::new(s, e), job, x, col),
-            (_, Some(e)) => digit::<S, V, _>(s, Table256::<S, 3>::new(s, e), job, x, col),
+            (4, None) => nibbles(tier, job, x, col, width),
+            (_, None) => bytes(tier, job, x, col, width),
+            (4, Some(e)) => table_16(tier, e, job, x, col, width),
+            (_, Some(e)) => table_256(tier, e, job, x, col, width),
         }
     }
 }
 
+// One function for each coding: together they take a compiler minutes.
+tiered! {
+    unsafe fn nibbles(s: S; job: &Job, x: &Shared, col: usize, width: usize) {
+        // Two rows of three digits, eight inputs at a time, take more registers than there are.
+        match x.x.digits {
+            FLOAT => single::<S, _>(s, Nibbles, job, x, col, width),
+            _ => pairs::<S, _>(s, Nibbles, job, x, col, width),
+        }
+    }
+}
+
+tiered! {
+    unsafe fn bytes(s: S; job: &Job, x: &Shared, col: usize, width: usize) {
+        match &job.w.kept {
+            None if x.x.digits == FLOAT && width == 4 => rows::<S, 4, FLOAT, 2, Bytes, Dense>(s, Bytes, job, x, col),
+            None if x.x.digits == FLOAT => rows::<S, 1, FLOAT, 1, Bytes, Dense>(s, Bytes, job, x, col),
+            None => pairs::<S, _>(s, Bytes, job, x, col, width),
+            Some(_) if width == 4 => sparse::<S, 4>(s, job, x, col),
+            Some(_) => sparse::<S, 1>(s, job, x, col),
+        }
+    }
+}
+
+tiered! {
+    unsafe fn table_16(s: S; e: &Entries, job: &Job, x: &Shared, col: usize, width: usize) {
+        match (x.x.digits, e.parts()) {
+            (FLOAT, 1) => single::<S, _>(s, Table16::<S, 1>::new(s, e), job, x, col, width),
+            (FLOAT, _) => single::<S, _>(s, Table16::<S, 3>::new(s, e), job, x, col, width),
+            (_, 1) => pairs::<S, _>(s, Table16::<S, 1>::new(s, e), job, x, col, width),
+            (_, _) => pairs::<S, _>(s, Table16::<S, 3>::new(s, e), job, x, col, width),
+        }
+    }
+}
+
+tiered! {
+    unsafe fn table_256(s: S; e: &Entries, job: &Job, x: &Shared, col: usize, width: usize) {
+        match (x.x.digits, e.parts()) {
+            (FLOAT, 1) => single::<S, _>(s, Table256::<S, 1>::new(s, e), job, x, col, width),
+            (FLOAT, _) => single::<S, _>(s, Table256::<S, 3>::new(s, e), job, x, col, width),
+            (_, 1) => pairs::<S, _>(s, Table256::<S, 1>::new(s, e), job, x, col, width),
+            (_, _) => pairs::<S, _>(s, Table256::<S, 3>::new(s, e), job, x, col, width),
+        }
+    }
+}
+
+/// Activations of one digit or two, rows in pairs.
 #[inline(always)]
-unsafe fn digit<S: Simd, const V: usize, C: Coding<S>>(s: S, c: C, job: &Job, x: &Shared, col: usize) {
+unsafe fn pairs<S: Simd, C: Coding<S>>(s: S, c: C, job: &Job, x: &Shared, col: usize, width: usize) {
     // SAFETY: the caller's contract.
     unsafe {
-        match (x.x.digits, &job.w.kept) {
-            (1, None) => rows::<S, V, 1, C, Dense>(s, c, job, x, col),
-            (_, None) => rows::<S, V, FLOAT, C, Dense>(s, c, job, x, col),
-            (1, _) if C::QUADS == 1 => rows::<S, V, 1, C, Sparse<S>>(s, c, job, x, col),
-            _ if C::QUADS == 1 => rows::<S, V, FLOAT, C, Sparse<S>>(s, c, job, x, col),
-            _ => {}
+        match (x.x.digits, width) {
+            (1, 4) => rows::<S, 4, 1, 2, C, Dense>(s, c, job, x, col),
+            (_, 4) => rows::<S, 4, WORDS, 2, C, Dense>(s, c, job, x, col),
+            (1, _) => rows::<S, 1, 1, 1, C, Dense>(s, c, job, x, col),
+            (_, _) => rows::<S, 1, WORDS, 1, C, Dense>(s, c, job, x, col),
         }
     }
 }
 
-/// All rows of one panel, over parts of it that stay cached.
+/// Activations of three digits, row by row.
 #[inline(always)]
-unsafe fn rows<S: Simd, const V: usize, const D: usize, C: Coding<S>, R: Source<S>>(
+unsafe fn single<S: Simd, C: Coding<S>>(s: S, c: C, job: &Job, x: &Shared, col: usize, width: usize) {
+    // SAFETY: the caller's contract.
+    unsafe {
+        match width {
+            4 => rows::<S, 4, FLOAT, 1, C, Dense>(s, c, job, x, col),
+            _ => rows::<S, 1, FLOAT, 1, C, Dense>(s, c, job, x, col),
+        }
+    }
+}
+
+/// Bytes behind a bitmap.
+#[inline(always)]
+unsafe fn sparse<S: Simd, const V: usize>(s: S, job: &Job, x: &Shared, col: usize) {
+    // SAFETY: the caller's contract.
+    unsafe {
+        match x.x.digits {
+            1 => rows::<S, V, 1, 1, Bytes, Sparse<S>>(s, Bytes, job, x, col),
+            _ => rows::<S, V, FLOAT, 1, Bytes, Sparse<S>>(s, Bytes, job, x, col),
+        }
+    }
+}
+
+/// All rows of one panel, over parts of it that stay cached; rows go together where registers hold their sums.
+#[inline(always)]
+unsafe fn rows<S: Simd, const V: usize, const D: usize, const T: usize, C: Coding<S>, R: Source<S>>(
     s: S,
     coding: C,
     job: &Job,
@@ -124,47 +192,87 @@ unsafe fn rows<S: Simd, const V: usize, const D: usize, C: Coding<S>, R: Source<
     unsafe {
         let mut next = R::at(s, w, col);
         for first in (0..blocks).step_by(part) {
-            let end = blocks.min(first + part);
+            let range = first..blocks.min(first + part);
             let start = next;
-            for row in 0..x.m {
-                let place = Place { out: &row, live_rows: 1, live_cols: (V * LANES).min(w.n - col), col };
-                let c = job.c.add(col);
-                let mut y = [[s.splat(0.0); V]];
-                if first > 0 {
-                    for v in 0..V {
-                        y[0][v] = load(s, c.add(row * job.c_step), v, place.live_cols);
+            let mut row = 0;
+            while T > 1 && row + T <= x.m && !(row..row + T).any(|row| odd(x.x, row, blocks)) {
+                next = some_rows::<S, V, D, T, C, R>(s, coding, start, job, x, row, col, range.clone());
+                row += T;
+            }
+            while row < x.m {
+                if odd(x.x, row, blocks) {
+                    if range.end == blocks {
+                        let y = plain::<S, V>(s, w, x.x.rows.0.add(row * x.x.rows.1), col);
+                        finish::<S, V>(s, job, y, row, col);
                     }
+                } else {
+                    next = some_rows::<S, V, D, 1, C, R>(s, coding, start, job, x, row, col, range.clone());
                 }
-                let units = &x.x.unit[row * blocks..(row + 1) * blocks];
-                let odd = units.iter().any(|u| u.is_nan());
-                if !odd {
-                    next = start;
-                    block_sums::<S, V, D, C, R>(
-                        s,
-                        coding,
-                        &mut next,
-                        job,
-                        x.x,
-                        row,
-                        col,
-                        first..end,
-                        &mut y[0],
-                    );
-                }
-                if end == blocks {
-                    if odd {
-                        y[0] = plain(s, w, x.x.rows.0.add(row * x.x.rows.1), col);
-                    } else if w.blocks == 1 {
-                        scaled(s, w, x.x, row, col, &mut y[0]);
-                    }
-                    job.finish.sums(s, &mut y, &place);
-                }
-                store_rows(s, &y, c, job.c_step, &place);
-                if end == blocks && job.finish.is_late() {
-                    let c = c.add(row * job.c_step);
-                    job.finish.late(std::slice::from_raw_parts_mut(c, place.live_cols), row, col);
+                row += 1;
+            }
+        }
+    }
+}
+
+/// Whether a row holds what digits do not stand for.
+fn odd(x: &Digits, row: usize, blocks: usize) -> bool {
+    x.unit[row * blocks..(row + 1) * blocks].iter().any(|u| u.is_nan())
+}
+
+/// What `T` rows from `row` on sum to over a range of blocks, on top of what earlier ranges left in the result.
+#[inline(always)]
+unsafe fn some_rows<S: Simd, const V: usize, const D: usize, const T: usize, C: Coding<S>, R: Source<S>>(
+    s: S,
+    coding: C,
+    mut source: R,
+    job: &Job,
+    x: &Shared,
+    row: usize,
+    col: usize,
+    range: std::ops::Range<usize>,
+) -> R {
+    let (w, live_cols) = (job.w, (V * LANES).min(job.w.n - col));
+    let place = Place { out: &row, live_rows: T, live_cols, col };
+    // SAFETY: the caller's contract.
+    unsafe {
+        let mut y = [[s.splat(0.0); V]; T];
+        if range.start > 0 {
+            for t in 0..T {
+                for v in 0..V {
+                    y[t][v] = load(s, job.c.add((row + t) * job.c_step + col), v, live_cols);
                 }
             }
+        }
+        let last = range.end == w.flushes();
+        block_sums::<S, V, D, T, C, R>(s, coding, &mut source, job, x.x, row, col, range, &mut y);
+        for t in 0..T {
+            if last {
+                if w.blocks == 1 {
+                    scaled(s, w, x.x, row + t, col, &mut y[t]);
+                }
+                finish::<S, V>(s, job, y[t], row + t, col);
+            } else {
+                let place = Place { out: &(row + t), live_rows: 1, ..place };
+                store_rows(s, &[y[t]], job.c.add(col), job.c_step, &place);
+            }
+        }
+    }
+    source
+}
+
+/// Complete sums of a row, through the epilogue into the result.
+#[inline(always)]
+unsafe fn finish<S: Simd, const V: usize>(s: S, job: &Job, y: [S::F; V], row: usize, col: usize) {
+    let place = Place { out: &row, live_rows: 1, live_cols: (V * LANES).min(job.w.n - col), col };
+    let mut y = [y];
+    // SAFETY: the caller's contract.
+    unsafe {
+        let c = job.c.add(col);
+        job.finish.sums(s, &mut y, &place);
+        store_rows(s, &y, c, job.c_step, &place);
+        if job.finish.is_late() {
+            let c = c.add(row * job.c_step);
+            job.finish.late(std::slice::from_raw_parts_mut(c, place.live_cols), row, col);
         }
     }
 }
@@ -179,8 +287,9 @@ fn total<const D: usize>(unit: f32, sums: &[i32]) -> f32 {
     t as f32 * unit
 }
 
+/// `T` rows over a range of blocks: each row's operations and their order are those of the row alone.
 #[inline(always)]
-unsafe fn block_sums<S: Simd, const V: usize, const D: usize, C: Coding<S>, R: Source<S>>(
+unsafe fn block_sums<S: Simd, const V: usize, const D: usize, const T: usize, C: Coding<S>, R: Source<S>>(
     s: S,
     coding: C,
     source: &mut R,
@@ -189,29 +298,31 @@ unsafe fn block_sums<S: Simd, const V: usize, const D: usize, C: Coding<S>, R: S
     row: usize,
     col: usize,
     range: std::ops::Range<usize>,
-    y: &mut [S::F; V],
+    y: &mut [[S::F; V]; T],
 ) {
     let w = job.w;
     let per = 4 * C::QUADS;
-    let width = depth(w.k, w.bits);
-    let index = row * w.flushes();
+    let (width, flushes) = (depth(w.k, w.bits) * D, w.flushes());
     // SAFETY: the caller's contract: panels hold their blocks, digits their rows.
     unsafe {
         let mut vectors = *source;
-        let mut digits = x.bytes.as_ptr().add((row * width + range.start * w.block) * D);
+        let mut digits = x.bytes.as_ptr().add(row * width + range.start * w.block * D);
         for b in range {
             let len = w.block_len(b);
-            let unit = *x.unit.get_unchecked(index + b);
-            let sums = x.sums.get_unchecked((index + b) * D..(index + b + 1) * D);
-            let mut acc = [[s.splat_i(0); V]; D];
-            for d in 0..D {
-                acc[d] = [s.splat_i(-w.zero * sums[d]); V];
+            let mut acc = [[[s.splat_i(0); V]; D]; T];
+            for t in 0..T {
+                let index = ((row + t) * flushes + b) * D;
+                for d in 0..D {
+                    acc[t][d] = [s.splat_i(-w.zero * *x.sums.get_unchecked(index + d)); V];
+                }
             }
             for k in (0..len).step_by(per) {
-                let mut quads = [[s.splat_i(0); D]; 2];
-                for q in 0..C::QUADS {
-                    for d in 0..D {
-                        quads[q][d] = s.quad(digits.add(d * len + k + 4 * q));
+                let mut quads = [[[s.splat_i(0); D]; 2]; T];
+                for t in 0..T {
+                    for q in 0..C::QUADS {
+                        for d in 0..D {
+                            quads[t][q][d] = s.quad(digits.add(t * width + d * len + k + 4 * q));
+                        }
                     }
                 }
                 for v in 0..V {
@@ -221,10 +332,12 @@ unsafe fn block_sums<S: Simd, const V: usize, const D: usize, C: Coding<S>, R: S
                         for part in 0..C::PARTS {
                             let byte = coding.part(s, codes, part);
                             // Digit and byte together count 256^(i + PARTS - 1); smaller products round away.
-                            for i in 0..D {
-                                let d = i + C::PARTS - 1 - part;
-                                if d < D {
-                                    acc[i][v] = s.dot(acc[i][v], byte, quads[q][d]);
+                            for t in 0..T {
+                                for i in 0..D {
+                                    let d = i + C::PARTS - 1 - part;
+                                    if d < D {
+                                        acc[t][i][v] = s.dot(acc[t][i][v], byte, quads[t][q][d]);
+                                    }
                                 }
                             }
                         }
@@ -232,29 +345,34 @@ unsafe fn block_sums<S: Simd, const V: usize, const D: usize, C: Coding<S>, R: S
                 }
             }
             digits = digits.add(len * D);
-            let mut worth = [s.splat(0.0); D];
-            for i in 0..D {
-                worth[i] = s.splat(unit * (1u64 << (8 * (i + C::PARTS - 1))) as f32);
-            }
-            if w.blocks == 1 {
-                for v in 0..V {
-                    for i in 0..D {
-                        y[v] = s.fma(worth[i], s.to_f(acc[i][v]), y[v]);
-                    }
+            for t in 0..T {
+                let index = (row + t) * flushes + b;
+                let unit = *x.unit.get_unchecked(index);
+                let mut worth = [s.splat(0.0); D];
+                for i in 0..D {
+                    worth[i] = s.splat(unit * (1u64 << (8 * (i + C::PARTS - 1))) as f32);
                 }
-            } else {
+                if w.blocks == 1 {
+                    for v in 0..V {
+                        for i in 0..D {
+                            y[t][v] = s.fma(worth[i], s.to_f(acc[t][i][v]), y[t][v]);
+                        }
+                    }
+                    continue;
+                }
                 let at = col * w.blocks + b * V * LANES;
                 for v in 0..V {
-                    let mut t = s.mul(worth[0], s.to_f(acc[0][v]));
+                    let mut sum = s.mul(worth[0], s.to_f(acc[t][0][v]));
                     for i in 1..D {
-                        t = s.fma(worth[i], s.to_f(acc[i][v]), t);
+                        sum = s.fma(worth[i], s.to_f(acc[t][i][v]), sum);
                     }
-                    y[v] = s.fma(scale(s, w, at + v * LANES), t, y[v]);
+                    y[t][v] = s.fma(scale(s, w, at + v * LANES), sum, y[t][v]);
                 }
                 if let Some(o) = &w.offsets {
-                    let t = s.splat(total::<D>(unit, sums));
+                    let sums = x.sums.get_unchecked(index * D..(index + 1) * D);
+                    let sum = s.splat(total::<D>(unit, sums));
                     for v in 0..V {
-                        y[v] = s.fma(s.load(o.as_ptr().add(at + v * LANES)), t, y[v]);
+                        y[t][v] = s.fma(s.load(o.as_ptr().add(at + v * LANES)), sum, y[t][v]);
                     }
                 }
             }
@@ -289,6 +407,7 @@ unsafe fn scaled<S: Simd, const V: usize>(
         for b in row * w.flushes()..(row + 1) * w.flushes() {
             sum += match x.digits {
                 1 => total::<1>(x.unit[b], &x.sums[b..]),
+                WORDS => total::<WORDS>(x.unit[b], &x.sums[b * WORDS..]),
                 _ => total::<FLOAT>(x.unit[b], &x.sums[b * FLOAT..]),
             };
         }

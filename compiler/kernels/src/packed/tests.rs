@@ -105,7 +105,26 @@ fn check_packed(packed: &PackedCodes, m: usize, c: &Codes, seed: u64) {
         let error = (f64::from(y[i]) - want[i]).abs();
         assert!(error <= 4e-7 * scale[i], "{tier:?} element {i}: {} is not {}", y[i], want[i]);
     }
-    assert_eq!(y, run(&Two, Precision::Float), "threads change nothing");
+    for (i, &y) in run(&Serial, Precision::Words).iter().enumerate() {
+        assert!(
+            (f64::from(y) - want[i]).abs() <= scale[i] / 65_000.0,
+            "{tier:?} {i}: {y} is not {}",
+            want[i]
+        );
+    }
+    for precision in [Precision::Float, Precision::Words, Precision::Bytes] {
+        let y = run(&Serial, precision);
+        assert_eq!(y, run(&Two, precision), "threads change nothing");
+        for row in 0..m {
+            let residual =
+                Residual { data: &residual[row * c.n..], row_stride: c.n, after_activation: false };
+            let e = Epilogue { residual: Some(residual), ..e };
+            let mut alone = vec![f32::NAN; c.n];
+            let x = (&a[row * c.k..(row + 1) * c.k], c.k);
+            gemm_packed(&Serial, precision, 1, x, packed, (&mut alone, c.n), 1.0, &e).unwrap();
+            assert_eq!(y[row * c.n..(row + 1) * c.n], alone, "{tier:?} row {row} beside others");
+        }
+    }
     for (i, &y) in run(&Serial, Precision::Bytes).iter().enumerate() {
         assert!((f64::from(y) - want[i]).abs() <= scale[i] / 200.0, "{tier:?} {i}: {y} is not {}", want[i]);
     }
@@ -115,7 +134,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 64 }))]
     #[test]
     fn products_are_those_of_the_weights(
-        m in 1usize..4, k in 1usize..700, n in 1usize..150, bits in 0usize..2, block in 0usize..5, kind in 0usize..4,
+        m in 1usize..6, k in 1usize..700, n in 1usize..150, bits in 0usize..2, block in 0usize..5, kind in 0usize..4,
         transposed: bool, seed in 1u64..1000,
     ) {
         let bits = [4, 8][bits];
@@ -286,15 +305,24 @@ fn many_zeros_of_large_weights_lie_behind_a_bitmap() {
 fn rows_for_which_weights_stay_packed() {
     let case = Case::new(64, 32, 8, 64, 0, 3);
     let c = case.codes(64, 32, 64, false);
+    let (float, words) = (Precision::Float, Precision::Words);
     for &tier in Tier::available() {
         for m in [1, 4, 5] {
-            assert_eq!(PackedCodes::for_rows(tier, &c, m).unwrap().is_some(), m <= 4);
+            assert_eq!(PackedCodes::for_rows(tier, &c, m, float).unwrap().is_some(), m <= 4);
         }
         let table: Vec<f32> = (0..16).map(|i| i as f32).collect();
         let tabled = Codes { bits: 4, table: Some(&table), zero: Zero::One(0), ..c };
-        assert!(PackedCodes::pays(tier, &tabled, 1) && !PackedCodes::pays(tier, &tabled, 2));
+        assert!(PackedCodes::pays(tier, &tabled, 1, float) && !PackedCodes::pays(tier, &tabled, 2, float));
         let long = Codes { k: 512, n: 512, block: 512, ..c };
-        let most = if tier == Tier::Avx512 { PackedCodes::MOST_ROWS } else { 4 };
-        assert!(PackedCodes::pays(tier, &long, most) && !PackedCodes::pays(tier, &long, most + 1));
+        let most = |float, words| if tier == Tier::Avx512 { (float, words) } else { (4, 4) };
+        for (c, (float_most, words_most)) in [
+            (long, most(1024, PackedCodes::MOST_ROWS)),
+            (Codes { bits: 4, block: 32, ..long }, most(128, PackedCodes::MOST_ROWS)),
+        ] {
+            for (precision, most) in [(float, float_most), (words, words_most)] {
+                assert!(PackedCodes::pays(tier, &c, most, precision));
+                assert!(!PackedCodes::pays(tier, &c, most + 1, precision));
+            }
+        }
     }
 }

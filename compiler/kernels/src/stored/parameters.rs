@@ -11,7 +11,7 @@ use crate::softmax::Softmax;
 use crate::topk::TopK;
 use crate::transpose::Axis;
 use crate::vecmath::Function;
-use crate::{Activation, ConvShape, ConvTransposeShape, GemmShape, Pooling, Strides, Window};
+use crate::{Activation, ConvShape, ConvTransposeShape, GemmShape, Pooling, Precision, Strides, Window};
 use crate::{fields, variants};
 
 fields! {
@@ -32,6 +32,8 @@ fields! {
 }
 
 variants! { Format { 0 = F32, 1 = Bytes { signed, scale, zero }, 2 = Words, 3 = Half } }
+
+variants! { Precision { 0 = Float, 1 = Words, 2 = Bytes } }
 
 variants! { Arg { 0 = Slot(slot), 1 = Const(number) } }
 
