@@ -31,6 +31,13 @@ impl<'a> Io<'a> {
         Io { pool, operands, inputs, taken: Cell::new(0), more_taken: RefCell::default() }
     }
 
+    /// The same operands for another pool; no output is left here.
+    pub fn on<'b>(&'b self, pool: &'b dyn Pool) -> Io<'b> {
+        let outputs = self.operands.len() - self.inputs;
+        let (taken, more) = (self.taken.replace(u64::MAX), self.more_taken.replace((64..outputs).collect()));
+        Io { pool, taken: Cell::new(taken), more_taken: RefCell::new(more), ..*self }
+    }
+
     /// Input `i` as elements.
     pub fn input<T: Plain>(&self, i: usize) -> &[T] {
         assert!(i < self.inputs, "input {i} of {}", self.inputs);

@@ -9,6 +9,7 @@
 mod attention;
 mod call;
 mod chain;
+mod denormals;
 mod entry;
 mod integer;
 mod io;

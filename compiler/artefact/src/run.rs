@@ -46,8 +46,33 @@ macro_rules! by_store {
 }
 
 impl Call {
+    /// Whether it sums products of floats.
+    fn contracts(&self) -> bool {
+        matches!(
+            self,
+            Call::Conv { .. }
+                | Call::Product { .. }
+                | Call::CodedProduct { .. }
+                | Call::SparseProduct { .. }
+                | Call::HalfConv { .. }
+                | Call::HalfProduct { .. }
+                | Call::Pair(_)
+                | Call::Products { .. }
+                | Call::ConvTranspose { .. }
+                | Call::Attention(_)
+                | Call::Recur(_)
+        )
+    }
+
     /// Makes the call.
     pub fn run(&self, io: &Io, code: Code) -> Result<(), Error> {
+        match self.contracts() {
+            true => crate::denormals::without(io.pool, |pool| self.with(&io.on(pool), code)),
+            false => self.with(io, code),
+        }
+    }
+
+    fn with(&self, io: &Io, code: Code) -> Result<(), Error> {
         let pool = io.pool;
         match self {
             Call::Copy => {

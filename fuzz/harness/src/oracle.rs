@@ -21,6 +21,7 @@ const TINY_HALF: f64 = 6e-8;
 const UNDERFLOWS: &[&str] = &["Exp", "Sigmoid", "Swish", "Gelu", "Soft", "Mish", "Elu", "elu", "Erf", "Pow"];
 /// What 1 + erf is off by where it cancels, times what stands before it.
 const CANCELLED: f64 = 2e-6;
+const CONTRACTS: &[&str] = &["Conv", "MatMul", "Gemm", "Einsum", "LSTM", "GRU", "RNN", "Attention"];
 /// Beyond it integers of 32 bits end.
 const HUGE: f64 = 2e9;
 /// Beyond it a factor of a few ends what float32 holds.
@@ -42,6 +43,8 @@ pub fn same(graph: &Graph, feeds: &Feeds, expected: &[Value], got: &[Value]) -> 
     let orders = |n: &str| steps.iter().any(|o| n.contains(o));
     let ordering = graph.nodes().any(|(_, n)| orders(n.op.name()));
     let convolves = graph.nodes().any(|(_, n)| n.op.name().contains("Conv"));
+    // Generated contractions take denormal numbers as zeros, which a logarithm or a huge factor tells apart.
+    let contracts = graph.nodes().any(|(_, n)| CONTRACTS.iter().any(|c| n.op.name().contains(c)));
     let half = graph.values().any(|v| matches!(graph.dtype(v), Some(DType::F16 | DType::BF16)));
     let most = if half { SHAKEN_RUNS_HALF } else { SHAKEN_RUNS };
     for (i, (e, g)) in expected.iter().zip(got).enumerate() {
@@ -88,7 +91,7 @@ pub fn same(graph: &Graph, feeds: &Feeds, expected: &[Value], got: &[Value]) -> 
                 (limit.is_infinite() || way.largest < limit)
                     && !way.flat
                     && !way.brink
-                    && (float || !way.subnormal)
+                    && !(way.subnormal && (contracts || !float))
             };
             if stable && defined(way.get_or_insert_with(|| Way::of(graph, feeds))) {
                 return Err(format!("output {i}, element {k}: {x} against {y}"));
