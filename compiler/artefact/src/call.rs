@@ -7,6 +7,7 @@ use kernels::norm::Norm;
 use kernels::reduce::{Extreme, Reduction};
 use kernels::resize::Image;
 use kernels::rnn::{Gate, PackedRecurrence};
+use kernels::rotary::Rotary;
 use kernels::softmax::Softmax;
 use kernels::stored::{Reader, Stored, Writer};
 use kernels::topk::TopK;
@@ -388,6 +389,11 @@ pub enum Call {
         width: usize,
         of: Triangle,
     },
+    /// By the tables of inputs 1 and 2, in rows that input 3, int64, names if it is there.
+    Rotary {
+        tier: Tier,
+        of: Rotary,
+    },
     /// Input 0 are indices, input 1 what stands elsewhere and what stands there.
     OneHot {
         width: usize,
@@ -577,4 +583,5 @@ variants! { Call {
     45 = ScatterTuples { width, dims, run },
     46 = Triangle { width, of },
     47 = OneHot { width, wide, depth, inner },
+    48 = Rotary { tier, of },
 } }

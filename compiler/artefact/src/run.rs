@@ -12,6 +12,7 @@ use kernels::gather::{gather, gather_tuples};
 use kernels::norm::{NormArgs, group_norm, normalize_rows};
 use kernels::reduce::reduce;
 use kernels::resize::{Image, Taps, resize_linear, resize_nearest};
+use kernels::rotary::rotary;
 use kernels::softmax::{log_sum_exp, softmax_axis, softmax_rows};
 use kernels::topk::top_k;
 use kernels::transpose::{Element, copy_strided, permute};
@@ -155,6 +156,10 @@ impl Call {
             Call::ScatterElements { width, wide, along } => by_width!(*width, scattered(io, *wide, along)),
             Call::ScatterTuples { width, dims, run } => by_width!(*width, placed(io, dims, *run)),
             Call::Triangle { width, of } => by_width!(*width, cut(io, *of)),
+            Call::Rotary { tier, of } => {
+                let positions = (io.inputs() > 3).then(|| io.input(3));
+                rotary(*tier, pool, of, io.input(0), [io.input(1), io.input(2)], positions, io.output(0))
+            }
             &Call::OneHot { width, wide, depth, inner } => by_width!(width, hot(io, wide, depth, inner)),
             Call::Moves { width, fill, outputs, list } => {
                 by_width!(*width, moves(io, fill.as_deref(), *outputs, list))

@@ -14,6 +14,7 @@ mod product;
 mod quantize;
 mod recurrent;
 mod reduce;
+mod rotary;
 pub mod typed;
 mod window;
 
@@ -178,6 +179,7 @@ static LOWERINGS: &[Lowering] = &[
     movement::lower,
     quantize::lower,
     recurrent::lower,
+    rotary::lower,
 ];
 
 /// Below this many bytes of weights a second thread costs more than it packs.

@@ -5,6 +5,8 @@
 //! with no intermediate image to scatter. Where windows do not overlap along W, its phases are columns of one
 //! product.
 
+mod depthwise;
+
 use crate::conv_shape::{Window, check_groups, pixels};
 use crate::dispatch::Tier;
 use crate::epilogue::{Affine, Epilogue, Residual, holds};
@@ -52,6 +54,9 @@ pub struct PackedConvTranspose {
     packed: Vec<PackedB>,
     /// The same with the columns of W's window side by side.
     wide: Option<Box<PackedConvTranspose>>,
+    /// In place of `packed`, where each channel is a group: `[taps, channels]`.
+    depthwise: Option<Vec<f32>>,
+    tier: Tier,
 }
 
 /// Elements of a window's axis that meet the same output positions.
@@ -63,7 +68,7 @@ struct Class {
 
 crate::fields! {
     Class { residue, elements }
-    PackedConvTranspose { kernel, stride, dilation, groups, cin, cout, axes, packed, wide }
+    PackedConvTranspose { kernel, stride, dilation, groups, cin, cout, axes, packed, wide, depthwise, tier }
 }
 
 fn classes(kernel: usize, stride: usize, dilation: usize) -> Vec<Class> {
@@ -94,6 +99,24 @@ impl PackedConvTranspose {
         let taps = product(what, &kernel)?;
         same_length("weights", product(what, &[groups, cin, cout, taps])?, weights.len())?;
         let axes = [0, 1, 2].map(|i| classes(kernel[i], stride[i], dilation[i]));
+        if groups > 1 && (cin, cout) == (1, 1) {
+            let each = |tap: usize| weights.iter().skip(tap).step_by(taps);
+            let depthwise = Some((0..taps).flat_map(each).copied().collect());
+            let (packed, wide) = (Vec::new(), None);
+            return Ok(PackedConvTranspose {
+                kernel,
+                stride,
+                dilation,
+                groups,
+                cin,
+                cout,
+                axes,
+                packed,
+                wide,
+                depthwise,
+                tier,
+            });
+        }
         let mut packed = Vec::new();
         for d in &axes[0] {
             for h in &axes[1] {
@@ -133,13 +156,27 @@ impl PackedConvTranspose {
             }
             None => None,
         };
-        Ok(PackedConvTranspose { kernel, stride, dilation, groups, cin, cout, axes, packed, wide })
+        let depthwise = None;
+        Ok(PackedConvTranspose {
+            kernel,
+            stride,
+            dilation,
+            groups,
+            cin,
+            cout,
+            axes,
+            packed,
+            wide,
+            depthwise,
+            tier,
+        })
     }
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         let wide = self.wide.as_ref().map_or(0, |w| w.bytes());
-        self.packed.iter().map(PackedB::bytes).sum::<usize>() + wide
+        let depthwise = self.depthwise.as_ref().map_or(0, |d| size_of_val(&d[..]));
+        self.packed.iter().map(PackedB::bytes).sum::<usize>() + wide + depthwise
     }
 
     /// The operands, one for each group, and the window's elements for outputs whose position plus padding leaves
@@ -212,6 +249,22 @@ pub fn conv_transpose_f32(
     holds("output", y.len(), count, shape.cout, y_stride)?;
     let finish = epilogue.finish(1.0, count, shape.cout)?;
     if count == 0 || shape.cout == 0 {
+        return Ok(());
+    }
+    if let Some(d) = &w.depthwise {
+        same_length("weights", product(what, &[product(what, &shape.kernel)?, shape.cout])?, d.len())?;
+        let (x, y) = (x.as_ptr(), y.as_mut_ptr());
+        let job = depthwise::Job {
+            shape,
+            x,
+            x_step: x_stride,
+            w: d.as_ptr(),
+            y,
+            y_step: y_stride,
+            finish: &finish,
+        };
+        // SAFETY: the extents of input, output, weights and epilogue were checked against the shape.
+        unsafe { depthwise::run(w.tier, pool, &job) };
         return Ok(());
     }
     let compact = y_stride == shape.cout && epilogue.residual.is_none_or(|r| r.row_stride == shape.cout);

@@ -48,6 +48,7 @@ pub mod probe;
 pub mod reduce;
 pub mod resize;
 pub mod rnn;
+pub mod rotary;
 mod scratch;
 mod simd;
 pub mod softmax;

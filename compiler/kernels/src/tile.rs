@@ -113,7 +113,7 @@ impl Tiles {
 pub(crate) const MOST_ROWS: usize = 16;
 
 /// Sums of a tile whose products leave time to ask for a line.
-const LONG_ENOUGH: usize = 12;
+pub(crate) const LONG_ENOUGH: usize = 12;
 
 /// The loop itself, compiled for each tier and shape by [`tiles!`].
 ///

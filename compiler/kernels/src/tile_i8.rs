@@ -1,8 +1,9 @@
 //! kernel: the register tile of an integer contraction: each cell of the operands is four 8-bit integers, unsigned on the
 //! left and signed on the right, whose four products one instruction adds to a 32-bit sum.
 
+use crate::hint::prefetch_outer;
 use crate::simd::{LANES, Simd};
-use crate::tile::Tile;
+use crate::tile::{LONG_ENOUGH, Tile};
 
 /// The loop, compiled for each tier and shape.
 ///
@@ -14,7 +15,7 @@ pub(crate) unsafe fn tile<S: Simd, const R: usize, const V: usize>(s: S, t: &Til
     unsafe {
         let Some(integers) = t.integers else { return };
         let mut acc = [integers.start::<S, V>(s, t.place.col); R];
-        let mut b = t.b;
+        let (mut b, mut ahead) = (t.b, t.ahead);
         for tap in 0..t.taps {
             let rows = t.rows.add(tap * t.tap_step);
             let mut a = [std::ptr::null::<u8>(); R];
@@ -25,6 +26,10 @@ pub(crate) unsafe fn tile<S: Simd, const R: usize, const V: usize>(s: S, t: &Til
                 let mut bv = [s.splat_i(0); V];
                 for v in 0..V {
                     bv[v] = s.bits(s.load(b.add(v * LANES)));
+                }
+                if R * V >= LONG_ENOUGH {
+                    prefetch_outer(ahead);
+                    ahead = ahead.wrapping_add(t.ahead_step);
                 }
                 for r in 0..R {
                     let x = s.quad(a[r].add(4 * k));

@@ -104,6 +104,28 @@ fn other_weights_and_broken_shapes_are_refused() {
     assert!(PackedConvTranspose::new(Tier::best(), &[1.0; 4], &zero).is_err());
 }
 
+#[test]
+fn channels_by_themselves_match_the_definition() {
+    for (channels, kernel, stride, pad) in
+        [(2, [1, 2, 2], [1, 2, 2], 0), (16, [1, 4, 4], [1, 2, 2], 1), (37, [2, 3, 1], [1, 2, 3], 0)]
+    {
+        let shape = ConvTransposeShape {
+            batch: 2,
+            input: [2, 5, 7],
+            output: [3, 9, 12],
+            cin: channels,
+            cout: channels,
+            kernel,
+            stride,
+            dilation: [1; 3],
+            pad_begin: [0, pad, pad],
+            groups: channels,
+        };
+        check(&shape, 0);
+        check(&shape, 3);
+    }
+}
+
 fn axis() -> impl Strategy<Value = (usize, usize, usize, usize, usize, usize)> {
     (1usize..6, 1usize..12, 1usize..4, 1usize..5, 1usize..3, 0usize..3)
 }
@@ -113,14 +135,15 @@ proptest! {
     #[test]
     fn any_shape_matches_the_definition(
         d in axis(), h in axis(), w in axis(), deep: bool, batch in 0usize..3,
-        cin in 1usize..20, cout in 1usize..20, groups in 1usize..4, pad in 0usize..2,
+        cin in 1usize..20, cout in 1usize..20, groups in 1usize..4, depthwise: bool, pad in 0usize..2,
     ) {
         let d = if deep { d } else { (1, 1, 1, 1, 1, 0) };
         check(&ConvTransposeShape {
             batch,
             input: [d.0, h.0, w.0], output: [d.1, h.1, w.1], kernel: [d.2, h.2, w.2], stride: [d.3, h.3, w.3],
             dilation: [d.4, h.4, w.4], pad_begin: [d.5, h.5, w.5],
-            cin: cin * groups, cout: cout * groups, groups,
+            cin: cin * groups, cout: if depthwise { cin } else { cout } * groups,
+            groups: if depthwise { cin * groups } else { groups },
         }, pad);
     }
 }

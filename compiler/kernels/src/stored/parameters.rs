@@ -7,6 +7,7 @@ use crate::norm::Norm;
 use crate::reduce::{Extreme, Reduction};
 use crate::resize::Image;
 use crate::rnn::Gate;
+use crate::rotary::Rotary;
 use crate::softmax::Softmax;
 use crate::topk::TopK;
 use crate::transpose::Axis;
@@ -18,6 +19,7 @@ fields! {
     Axis { len, from, to }
     Along { axis, data, indices }
     Triangle { height, width, diagonal, upper }
+    Rotary { batch, heads, length, size, heads_first, half, interleaved }
     TopK { outer, n, inner, k, largest }
     Chain { operands, steps, result, store }
     Image { batch, height, width, channels }
