@@ -1,9 +1,12 @@
 //! kernel: the register tile of an integer contraction: each cell of the operands is four 8-bit integers, unsigned on the
 //! left and signed on the right, whose four products one instruction adds to a 32-bit sum.
 
-use crate::hint::prefetch_outer;
+use crate::hint::{prefetch, prefetch_outer};
 use crate::simd::{LANES, Simd};
 use crate::tile::{LONG_ENOUGH, Tile};
+
+/// Rows of cells ahead that are asked for.
+const NEAR: usize = 4;
 
 /// The loop, compiled for each tier and shape.
 ///
@@ -28,6 +31,10 @@ pub(crate) unsafe fn tile<S: Simd, const R: usize, const V: usize>(s: S, t: &Til
                     bv[v] = s.bits(s.load(b.add(v * LANES)));
                 }
                 if R * V >= LONG_ENOUGH {
+                    // Panels of long sums stay in the second-level cache.
+                    for v in 0..V {
+                        prefetch(b.wrapping_add(NEAR * t.b_step + v * LANES));
+                    }
                     prefetch_outer(ahead);
                     ahead = ahead.wrapping_add(t.ahead_step);
                 }
