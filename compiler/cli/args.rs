@@ -412,8 +412,9 @@ pub struct RunArgs {
     /// Worker threads.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub threads: usize,
-    /// What matrix products and convolutions of float32 compute in: bf16 rounds their operands and sums in float32
-    /// [default: f32, or bf16 for a model of bfloat16 weights where the CPU has instructions for it].
+    /// What matrix products and convolutions of float32 compute in: bf16 rounds their operands and sums in float32; f32
+    /// rounds nothing [default: f32, but rows of large products whose weights are stored in at most 8 bits are rounded to 16;
+    /// bf16 for a model of bfloat16 weights where the CPU has instructions for it].
     #[arg(long, value_enum, conflicts_with = "reference")]
     pub precision: Option<Precision>,
     /// Use the reference evaluator instead of generated code: slow, and the definition of right.

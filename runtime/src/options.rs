@@ -41,7 +41,9 @@ impl Options {
     }
 
     /// What matrix products and convolutions of float32 with constant weights compute in. Unless set, that is
-    /// float32, or bfloat16 for a model of bfloat16 weights where the CPU has instructions for it. With
+    /// float32, but for weights stored in at most 8 bits, whose products of many rows round these to 16 bits where that is
+    /// faster ([`Precision::Float32`] does not); or bfloat16 for a model of bfloat16 weights where the CPU has instructions
+    /// for it. With
     /// [`Precision::Bf16`] operands are rounded to bfloat16 and products summed in float32, which is about twice as fast
     /// where the CPU has instructions for it, and slower elsewhere.
     pub fn precision(self, precision: Precision) -> Options {

@@ -1,5 +1,5 @@
 use ir::{Attrs, DType, Evaluate, Feeds, Graph, Tensor, Value, ValueId, ValueType};
-use kernels::Serial;
+use kernels::{Serial, Tier};
 
 const K: usize = 96;
 const N: usize = 40;
@@ -175,4 +175,30 @@ fn a_transposed_matrix_is_packed_where_it_lies() {
         let turned = b.op("Transpose", Attrs::new().with("perm", vec![1i64, 0]), &[table]);
         b.op("MatMul", Attrs::new(), &[x, turned])
     });
+}
+
+#[test]
+fn many_rows_are_words_unless_floats_are_asked_for() {
+    const LONG: usize = 512;
+    let mut b = B(Graph::new("t"));
+    let x = b.0.add_input("x", ValueType::known(DType::F32, &[24, LONG]));
+    let w = b.dequantized(small(DType::I8, &[LONG, N], 1), &[N], None, along(1));
+    let y = b.op("MatMul", Attrs::new(), &[x, w]);
+    b.0.add_output("y", y);
+    let mut g = b.0;
+    ir::infer(&mut g).unwrap();
+    let x = floats(&[24, LONG], 11);
+    let feeds = Feeds::from([("x".to_string(), Value::Tensor(x.clone()))]);
+    let want = ir::Reference.run(&g, &feeds, &[]).unwrap().outputs.remove(0);
+    let want = want.tensor().unwrap().to_f32s().unwrap();
+    let most = want.iter().fold(0f32, |m, x| m.max(x.abs()));
+    let worst = |precision| {
+        let program = crate::compile_with(&g, Tier::best(), precision).unwrap();
+        let got = program.run(&[Value::Tensor(x.clone())], &Serial).unwrap().remove(0);
+        let got = got.tensor().unwrap().to_f32s().unwrap();
+        want.iter().zip(&got).fold(0f32, |m, (a, b)| m.max((a - b).abs() / most))
+    };
+    let (words, floats) = (worst(crate::Precision::Automatic), worst(crate::Precision::Float32));
+    assert!(floats <= 2e-6, "{floats}");
+    assert!(words <= 1e-4 && (words > floats || Tier::best() != Tier::Avx512), "{words}");
 }
