@@ -22,6 +22,8 @@ type Results = (Vec<String>, Vec<Value>);
 
 fn reference(args: &RunArgs) -> Result<Results> {
     let graph = model::open(&args.model)?.graph;
+    // Models of half-float weights round at their borders only, here as in generated code.
+    let graph = exact::widen(&graph)?.unwrap_or(graph);
     let feeds = read_inputs(&graph, &args.inputs)?;
     let outcome = ir::Reference.run(&graph, &feeds, &[])?;
     Ok((graph.outputs().iter().map(|o| o.name.clone()).collect(), outcome.outputs))
