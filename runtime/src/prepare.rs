@@ -68,6 +68,7 @@ pub fn key(inputs: &[Value], deciding: &[usize]) -> Option<Key> {
 /// The graph for this key, ready for code generation. Inputs keep their places, those that became constants too.
 pub fn specialise(graph: &Graph, key: &Key) -> Result<Graph> {
     let mut g = graph.clone();
+    ir::forget_shapes(&mut g);
     for (i, (dtype, shape, bytes)) in key.iter().enumerate() {
         let v = g.inputs()[i];
         let ty = ir::ValueType::known(*dtype, shape);

@@ -1,6 +1,7 @@
 //! Groups to steps: each operator kind has a file; what none of them takes is opaque.
 
 mod attention;
+mod body;
 pub mod chain;
 pub mod contract;
 mod elements;

@@ -48,7 +48,7 @@ pub fn set_work_limit(elements: u64) {
 }
 
 /// Counts what an operator in a subgraph reads and makes.
-pub(crate) fn add_work(elements: usize) {
+pub fn add_work(elements: usize) {
     WORK.set(WORK.get().wrapping_add(elements as u64));
 }
 

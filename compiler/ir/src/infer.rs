@@ -56,6 +56,30 @@ pub fn infer_node(graph: &mut Graph, id: NodeId) -> Result<()> {
     step(graph, id, &mut Facts::default())
 }
 
+/// Takes away the shapes of what nodes compute. Some of them are claims of the file, which a branch, a loop or a result
+/// whose size depends on values need not keep to; what follows from the inputs is inferred again.
+pub fn forget_shapes(g: &mut Graph) {
+    for v in g.values().collect::<Vec<_>>() {
+        if let (Def::Node(..), ValueType::Tensor(t)) = (g.def(v), g.ty(v)) {
+            let dtype = t.dtype;
+            g.set_type(v, ValueType::unranked(dtype));
+        }
+    }
+    for id in g.nodes().map(|(id, _)| id).collect::<Vec<_>>() {
+        // What a loop carries may change its shape.
+        let loops = g.get(id).is_some_and(|n| n.is("Loop"));
+        let Ok((_, attrs)) = g.node_mut(id) else { continue };
+        for body in attrs.graphs_mut() {
+            forget_shapes(body);
+            for v in if loops { body.inputs().to_vec() } else { Vec::new() } {
+                if let Some(d) = body.dtype(v) {
+                    body.set_type(v, ValueType::unranked(d));
+                }
+            }
+        }
+    }
+}
+
 #[derive(Default)]
 struct Facts {
     consts: BTreeMap<ValueId, Tensor>,

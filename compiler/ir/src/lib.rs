@@ -21,7 +21,7 @@ pub use dtype::DType;
 pub use error::{Blame, Error, Result};
 pub use evaluate::{Evaluate, Feeds, Outcome, Reference, run_subgraph, too_few_results};
 pub use graph::{Def, Graph, Meta, Node, NodeId, Output, Port, Use, ValueId};
-pub use infer::{infer, infer_node, infer_values, infer_with};
+pub use infer::{forget_shapes, infer, infer_node, infer_values, infer_with};
 pub use kind::{Binary, Expr, Kind, Unary};
 pub use operator::{
     Accuracy, Arity, AttrFormal, AttrKind, EvalCx, Formal, InferCx, InferSubgraph, Lookup, Operator,

@@ -1,9 +1,12 @@
 //! Reference semantics called from generated code: for operators without a kernel and for values of unknown shape.
 
+use super::body::{self, Body};
 use super::{Cx, Lowered, Work};
+use crate::Precision;
 use crate::kernel::{Io, Kernel};
 use crate::plan::static_bytes;
 use ir::{Attrs, DType, Error, EvalCx, Graph, Node, Operator, Result, Shape, Tensor, Value, ValueId};
+use kernels::Tier;
 
 /// How an operand is passed.
 enum Operand {
@@ -24,6 +27,9 @@ struct Opaque {
     captures: Vec<Operand>,
     /// For each declared output: position among the step's outputs.
     outputs: Vec<Option<(usize, Operand)>>,
+    /// One for each subgraph that may be compiled, by its place among them.
+    bodies: Vec<Option<Body>>,
+    how: (Tier, Precision),
 }
 
 pub fn lower(cx: &Cx, node: &Node) -> Result<Lowered> {
@@ -52,8 +58,16 @@ pub fn lower(cx: &Cx, node: &Node) -> Result<Lowered> {
             })
         })
         .collect();
-    let kernel =
-        Opaque { name: node.name.clone(), op: node.op, attrs: node.attrs.clone(), inputs, captures, outputs };
+    let kernel = Opaque {
+        name: node.name.clone(),
+        op: node.op,
+        attrs: node.attrs.clone(),
+        inputs,
+        captures,
+        outputs,
+        bodies: body::of(cx.graph, node),
+        how: (cx.tier, cx.precision),
+    };
     Ok(Lowered { kind: "reference", work: Work::Kernel(Box::new(kernel)), reads, writes, flops: 0.0 })
 }
 
@@ -100,7 +114,12 @@ impl Opaque {
         let inputs: Vec<Option<Value>> = self.inputs.iter().map(|o| load(io, o)).collect::<Result<_>>()?;
         let captures: Vec<Value> =
             self.captures.iter().filter_map(|o| load(io, o).transpose()).collect::<Result<_>>()?;
-        let subgraph = |g: &Graph, ins: Vec<Value>| ir::run_subgraph(g, ins, &captures);
+        let graphs = self.attrs.graphs();
+        let subgraph = |g: &Graph, ins: Vec<Value>| {
+            let at = graphs.iter().position(|own| std::ptr::eq(*own, g));
+            let body = at.and_then(|i| self.bodies.get(i)?.as_ref());
+            body::run(body, g, ins, &captures, self.how)
+        };
         let cx = EvalCx {
             node: &self.name,
             attrs: &self.attrs,
@@ -110,6 +129,9 @@ impl Opaque {
             subgraph: &subgraph,
         };
         let results = self.op.eval(&cx)?;
+        // In the body of a loop this may be done very often.
+        let all = inputs.iter().flatten().chain(&results);
+        ir::budget::add_work(all.filter_map(|v| v.tensor().ok()).map(Tensor::len).sum());
         let (given, read) =
             (results.len(), self.outputs.iter().rposition(Option::is_some).map_or(0, |p| p + 1));
         if given < read {
