@@ -70,7 +70,7 @@ pub fn rotary(
         None => same_length("cosines", rows * r.half, cos.len())?,
         Some(p) => same_length("positions", rows, p.len())?,
     }
-    let bound = if r.half == 0 { usize::MAX } else { cos.len() / r.half };
+    let bound = cos.len().checked_div(r.half).unwrap_or(usize::MAX);
     for (position, &index) in positions.unwrap_or_default().iter().enumerate() {
         if index < 0 || wrapped(index, bound).is_none() {
             return Err(Error::Index { position, index, bound });

@@ -26,8 +26,8 @@ const LEARN: usize = 1 << 20;
 /// (entries of a table, tables).
 const FORMS: [(usize, usize); 5] = [(4, 1), (4, 4), (16, 1), (16, 4), (256, 1)];
 /// Turns of rows looking for their table, and of assignments and entries.
-const GROUPED: usize = 4;
-const TURNS: usize = 3;
+const GROUPED: usize = 3;
+const TURNS: usize = 2;
 /// Rows of a group at least.
 const FEWEST: usize = 8;
 

@@ -4,7 +4,7 @@
 //! `argmin ‖W·x − V·x'‖² = W + W·E[d·x'ᵀ]·E[x'·x'ᵀ]⁻¹` (asymmetric calibration; Li et al., GPTAQ, arXiv 2504.02692): the
 //! part of earlier errors that shows in the inputs is taken back. Few samples support few directions, so it is damped.
 
-use crate::factor::{self, Order};
+use crate::factor;
 use crate::gram::{Gram, add_product};
 use crate::patches::Extract;
 use crate::product;
@@ -13,11 +13,16 @@ use crate::view::View;
 use ir::{Error, Result, Tensor};
 use ndarray::{Array1, Array2, ArrayView2, s};
 
+/// Rows that may wait for each other.
+const WAITING: usize = 512;
+
 /// `Σ d·x'ᵀ` of one group, in the same diagonal blocks as its Gram matrix.
 #[derive(Debug, Clone)]
 struct Cross {
     blocks: Vec<(usize, Array2<f32>)>,
     first: Array1<f64>,
+    /// Rows of d and of x' that wait to be multiplied with others.
+    waiting: [Vec<f32>; 2],
 }
 
 impl Cross {
@@ -28,7 +33,7 @@ impl Cross {
             (start - n, Array2::zeros((n, n)))
         };
         let blocks = gram.sizes().into_iter().map(&mut block).collect();
-        Cross { blocks, first: Array1::zeros(gram.dim()) }
+        Cross { blocks, first: Array1::zeros(gram.dim()), waiting: Default::default() }
     }
 
     fn push(&mut self, d: ArrayView2<f32>, x: ArrayView2<f32>) {
@@ -40,8 +45,35 @@ impl Cross {
         }
     }
 
+    /// Adds the rows some time before [`Cross::settle`] ends, as [`Gram::gather`] does.
+    fn gather(&mut self, d: ArrayView2<f32>, x: ArrayView2<f32>) {
+        let (dim, most) = (self.first.len(), WAITING.min(self.first.len() / 8));
+        if self.waiting[0].len() / dim.max(1) + d.nrows() > most {
+            self.settle();
+        }
+        match (d.as_slice(), x.as_slice()) {
+            (Some(d), Some(x)) if d.len() <= most * dim => {
+                self.waiting[0].extend_from_slice(d);
+                self.waiting[1].extend_from_slice(x);
+            }
+            _ => self.push(d, x),
+        }
+    }
+
+    /// Adds the rows that wait.
+    fn settle(&mut self) {
+        let ([d, x], dim) = (std::mem::take(&mut self.waiting), self.first.len());
+        let of = |m: &[f32]| m.len() / dim.max(1);
+        if let (Ok(d), Ok(x)) =
+            (ArrayView2::from_shape((of(&d), dim), &d), ArrayView2::from_shape((of(&x), dim), &x))
+        {
+            self.push(d, x);
+        }
+    }
+
     /// Sums become means; with the mean of x', covariances.
     fn finish(&mut self, count: u64, mean: Option<&Array1<f64>>) {
+        self.settle();
         let n = count.max(1) as f64;
         self.first /= n;
         for (start, sum) in &mut self.blocks {
@@ -88,13 +120,18 @@ impl Stream {
             if d.iter().any(|v| !v.is_finite()) {
                 return Err(Error::data("the layer's input holds values that are not finite"));
             }
-            rayon::join(|| gram.push(now.view()), || cross.push(d.view(), now.view()));
+            rayon::join(|| gram.gather(now.view()), || cross.gather(d.view(), now.view()));
         }
         Ok(())
     }
 
     /// Adds what another stream of the same layer gave.
     pub fn merge(&mut self, other: &Stream) {
+        let mut other = other.clone();
+        for s in [&mut *self, &mut other] {
+            s.grams.iter_mut().for_each(Gram::settle);
+            s.cross.iter_mut().for_each(Cross::settle);
+        }
         self.grams.iter_mut().zip(&other.grams).for_each(|(a, b)| a.merge(b));
         for (a, b) in self.cross.iter_mut().zip(&other.cross) {
             a.first += &b.first;
@@ -109,7 +146,8 @@ impl Stream {
 
     /// Ends the stream. `centered`: a bias takes the mean; `shrunk`: correlations that the samples cannot support go.
     pub fn finish(mut self, centered: bool, shrunk: bool) -> Drift {
-        for (gram, cross) in self.grams.iter().zip(&mut self.cross) {
+        for (gram, cross) in self.grams.iter_mut().zip(&mut self.cross) {
+            gram.settle();
             let mean = gram.mean();
             cross.finish(gram.count(), centered.then_some(&mean));
         }
@@ -158,10 +196,10 @@ impl Drift {
         for (i, gram) in self.stats.grams.iter().enumerate() {
             let rows = s![i * per..(i + 1) * per, ..];
             let mut part = w.slice(rows).to_owned();
-            for f in factor::inverse(gram, damping, Order::Natural) {
-                let (first, n) = (f.order.first().copied().unwrap_or(0), f.order.len());
-                let moved = carried.slice(rows).slice(s![.., first..first + n]).dot(&f.upper.t());
-                product::add(&mut part, first, 1.0, moved.view(), &f.upper, (0..n, 0..n));
+            for (first, sum, scale) in gram.sums() {
+                let of = s![.., first..first + sum.nrows()];
+                let moved = factor::solve(sum, scale, damping, carried.slice(rows).slice(of));
+                part.slice_mut(of).zip_mut_with(&moved, |p, &m| *p += m);
             }
             out.slice_mut(rows).assign(&part);
         }

@@ -13,6 +13,9 @@ use std::ops::Range;
 /// Rows multiplied at once.
 const PUSH_ROWS: usize = 512;
 
+/// Rows wait while their numbers are at most this part of those of the sums.
+const WAITING: usize = 4;
+
 /// A variance of this share of the second moment is what single precision may be off by.
 const CONSTANT: f64 = 1e-6;
 
@@ -31,6 +34,8 @@ pub struct Gram {
     count: u64,
     blocks: Vec<Block>,
     first: Array1<f64>,
+    /// Rows that wait to be multiplied with others; see [`Gram::gather`].
+    waiting: Vec<f32>,
 }
 
 impl Gram {
@@ -51,7 +56,7 @@ impl Gram {
                 Block { start, sum: Array2::zeros((n, n)) }
             })
             .collect();
-        Gram { dim, count: 0, blocks, first: Array1::zeros(dim) }
+        Gram { dim, count: 0, blocks, first: Array1::zeros(dim), waiting: Vec::new() }
     }
 
     /// The statistic of white inputs: H is the identity, so errors are plain squared weight errors.
@@ -67,7 +72,7 @@ impl Gram {
     }
     /// Vectors seen.
     pub fn count(&self) -> u64 {
-        self.count
+        self.count + (self.waiting.len() / self.dim.max(1)) as u64
     }
 
     /// Adds the rows of `x` (samples × dim).
@@ -84,6 +89,28 @@ impl Gram {
             }
         }
         self.count += x.nrows() as u64;
+    }
+
+    /// Adds the rows of `x` some time before [`Gram::settle`] ends: sums of few rows cost as much as those of many, so few
+    /// wait for others, while they are few beside the sums themselves.
+    pub fn gather(&mut self, x: ArrayView2<f32>) {
+        let most = PUSH_ROWS.min(self.dim / WAITING);
+        let rows = self.waiting.len() / self.dim.max(1);
+        if x.ncols() != self.dim || rows + x.nrows() > most {
+            self.settle();
+        }
+        match x.as_slice() {
+            Some(all) if x.ncols() == self.dim && x.nrows() <= most => self.waiting.extend_from_slice(all),
+            _ => self.push(x),
+        }
+    }
+
+    /// Adds the rows that wait.
+    pub fn settle(&mut self) {
+        let waiting = std::mem::take(&mut self.waiting);
+        if let Ok(x) = ArrayView2::from_shape((waiting.len() / self.dim.max(1), self.dim), &waiting) {
+            self.push(x);
+        }
     }
 
     /// Adds what another stream of the same vectors gave.
@@ -114,6 +141,11 @@ impl Gram {
     /// Widths of the blocks of H.
     pub fn sizes(&self) -> Vec<usize> {
         self.blocks.iter().map(|b| b.sum.nrows()).collect()
+    }
+
+    /// The blocks of H times a number of vectors: (first column, matrix, what to multiply it by).
+    pub fn sums(&self) -> impl Iterator<Item = (usize, &Array2<f32>, f64)> + '_ {
+        self.blocks.iter().map(|b| (b.start, &b.sum, self.scale()))
     }
 
     /// The blocks of H as (first column, matrix).
@@ -220,6 +252,25 @@ impl Gram {
         h
     }
 
+    /// `m·(H + λI)` for a matrix that is zero but for `m` in every `step`-th column from `at` on.
+    pub fn apply_strided(&self, damping: f64, m: ArrayView2<f32>, at: usize, step: usize) -> Array2<f32> {
+        let mut out = Array2::zeros((m.nrows(), self.dim));
+        let scale = self.scale() as f32;
+        for b in &self.blocks {
+            let n = b.sum.nrows();
+            let here: Vec<usize> = (0..m.ncols()).filter(|c| b.holds(at + c * step)).collect();
+            let (Some(&first), Some(&last)) = (here.first(), here.last()) else { continue };
+            let m = m.slice(s![.., first..=last]);
+            let from = at + first * step - b.start;
+            let h =
+                b.sum.slice(s![from..;step, ..]).slice(s![..m.ncols(), ..]).as_standard_layout().into_owned();
+            product::add(&mut out, b.start, scale, m, &h, (0..h.nrows(), 0..n));
+            let mut own = out.slice_mut(s![.., at + first * step..;step]);
+            own.slice_mut(s![.., ..m.ncols()]).scaled_add(scale * b.lambda(damping), &m);
+        }
+        out
+    }
+
     /// Adds `factor·m·(H + λI)` to `out` (rows × dim), where `m` holds the columns from `at` on of a matrix that is zero
     /// elsewhere; columns in `but` get nothing.
     pub fn add_product(
@@ -271,6 +322,8 @@ impl Gram {
 /// Columns of a sum that are computed together, and the least that are worth it.
 const STRIP: usize = 128;
 const NARROW: usize = 32;
+/// Rows and columns copied together; a part of a strip.
+const TILE: usize = 16;
 
 /// Adds `aᵀ·b` over the columns from `start` on, as many as `sum` has. Strips of rows go to any thread, so the sum does not
 /// depend on how many there are; where it is `symmetric`, what lies left of the diagonal is copied.
@@ -312,9 +365,16 @@ pub(crate) fn add_product(
     if symmetric {
         for first in (STRIP..n).step_by(STRIP) {
             let (above, strip) = whole.split_at_mut(first * n);
-            for (i, row) in strip.chunks_mut(n).take(STRIP).enumerate() {
-                let column = above.iter().skip(first + i).step_by(n);
-                row[..first].iter_mut().zip(column).for_each(|(v, &u)| *v = u);
+            let rows = STRIP.min(n - first);
+            // Tiles, as a column at a time would fetch a line of memory for each number.
+            for (left, top) in
+                (0..first).step_by(TILE).flat_map(|l| (0..rows).step_by(TILE).map(move |t| (l, t)))
+            {
+                for i in top..(top + TILE).min(rows) {
+                    for j in left..left + TILE {
+                        strip[i * n + j] = above[j * n + first + i];
+                    }
+                }
             }
         }
     }
@@ -345,11 +405,22 @@ impl Block {
         if n == 1 {
             return f64::from(self.sum[[0, 0]]) * d.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>();
         }
+        let sum = |a: ArrayView2<f32>, b: ArrayView2<f32>| {
+            let rows = a.rows().into_iter().zip(b.rows());
+            rows.map(|(a, b)| a.iter().zip(b).map(|(&p, &v)| f64::from(p) * f64::from(v)).sum::<f64>())
+                .sum::<f64>()
+        };
         let mut total = 0.0;
         for rows in d.axis_chunks_iter(ndarray::Axis(0), PUSH_ROWS) {
-            let mut moved = Array2::<f32>::zeros(rows.raw_dim());
-            product::add(&mut moved, 0, 1.0, rows, &self.sum, (0..n, 0..n));
-            total += moved.iter().zip(rows.iter()).map(|(&p, &v)| f64::from(p) * f64::from(v)).sum::<f64>();
+            // What lies right of the diagonal counts twice: H is symmetric.
+            for first in (0..n).step_by(STRIP) {
+                let end = (first + STRIP).min(n);
+                let mut moved = Array2::<f32>::zeros((rows.nrows(), n - first));
+                let own = rows.slice(s![.., first..end]);
+                product::add(&mut moved, 0, 1.0, own, &self.sum, (first..end, first..n));
+                let (here, right) = moved.view().split_at(ndarray::Axis(1), end - first);
+                total += sum(here, own) + 2.0 * sum(right, rows.slice(s![.., end..]));
+            }
         }
         total
     }
@@ -375,6 +446,30 @@ mod tests {
         g.push(x.slice(s![90.., ..]));
         let y = x.dot(&d.t());
         let direct = y.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / 200.0;
+        assert!((g.error(d.view()) / direct - 1.0).abs() < 1e-4);
+    }
+
+    #[test]
+    fn rows_that_wait_are_summed_in_the_end() {
+        let x = matrix(300, 60, 1);
+        let (mut at_once, mut later) = (Gram::new(60, 64), Gram::new(60, 64));
+        at_once.push(x.view());
+        for (from, to) in [(0, 3), (3, 10), (10, 200), (200, 201), (201, 216), (216, 300)] {
+            later.gather(x.slice(s![from..to, ..]));
+        }
+        later.settle();
+        assert_eq!((later.count(), later.waiting.len()), (300, 0));
+        let d = matrix(5, 60, 2);
+        assert!((at_once.error(d.view()) / later.error(d.view()) - 1.0).abs() < 1e-5);
+        assert!((at_once.mean() - later.mean()).iter().all(|d| d.abs() < 1e-9));
+    }
+
+    #[test]
+    fn wide_errors_are_those_of_the_definition() {
+        let (x, d) = (matrix(400, 300, 1), matrix(7, 300, 2));
+        let mut g = Gram::new(300, 512);
+        g.push(x.view());
+        let direct = x.dot(&d.t()).iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / 400.0;
         assert!((g.error(d.view()) / direct - 1.0).abs() < 1e-4);
     }
 

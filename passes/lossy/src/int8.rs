@@ -47,23 +47,30 @@ impl Method for Int8 {
         // Without a range there is nothing to round activations by.
         let Some(stats) = cx.stats.filter(|s| !s.range.is_empty()) else { return Ok(Vec::new()) };
         let mut found = Vec::new();
+        let g = grid(cx.matrix.view(), 8, cx.matrix.ncols(), None, false);
+        let rounded = round(cx.matrix, cx.node_stats().filter(|_| cx.compensate), Order::Activity, &g);
         for (choice, name) in [(Choice::LeastSquares, "int8"), (Choice::MinMax, "int8 min-max")] {
             let (lo, hi) = stats.range.range(choice);
             let noise = stats.range.noise((lo, hi));
-            found.extend(candidate(cx, affine_u8(lo, hi), noise, name)?);
+            if let Some(n) = NodeBuild::new(cx)? {
+                let noise = power(cx.matrix) * noise;
+                found.extend(quantized(
+                    cx,
+                    n,
+                    affine_u8(lo, hi),
+                    noise,
+                    &rounded,
+                    &rounded.values,
+                    &g,
+                    name,
+                )?);
+            }
         }
         if let Some(s) = smoothing(cx, stats) {
             found.extend(smoothed(cx, &s)?);
         }
         Ok(found)
     }
-}
-
-fn candidate(cx: &Context, range: (f32, u8), noise: f64, recipe: &str) -> Result<Option<Candidate>> {
-    let Some(n) = NodeBuild::new(cx)? else { return Ok(None) };
-    let g = grid(cx.matrix.view(), 8, cx.matrix.ncols(), None, false);
-    let rounded = round(cx.matrix, cx.node_stats().filter(|_| cx.compensate), Order::Activity, &g);
-    quantized(cx, n, range, power(cx.matrix) * noise, &rounded, &rounded.values, &g, recipe)
 }
 
 /// The node in QDQ form; `decoded` is what the weights are to the inputs as they were, `noise` what rounded activations lose.

@@ -3,8 +3,10 @@
 //! The cost of a cluster is a function of prefix sums and satisfies the quadrangle inequality, so the best split moves
 //! monotonically and each layer of the table takes O(n log n) (divide and conquer). Large inputs are binned first.
 
-/// More values than this are merged into bins of equal width before the exact algorithm.
-const EXACT: usize = 4096;
+/// More values than so many for each centre, and at least so many, are merged into bins of equal width before the exact
+/// algorithm.
+const EACH: usize = 16;
+const EXACT: usize = 1024;
 
 /// A value with its weight.
 type Point = (f64, f64);
@@ -20,8 +22,9 @@ pub fn centres(values: &[f32], weights: Option<&[f32]>, k: usize) -> Vec<f32> {
     if points.is_empty() || k == 0 {
         return Vec::new();
     }
-    if points.len() > EXACT {
-        points = binned(&points);
+    let exact = EXACT.max(EACH * k);
+    if points.len() > exact {
+        points = binned(&points, exact);
     }
     points.sort_by(|a, b| a.0.total_cmp(&b.0));
     Table::new(&points).centres(k)
@@ -51,15 +54,15 @@ pub fn nearest(centres: &[f32], x: f32) -> usize {
     if x - centres[above - 1] <= centres[above] - x { above - 1 } else { above }
 }
 
-fn binned(points: &[Point]) -> Vec<Point> {
+fn binned(points: &[Point], count: usize) -> Vec<Point> {
     let (lo, hi) = points.iter().fold((f64::MAX, f64::MIN), |(a, b), p| (a.min(p.0), b.max(p.0)));
-    let step = (hi - lo) / EXACT as f64;
+    let step = (hi - lo) / count as f64;
     if step <= 0.0 {
         return vec![(lo, points.iter().map(|p| p.1).sum())];
     }
-    let mut bins = vec![(0.0f64, 0.0f64); EXACT];
+    let mut bins = vec![(0.0f64, 0.0f64); count];
     for p in points {
-        let b = &mut bins[(((p.0 - lo) / step) as usize).min(EXACT - 1)];
+        let b = &mut bins[(((p.0 - lo) / step) as usize).min(count - 1)];
         b.0 += p.0 * p.1;
         b.1 += p.1;
     }

@@ -7,6 +7,7 @@ use crate::candidate::Candidate;
 use crate::gptq::{Rounded, nearest};
 use crate::layer::Layer;
 use crate::method::{Context, Method, Refusal, Serves};
+use crate::product::dot;
 use crate::quant::{Grid, grid};
 use crate::replace::{Stored, splits, two_factors};
 use crate::spectrum::Spectrum;
@@ -19,6 +20,8 @@ pub struct LowRank;
 const SHARES: [f64; 7] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8];
 /// Most directions whose eigenvectors are computed.
 pub const WIDEST: usize = 2048;
+/// Factor by which samples that judge may lose less than those that were fitted.
+const UNSEEN: f64 = 2.0;
 /// Smaller matrices gain nothing from a second operator.
 const LEAST: usize = 32;
 
@@ -56,9 +59,15 @@ impl Method for LowRank {
         let mut found = Vec::new();
         for share in SHARES.into_iter().take_while(|_| cx.hopes.in_time()) {
             let rank = ((even * share / 4.0).round() * 4.0).max(4.0) as usize;
+            if spectrum.left_out(rank) > UNSEEN * cx.hopes.most {
+                continue;
+            }
             let (a, b) = spectrum.truncated(rank);
-            found.extend(floats(cx, &a, &b, rank)?);
-            found.extend(integers(cx, &a, &b, rank)?);
+            let int8 = integers(cx, &a, &b, rank)?;
+            if int8.as_ref().is_none_or(|c| cx.hopes.floats(c.error)) {
+                found.extend(floats(cx, &a, &b, rank)?);
+            }
+            found.extend(int8);
         }
         Ok(found)
     }
@@ -66,7 +75,7 @@ impl Method for LowRank {
 
 fn floats(cx: &Context, a: &Array2<f32>, b: &Array2<f32>, rank: usize) -> Result<Option<Candidate>> {
     let fragment = two_factors(cx, &Stored::Float(a), &Stored::Float(b), rank)?;
-    Ok(fragment.map(|f| candidate(cx, f, &a.dot(b), format!("low-rank {rank}"))))
+    Ok(fragment.map(|f| candidate(cx, f, &dot(a.view(), b.view()), format!("low-rank {rank}"))))
 }
 
 fn integers(cx: &Context, a: &Array2<f32>, b: &Array2<f32>, rank: usize) -> Result<Option<Candidate>> {
@@ -76,7 +85,8 @@ fn integers(cx: &Context, a: &Array2<f32>, b: &Array2<f32>, rank: usize) -> Resu
     };
     let ((ra, ga), (rb, gb)) = (of(a), of(b));
     let fragment = two_factors(cx, &Stored::Integers(&ra, &ga), &Stored::Integers(&rb, &gb), rank)?;
-    Ok(fragment.map(|f| candidate(cx, f, &ra.values.dot(&rb.values), format!("low-rank {rank} int8"))))
+    Ok(fragment
+        .map(|f| candidate(cx, f, &dot(ra.values.view(), rb.values.view()), format!("low-rank {rank} int8"))))
 }
 
 fn candidate(cx: &Context, fragment: ir::Graph, product: &Array2<f32>, recipe: String) -> Candidate {

@@ -33,6 +33,10 @@ pub struct Context<'a> {
     pub hopes: Hopes<'a>,
 }
 
+/// Error of factors as int8, as a share of that of 5-bit integers, from which rounding is a small part of it: three factors
+/// lose about a twentieth.
+const FLOATS: f64 = 0.2;
+
 /// Which candidates are worth making.
 #[derive(Clone, Copy)]
 pub struct Hopes<'a> {
@@ -51,6 +55,12 @@ impl Hopes<'_> {
     /// Whether there is time for another candidate.
     pub fn in_time(&self) -> bool {
         !self.late.is_some_and(|late| late())
+    }
+
+    /// Whether factors stored as floats may be worth their bytes, when as int8 they lose this much: not where what the
+    /// factors leave out is far more than what their rounding loses.
+    pub fn floats(&self, int8: f64) -> bool {
+        self.five_bits <= 0.0 || int8 < FLOATS * self.five_bits
     }
 
     /// Whether a form whose error is at least `times` that of 5-bit integers may be chosen.

@@ -1,8 +1,8 @@
-//! Products of matrices of single precision, in the widest vector registers there are.
+//! Products of matrices in the widest vector registers there are.
 
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
-use ndarray::{Array2, ArrayView2, linalg::general_mat_mul, s};
+use ndarray::{Array2, ArrayView2, LinalgScalar, linalg::general_mat_mul, s};
 use std::ops::Range;
 
 /// Products of fewer multiplications are not worth setting up.
@@ -33,10 +33,61 @@ pub fn add(
     general_mat_mul(factor, &a, &b.slice(s![rows, cols]), 1.0, &mut out.slice_mut(s![.., at..at + n]));
 }
 
+/// `a·b`.
+pub fn dot<T: LinalgScalar + faer::traits::ComplexField>(a: ArrayView2<T>, b: ArrayView2<T>) -> Array2<T> {
+    let (m, k, n) = (a.nrows(), a.ncols(), b.ncols());
+    if m * k * n < SMALL || k != b.nrows() {
+        return a.dot(&b);
+    }
+    let (own_a, own_b);
+    let a = match laid_out(&a) {
+        Some(x) => x,
+        None => {
+            own_a = a.as_standard_layout().into_owned();
+            MatRef::from_row_major_slice(own_a.as_slice().unwrap_or_default(), m, k)
+        }
+    };
+    let b = match laid_out(&b) {
+        Some(x) => x,
+        None => {
+            own_b = b.as_standard_layout().into_owned();
+            MatRef::from_row_major_slice(own_b.as_slice().unwrap_or_default(), k, n)
+        }
+    };
+    let mut out = Array2::<T>::zeros((m, n));
+    if let Some(z) = out.as_slice_mut() {
+        let z = MatMut::from_row_major_slice_mut(z, m, n);
+        matmul(z, Accum::Replace, a, b, T::one(), Par::Seq);
+    }
+    out
+}
+
+/// A matrix whose rows or columns lie one after the other.
+fn laid_out<'a, T>(m: &'a ArrayView2<T>) -> Option<MatRef<'a, T>> {
+    let (rows, cols) = m.dim();
+    if let Some(s) = m.as_slice() {
+        return Some(MatRef::from_row_major_slice(s, rows, cols));
+    }
+    let by_columns = m.strides() == [1, rows as isize];
+    let s = m.as_slice_memory_order().filter(|_| by_columns)?;
+    Some(MatRef::from_column_major_slice(s, rows, cols))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::matrix;
+
+    #[test]
+    fn products_are_those_of_the_definition() {
+        let (a, b) = (matrix(40, 30, 1), matrix(30, 50, 2));
+        let expected = a.dot(&b);
+        let near = |c: Array2<f32>| (&c - &expected).iter().all(|d| d.abs() < 1e-4);
+        let (at, bt) = (a.t().as_standard_layout().into_owned(), b.t().as_standard_layout().into_owned());
+        assert!(near(dot(a.view(), b.view())) && near(dot(at.t(), b.view())) && near(dot(a.view(), bt.t())));
+        let wide = ndarray::concatenate![ndarray::Axis(1), b, b];
+        assert!(near(dot(a.view(), wide.slice(s![.., 50..]))));
+    }
 
     #[test]
     fn blocks_are_added_where_they_belong() {

@@ -41,13 +41,21 @@ impl Method for Prune {
         let worth = RECIPES.iter().filter(|r| cx.hopes.allow(r.2));
         worth.take_while(|_| cx.hopes.in_time()).map(|&(share, bits, _)| candidate(cx, share, bits)).collect()
     }
+
+    fn candidate(&self, cx: &Context, recipe: &str) -> Result<Option<Candidate>> {
+        let found = RECIPES.iter().find(|r| recipe == recipe_of(r.0, r.1));
+        found.map(|&(share, bits, _)| candidate(cx, share, bits)).transpose()
+    }
+}
+
+fn recipe_of(share: f32, bits: u32) -> String {
+    format!("prune {:.0}% int{bits}", share * 100.0)
 }
 
 fn candidate(cx: &Context, share: f32, bits: u32) -> Result<Candidate> {
     let (rounded, g) = pruned(cx, Pattern::Unstructured(share), bits, Order::Activity);
     let fragment = sparse(&cx.layer.weight, &cx.layer.view, &rounded.codes, &g)?;
-    let recipe = format!("prune {:.0}% int{bits}", share * 100.0);
-    Ok(cx.weight("prune", recipe, fragment, &rounded.values))
+    Ok(cx.weight("prune", recipe_of(share, bits), fragment, &rounded.values))
 }
 
 /// Weights zeroed by `pattern`, the others rounded to `bits` with one scale per row.

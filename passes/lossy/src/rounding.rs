@@ -24,25 +24,25 @@ impl Policy for Shifted<'_> {
 
 /// Rounds `w`; with statistics, the better of compensated and nearest by measured error.
 pub fn round(w: &Array2<f32>, stats: Option<&Stats>, order: Order, policy: &dyn Policy) -> Rounded {
-    let Some(stats) = stats else { return nearest(w.view(), policy) };
-    let compensated = swept(w, stats, order, policy);
-    let plain = nearest(w.view(), policy);
-    if stats.error(&(w - &compensated.values)) <= stats.error(&(w - &plain.values)) {
-        compensated
-    } else {
-        plain
-    }
+    stats.map_or_else(|| nearest(w.view(), policy), |stats| measured(w, stats, order, policy).0)
+}
+
+/// As [`round`], and the error.
+pub fn measured(w: &Array2<f32>, stats: &Stats, order: Order, policy: &dyn Policy) -> (Rounded, f64) {
+    let of = |r: Rounded| {
+        let error = stats.error(&(w - &r.values));
+        (r, error)
+    };
+    let (compensated, plain) =
+        rayon::join(|| of(swept(w, stats, order, policy)), || of(nearest(w.view(), policy)));
+    if compensated.1 <= plain.1 { compensated } else { plain }
 }
 
 /// As [`round`] on a grid, with roundings and scales learned from the compensated start where that loses less.
 pub fn learned(w: &Array2<f32>, stats: &Stats, grid: Grid) -> (Rounded, Grid) {
-    let start = round(w, Some(stats), Order::Activity, &grid);
+    let (start, error) = measured(w, stats, Order::Activity, &grid);
     let (end, scaled) = descent::codes_and_scales(w, stats, &grid, &start, false);
-    if stats.error(&(w - &end.values)) < stats.error(&(w - &start.values)) {
-        (end, scaled)
-    } else {
-        (start, grid)
-    }
+    if stats.error(&(w - &end.values)) < error { (end, scaled) } else { (start, grid) }
 }
 
 /// Rounds `w` by the compensating sweep alone.

@@ -9,6 +9,7 @@
 use crate::candidate::Candidate;
 use crate::layer::{Layer, Role};
 use crate::method::{Context, Method, Refusal, Serves};
+use crate::product::dot;
 use crate::replace::{NodeBuild, emit, splits};
 use crate::view::View;
 use crate::whiten::{Modes, left, solve, unit};
@@ -41,23 +42,23 @@ impl Terms {
         let slices: Vec<Array2<f64>> = (0..t).map(|k| w.slice(s![.., .., k]).to_owned()).collect();
         let mut f = Terms { out: Array2::zeros((o, rank)), inp: start(i, rank, 1), taps: start(t, rank, 2) };
         for _ in 0..sweeps.max(1) {
-            let across: Vec<Array2<f64>> = slices.iter().map(|w| w.dot(&f.inp)).collect();
+            let across: Vec<Array2<f64>> = slices.iter().map(|w| dot(w.view(), f.inp.view())).collect();
             f.out = solve(&weighted(&across, &f.taps), &(gram(&f.inp) * gram(&f.taps)), DAMPING)?;
             let moment = Array2::from_shape_fn((t, rank), |(k, r)| across[k].column(r).dot(&f.out.column(r)));
             f.taps = solve(&moment, &(gram(&f.inp) * gram(&f.out)), DAMPING)?;
             unit(&mut f.taps);
-            let back: Vec<Array2<f64>> = slices.iter().map(|w| w.t().dot(&f.out)).collect();
+            let back: Vec<Array2<f64>> = slices.iter().map(|w| dot(w.t(), f.out.view())).collect();
             f.inp = solve(&weighted(&back, &f.taps), &(gram(&f.out) * gram(&f.taps)), DAMPING)?;
             unit(&mut f.inp);
         }
-        let across: Vec<Array2<f64>> = slices.iter().map(|w| w.dot(&f.inp)).collect();
+        let across: Vec<Array2<f64>> = slices.iter().map(|w| dot(w.view(), f.inp.view())).collect();
         f.out = solve(&weighted(&across, &f.taps), &(gram(&f.inp) * gram(&f.taps)), DAMPING)?;
         Some(f)
     }
 }
 
 fn gram(m: &Array2<f64>) -> Array2<f64> {
-    m.t().dot(m)
+    dot(m.t(), m.view())
 }
 
 /// Σₖ partsₖ, each column r times taps\[k, r\].
@@ -145,7 +146,11 @@ fn forms(cx: &Context, rank: usize) -> Result<Vec<Candidate>> {
     (f.inp, f.taps) = modes.unwhitened(&f.inp, &f.taps);
     unit(&mut f.inp);
     unit(&mut f.taps);
-    [false, true].iter().filter_map(|&int8| candidate(cx, &f, int8).transpose()).collect()
+    let mut found: Vec<Candidate> = candidate(cx, &f, true)?.into_iter().collect();
+    if found.iter().all(|c| cx.hopes.floats(c.error)) {
+        found.splice(0..0, candidate(cx, &f, false)?);
+    }
+    Ok(found)
 }
 
 fn candidate(cx: &Context, f: &Terms, int8: bool) -> Result<Option<Candidate>> {
@@ -172,7 +177,7 @@ fn candidate(cx: &Context, f: &Terms, int8: bool) -> Result<Option<Candidate>> {
     let inputs: Vec<ValueId> = [b, wo].into_iter().chain(n.bias).collect();
     let y = n.b.op("Conv", "y", Attrs::new(), &inputs)?;
     let fragment = n.b.finish(&[y])?;
-    Ok(Some(cx.node("separable", recipe_of(rank, int8), fragment, &out.dot(&features))))
+    Ok(Some(cx.node("separable", recipe_of(rank, int8), fragment, &dot(out.view(), features.view()))))
 }
 
 #[cfg(test)]

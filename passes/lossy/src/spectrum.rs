@@ -6,6 +6,7 @@
 
 use crate::factor::lower;
 use crate::gram::Gram;
+use crate::product::dot;
 use faer::{Mat, Side};
 use ir::{Error, Result};
 use ndarray::{Array2, s};
@@ -25,6 +26,11 @@ impl Spectrum {
     pub fn truncated(&self, rank: usize) -> (Array2<f32>, Array2<f32>) {
         let r = rank.min(self.energy.len());
         (self.left.slice(s![.., ..r]).to_owned(), self.right.slice(s![..r, ..]).to_owned())
+    }
+
+    /// Squared error of so many directions.
+    pub fn left_out(&self, rank: usize) -> f64 {
+        self.energy.iter().skip(rank).sum()
     }
 
     /// Of a weight (rows × cols) whose input has this Gram matrix; `None` stands for white inputs.
@@ -53,10 +59,10 @@ fn wide(w: &Array2<f32>, gram: Option<&Gram>) -> Result<Spectrum> {
         Some(g) => g.apply(w.view()).mapv(f64::from),
         None => w64.clone(),
     };
-    let c = wh.dot(&w64.t());
+    let c = dot(wh.view(), w64.t());
     let symmetric = (&c + &c.t()) * 0.5;
     let (u, energy) = eigen(&symmetric)?;
-    let right = u.t().dot(&w64).mapv(|v| v as f32);
+    let right = dot(u.t(), w64.view()).mapv(|v| v as f32);
     Ok(Spectrum { left: u.mapv(|v| v as f32), right, energy })
 }
 
@@ -67,12 +73,12 @@ fn tall(w: &Array2<f32>, gram: Option<&Gram>) -> Result<Spectrum> {
         Some(g) => whitening(g, n),
         None => Array2::eye(n),
     };
-    let wl = w64.dot(&l);
-    let c = wl.t().dot(&wl);
+    let wl = dot(w64.view(), l.view());
+    let c = dot(wl.t(), wl.view());
     let symmetric = (&c + &c.t()) * 0.5;
     let (v, energy) = eigen(&symmetric)?;
     // A = W·L·V and B = Vᵀ·L⁻¹, so A·B keeps the directions of V.
-    let left = wl.dot(&v).mapv(|x| x as f32);
+    let left = dot(wl.view(), v.view()).mapv(|x| x as f32);
     let right = solve_right(&v, &l).mapv(|x| x as f32);
     Ok(Spectrum { left, right, energy })
 }

@@ -45,6 +45,40 @@ pub struct Stats {
     unseen: Option<Vec<Gram>>,
 }
 
+/// What statistics need of one input tensor.
+pub struct Seen {
+    /// Vectors of each group of rows.
+    groups: Vec<Array2<f32>>,
+    /// Least and largest of each column, of layers without groups.
+    columns: [Vec<f32>; 2],
+    /// Values evenly spread, and the ends of all.
+    some: Vec<f32>,
+    ends: [f32; 2],
+}
+
+impl Seen {
+    pub fn of(input: &Tensor, extract: &Extract, width: usize, phase: usize) -> Result<Seen> {
+        let groups = extract.vectors(input, width, phase)?;
+        if !groups.iter().all(finite) {
+            return Err(Error::data("the layer's input holds values that are not finite"));
+        }
+        let mut columns: [Vec<f32>; 2] = Default::default();
+        if let [vectors] = &groups[..] {
+            let [low, high] = &mut columns;
+            low.resize(width, 0.0);
+            high.resize(width, 0.0);
+            for row in vectors.rows() {
+                low.iter_mut().zip(row).for_each(|(l, &x)| *l = if x < *l { x } else { *l });
+                high.iter_mut().zip(row).for_each(|(h, &x)| *h = if x > *h { x } else { *h });
+            }
+        }
+        let data = floats(input)?;
+        let step = data.len().div_ceil(SEEN).max(1);
+        let some = data.iter().copied().step_by(step).collect();
+        Ok(Seen { groups, columns, some, ends: extremes(&data) })
+    }
+}
+
 impl Stats {
     /// Empty statistics for `groups` matrices of `width` columns; `runs` is the width of uncorrelated column blocks
     /// (grouped transposed convolution), or the full width.
@@ -72,7 +106,8 @@ impl Stats {
     }
 
     /// With statistics of samples that were not fitted, by which errors are measured from now on.
-    pub fn judged_by(mut self, unseen: Stats) -> Stats {
+    pub fn judged_by(mut self, mut unseen: Stats) -> Stats {
+        unseen.settle();
         if unseen.count() > 0 {
             self.unseen = Some(unseen.grams);
         }
@@ -126,33 +161,36 @@ impl Stats {
 
     /// Adds the vectors of one input tensor.
     pub fn push(&mut self, input: &Tensor, extract: &Extract, width: usize, phase: usize) -> Result<()> {
-        let groups = extract.vectors(input, width, phase)?;
-        if !groups.iter().all(finite) {
-            return Err(Error::data("the layer's input holds values that are not finite"));
-        }
-        for (g, v) in self.grams.iter_mut().zip(&groups) {
-            g.push(v.view());
-        }
-        if let [vectors] = &groups[..] {
-            let [low, high] = &mut self.columns;
-            low.resize(width, 0.0);
-            high.resize(width, 0.0);
-            for row in vectors.rows() {
-                low.iter_mut().zip(row).for_each(|(l, &x)| *l = if x < *l { x } else { *l });
-                high.iter_mut().zip(row).for_each(|(h, &x)| *h = if x > *h { x } else { *h });
-            }
-        }
-        let data = floats(input)?;
-        let step = data.len().div_ceil(SEEN).max(1);
-        self.range.push(data.iter().copied().step_by(step));
-        // Sampling may miss the extremes, which decide saturation.
-        self.range.push(extremes(&data).into_iter());
+        self.take(&Seen::of(input, extract, width, phase)?);
+        self.settle();
         Ok(())
+    }
+
+    /// Adds what was seen of one input, some of it not before [`Stats::finish`].
+    pub fn take(&mut self, seen: &Seen) {
+        for (g, v) in self.grams.iter_mut().zip(&seen.groups) {
+            g.gather(v.view());
+        }
+        for (own, seen) in self.columns.iter_mut().zip(&seen.columns) {
+            own.resize(seen.len(), 0.0);
+        }
+        let [low, high] = &mut self.columns;
+        low.iter_mut().zip(&seen.columns[0]).for_each(|(l, &x)| *l = if x < *l { x } else { *l });
+        high.iter_mut().zip(&seen.columns[1]).for_each(|(h, &x)| *h = if x > *h { x } else { *h });
+        self.range.push(seen.some.iter().copied());
+        // Sampling may miss the extremes, which decide saturation.
+        self.range.push(seen.ends.into_iter());
     }
 
     /// Ends calibration: forgets correlations that the samples cannot support.
     pub fn finish(&mut self) {
+        self.settle();
         self.grams.iter_mut().for_each(Gram::shrink);
+    }
+
+    /// Adds what waits to be added.
+    fn settle(&mut self) {
+        self.grams.iter_mut().for_each(Gram::settle);
     }
 
     /// Vectors seen.

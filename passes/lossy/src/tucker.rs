@@ -10,10 +10,11 @@ use crate::candidate::Candidate;
 use crate::layer::{Layer, Role};
 use crate::low_rank::WIDEST;
 use crate::method::{Context, Method, Refusal, Serves};
+use crate::product::dot;
 use crate::replace::{NodeBuild, emit, splits};
 use crate::spectrum::eigen;
 use crate::view::View;
-use crate::whiten::{Modes, left, unit};
+use crate::whiten::{Modes, left_of_channels, unit};
 use ir::{Attrs, Graph, Result, ValueId};
 use ndarray::{Array2, Array3, s};
 
@@ -35,11 +36,31 @@ pub struct Factors {
     pub core: Array3<f64>,
 }
 
+/// All singular vectors of both unfoldings.
+#[derive(Default)]
+struct Start {
+    out: Array2<f64>,
+    inp: Array2<f64>,
+}
+
+impl Start {
+    fn of(w: &Array3<f64>) -> Result<Start> {
+        let (o, i, _) = w.dim();
+        Ok(Start { out: leading(&unfold_out(w), o)?, inp: leading(&unfold_inp(w), i)? })
+    }
+}
+
 impl Factors {
     /// Truncated HOSVD followed by `sweeps` of HOOI.
+    #[cfg(test)]
     pub fn of(w: &Array3<f64>, r2: usize, r1: usize, sweeps: usize) -> Result<Factors> {
-        let mut out = leading(&unfold_out(w), r2)?;
-        let mut inp = leading(&unfold_inp(w), r1)?;
+        Factors::from(w, &Start::of(w)?, r2, r1, sweeps)
+    }
+
+    /// As `Factors::of` from what is the same for all ranks.
+    fn from(w: &Array3<f64>, start: &Start, r2: usize, r1: usize, sweeps: usize) -> Result<Factors> {
+        let first = |u: &Array2<f64>, r: usize| u.slice(s![.., ..r.min(u.ncols())]).to_owned();
+        let (mut out, mut inp) = (first(&start.out, r2), first(&start.inp, r1));
         for _ in 0..sweeps {
             out = leading(&unfold_out(&times_inp(w, &inp)), r2)?;
             inp = leading(&unfold_inp(&times_out(w, &out)), r1)?;
@@ -58,7 +79,7 @@ impl Factors {
 /// Σ_o m[o, r]·w[o, ·, ·]
 fn times_out(w: &Array3<f64>, m: &Array2<f64>) -> Array3<f64> {
     let (o, i, t) = w.dim();
-    let flat = w.to_shape((o, i * t)).map(|f| m.t().dot(&f)).unwrap_or_default();
+    let flat = w.to_shape((o, i * t)).map(|f| dot(m.t(), f.view())).unwrap_or_default();
     flat.into_shape_with_order((m.ncols(), i, t)).unwrap_or_default()
 }
 
@@ -67,7 +88,7 @@ fn times_inp(w: &Array3<f64>, m: &Array2<f64>) -> Array3<f64> {
     let (o, _, t) = w.dim();
     let mut y = Array3::zeros((o, m.ncols(), t));
     for k in 0..t {
-        y.slice_mut(s![.., .., k]).assign(&w.slice(s![.., .., k]).dot(m));
+        y.slice_mut(s![.., .., k]).assign(&dot(w.slice(s![.., .., k]), m.view()));
     }
     y
 }
@@ -84,7 +105,7 @@ fn unfold_inp(w: &Array3<f64>) -> Array2<f64> {
 
 /// The first `r` left singular vectors.
 fn leading(m: &Array2<f64>, r: usize) -> Result<Array2<f64>> {
-    let (u, _) = eigen(&m.dot(&m.t()))?;
+    let (u, _) = eigen(&dot(m.view(), m.t()))?;
     Ok(u.slice(s![.., ..r.min(u.ncols())]).to_owned())
 }
 
@@ -112,39 +133,95 @@ impl Method for Tucker {
     }
 
     fn candidates(&self, cx: &Context) -> Result<Vec<Candidate>> {
-        let (o, i) = (cx.layer.view.shape[0], cx.layer.view.shape[1]);
-        let taps = cx.layer.view.cols / i.max(1);
-        let w = Array3::from_shape_fn((o, i, taps), |(a, b, c)| f64::from(cx.matrix[[a, b * taps + c]]));
-        let stats = cx.node_stats().filter(|s| s.grams.len() == 1);
-        let modes = Modes::of(stats, i, taps);
-        let white = stats.map(|_| modes.whitened(&w)).filter(|w| w.iter().all(|v| v.is_finite()));
+        let (w, modes, white) = kernels(cx);
         let mut found = Vec::new();
+        let starts = [Start::of(&w)?, white.as_ref().map_or(Ok(Start::default()), Start::of)?];
         for share in SHARES.into_iter().take_while(|_| cx.hopes.in_time()) {
-            let rank = |n: usize| ((n as f64 * share).round() as usize).clamp(1, n);
-            let plain = Factors::of(&w, rank(o), rank(i), SWEEPS)?;
-            let fits = rank(i) * taps * (i * taps).pow(2) <= WORK;
-            let aware = match white.as_ref().filter(|_| fits) {
-                Some(white) => {
-                    let inp = Factors::of(white, rank(o), rank(i), SWEEPS)?.inp;
-                    let mut inp = modes.unwhitened(&inp, &Array2::eye(taps)).0;
-                    unit(&mut inp);
-                    Some(inp)
-                }
-                None => None,
-            };
-            for int8 in [false, true] {
-                let mut best =
-                    candidate(cx, &plain.inp, int8, |_| Ok(Some((plain.out.clone(), plain.core.clone()))))?;
-                if let Some(inp) = &aware {
-                    let other = candidate(cx, inp, int8, |inp| regressed(cx, inp, rank(o), taps))?;
-                    let better = |b: &Candidate| other.as_ref().is_some_and(|o| o.error < b.error);
-                    if best.as_ref().is_some_and(better) {
-                        best = other;
-                    }
-                }
-                found.extend(best);
-            }
+            let of = Ranked { cx, w: &w, white: white.as_ref(), modes: &modes, starts: &starts, share };
+            found.extend(of.forms(&[true, false])?);
         }
+        Ok(found)
+    }
+
+    fn candidate(&self, cx: &Context, recipe: &str) -> Result<Option<Candidate>> {
+        let named = |&share: &f64| {
+            let [o, i] = ranks(&cx.layer.view, share);
+            [false, true].iter().any(|&int8| recipe == recipe_of([o, i], int8))
+        };
+        let Some(share) = SHARES.into_iter().find(named) else { return Ok(None) };
+        let (w, modes, white) = kernels(cx);
+        let starts = [Start::of(&w)?, white.as_ref().map_or(Ok(Start::default()), Start::of)?];
+        let of = Ranked { cx, w: &w, white: white.as_ref(), modes: &modes, starts: &starts, share };
+        let int8 = recipe.ends_with("int8");
+        Ok(of.forms(&[int8])?.into_iter().find(|c| c.recipe == recipe))
+    }
+}
+
+fn recipe_of([o, i]: [usize; 2], int8: bool) -> String {
+    format!("tucker {i}×{o}{}", if int8 { " int8" } else { "" })
+}
+
+/// Channels of outputs and of inputs that are kept.
+fn ranks(view: &View, share: f64) -> [usize; 2] {
+    [view.shape[0], view.shape[1]].map(|n| ((n as f64 * share).round() as usize).clamp(1, n))
+}
+
+/// The kernel, how its data are whitened, and the whitened kernel where there are data.
+fn kernels(cx: &Context) -> (Array3<f64>, Modes, Option<Array3<f64>>) {
+    let (o, i) = (cx.layer.view.shape[0], cx.layer.view.shape[1]);
+    let taps = cx.layer.view.cols / i.max(1);
+    let w = Array3::from_shape_fn((o, i, taps), |(a, b, c)| f64::from(cx.matrix[[a, b * taps + c]]));
+    let stats = cx.node_stats().filter(|s| s.grams.len() == 1);
+    let modes = Modes::of(stats, i, taps);
+    let white = stats.map(|_| modes.whitened(&w)).filter(|w| w.iter().all(|v| v.is_finite()));
+    (w, modes, white)
+}
+
+/// One share of the channels.
+struct Ranked<'a> {
+    cx: &'a Context<'a>,
+    w: &'a Array3<f64>,
+    white: Option<&'a Array3<f64>>,
+    modes: &'a Modes,
+    starts: &'a [Start; 2],
+    share: f64,
+}
+
+impl Ranked<'_> {
+    /// As int8 and as floats, in this order, floats where they may be worth it.
+    fn forms(&self, int8: &[bool]) -> Result<Vec<Candidate>> {
+        let (cx, (_, i, taps)) = (self.cx, self.w.dim());
+        let [r2, r1] = ranks(&cx.layer.view, self.share);
+        let fits = r1 * taps * (i * taps).pow(2) <= WORK;
+        let aware = match self.white.filter(|_| fits) {
+            Some(white) => {
+                let inp = Factors::from(white, &self.starts[1], r2, r1, SWEEPS)?.inp;
+                let mut inp = self.modes.unwhitened(&inp, &Array2::eye(taps)).0;
+                unit(&mut inp);
+                Some(inp)
+            }
+            None => None,
+        };
+        // Without data, or where those cannot be used.
+        let plain = match &aware {
+            None => Some(Factors::from(self.w, &self.starts[0], r2, r1, SWEEPS)?),
+            Some(_) => None,
+        };
+        let mut found: Vec<Candidate> = Vec::new();
+        for &int8 in int8 {
+            if !int8 && found.iter().any(|c| !cx.hopes.floats(c.error)) {
+                continue;
+            }
+            let one = match (&aware, &plain) {
+                (Some(inp), _) => candidate(cx, inp, int8, |inp| regressed(cx, inp, r2, taps))?,
+                (None, Some(p)) => {
+                    candidate(cx, &p.inp, int8, |_| Ok(Some((p.out.clone(), p.core.clone()))))?
+                }
+                (None, None) => None,
+            };
+            found.extend(one);
+        }
+        found.reverse();
         Ok(found)
     }
 }
@@ -155,17 +232,15 @@ type Rest = (Array2<f64>, Array3<f64>);
 /// The last factor and the kernel that lose least behind this first one; `None` where numbers overflow.
 fn regressed(cx: &Context, inp: &Array2<f32>, rank: usize, taps: usize) -> Result<Option<Rest>> {
     let (r1, i) = inp.dim();
-    let features = Array2::from_shape_fn((r1 * taps, i * taps), |(a, b)| {
-        if a % taps == b % taps { inp[[a / taps, b / taps]] } else { 0.0 }
-    });
-    let Some((all, own)) = left(cx.matrix, &features, cx.node_stats()) else { return Ok(None) };
-    let outputs = all.dot(&own).dot(&all.t());
+    debug_assert_eq!(i * taps, cx.matrix.ncols());
+    let Some((all, own)) = left_of_channels(cx.matrix, inp, taps, cx.node_stats()) else { return Ok(None) };
+    let outputs = dot(dot(all.view(), own.view()).view(), all.t());
     if outputs.iter().any(|v| !v.is_finite()) {
         return Ok(None);
     }
     let (u, _) = eigen(&outputs)?;
     let out = u.slice(s![.., ..rank.min(u.ncols())]).to_owned();
-    let core = out.t().dot(&all);
+    let core = dot(out.t(), all.view());
     let core = Array3::from_shape_fn((out.ncols(), r1, taps), |(a, b, c)| core[[a, b * taps + c]]);
     Ok(Some((out, core)))
 }
@@ -197,8 +272,7 @@ fn candidate(
     let product = stored.product();
     let decoded =
         Array2::from_shape_fn(cx.matrix.raw_dim(), |(a, b)| product[[a, b / taps, b % taps]] as f32);
-    let form = if int8 { " int8" } else { "" };
-    Ok(Some(cx.node("tucker", format!("tucker {r1}×{r2}{form}"), fragment, &decoded)))
+    Ok(Some(cx.node("tucker", recipe_of([r2, r1], int8), fragment, &decoded)))
 }
 
 fn pointwise(cx: &Context, rows: usize, cols: usize) -> View {

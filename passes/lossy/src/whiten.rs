@@ -5,6 +5,7 @@
 //! the end, under H itself ([`left`]).
 
 use crate::factor::lower;
+use crate::product::dot;
 use crate::spectrum::solve_right;
 use crate::stats::Stats;
 use faer::{Mat, Side, prelude::Solve};
@@ -46,7 +47,7 @@ impl Modes {
     pub fn whitened(&self, w: &Array3<f64>) -> Array3<f64> {
         let mut out = w.clone();
         for o in 0..w.dim().0 {
-            let one = self.channels.t().dot(&w.slice(s![o, .., ..])).dot(&self.taps);
+            let one = dot(self.channels.t(), w.slice(s![o, .., ..])).dot(&self.taps);
             out.slice_mut(s![o, .., ..]).assign(&one);
         }
         out
@@ -104,7 +105,40 @@ pub fn left(w: &Array2<f32>, f: &Array2<f32>, stats: Option<&Stats>) -> Option<(
         None => f.clone(),
     };
     let double = |m: Array2<f32>| m.mapv(f64::from);
-    let (cross, own) = (double(w.dot(&hf.t())), double(f.dot(&hf.t())));
+    let (cross, own) = (double(dot(w.view(), hf.t())), double(dot(f.view(), hf.t())));
+    Some((solve(&cross, &own, 1e-6)?, own))
+}
+
+/// As [`left`], where F applies `inp` (features × channels) at each of `taps`, which are innermost on both sides.
+pub fn left_of_channels(
+    w: &Array2<f32>,
+    inp: &Array2<f32>,
+    taps: usize,
+    stats: Option<&Stats>,
+) -> Option<(Array2<f64>, Array2<f64>)> {
+    let (features, channels) = inp.dim();
+    let gram = stats.and_then(|s| Some((s, s.grams.first()?)));
+    let spread = |k: usize| {
+        let mut f = Array2::<f32>::zeros((features, channels * taps));
+        f.slice_mut(s![.., k..;taps]).assign(inp);
+        f
+    };
+    // Rows of all features at one tap after the other.
+    let mut hf = Array2::<f32>::zeros((features * taps, channels * taps));
+    for k in 0..taps {
+        let rows = match gram {
+            Some((s, gram)) => gram.apply_strided(s.damping(), inp.view(), k, taps),
+            None => spread(k),
+        };
+        hf.slice_mut(s![k..;taps, ..]).assign(&rows);
+    }
+    let mut own = Array2::<f64>::zeros((features * taps, features * taps));
+    for k in 0..taps {
+        let at_tap = hf.slice(s![.., k..;taps]).as_standard_layout().into_owned();
+        let part = dot(inp.view(), at_tap.t());
+        own.slice_mut(s![k..;taps, ..]).assign(&part.mapv(f64::from));
+    }
+    let cross = dot(w.view(), hf.t()).mapv(f64::from);
     Some((solve(&cross, &own, 1e-6)?, own))
 }
 
@@ -144,6 +178,24 @@ mod tests {
         let (inp, taps) = (matrix(5, 2, 4).mapv(f64::from), matrix(3, 2, 5).mapv(f64::from));
         let (i, k) = modes.unwhitened(&modes.channels.t().dot(&inp), &modes.taps.t().dot(&taps));
         assert!((&i - &inp).iter().chain(&(&k - &taps)).all(|d| d.abs() < 1e-6));
+    }
+
+    #[test]
+    fn channels_apart_give_what_all_columns_give() {
+        let (w, inp, taps) = (matrix(6, 40, 1), matrix(3, 10, 2), 4);
+        let mut gram = Gram::new(40, 24);
+        gram.push(correlated(500, 40, 3).view());
+        let stats = Stats::of(vec![gram]);
+        let features = Array2::from_shape_fn((12, 40), |(a, b)| {
+            if a % taps == b % taps { inp[[a / taps, b / taps]] } else { 0.0 }
+        });
+        for stats in [Some(&stats), None] {
+            let (a, own) = left(&w, &features, stats).unwrap();
+            let (b, same) = left_of_channels(&w, &inp, taps, stats).unwrap();
+            assert!(
+                (&a - &b).iter().all(|d| d.abs() < 1e-3) && (&own - &same).iter().all(|d| d.abs() < 1e-3)
+            );
+        }
     }
 
     #[test]

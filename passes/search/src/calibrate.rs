@@ -3,7 +3,7 @@
 use crate::goal::{Progress, Samples, check, late};
 use crate::sensitivity::each;
 use ir::{Evaluate, Feeds, Graph, Result, Value, ValueId, ValueType};
-use lossy::{Bias, Layer, Stats, patches::Extract, view::View};
+use lossy::{Bias, Layer, Stats, patches::Extract, stats::Seen, view::View};
 use rayon::prelude::*;
 use std::sync::Arc;
 
@@ -12,6 +12,9 @@ const TAPPED: usize = 16 << 20;
 const TOGETHER: usize = 8;
 /// Results alive at once in a run for runs to go side by side, in bytes: each has an arena of its own.
 const SMALL: u64 = 16 << 20;
+
+/// Samples whose vectors wait for each other.
+const SEEN: usize = 4;
 
 /// Calibration samples looked at; more change the statistics little.
 const SAMPLES: usize = 128;
@@ -217,12 +220,20 @@ pub fn concrete(graph: &Graph, feeds: &Feeds) -> Option<Graph> {
 fn push(streams: &mut [Stream], taps: &[ValueId], samples: &[Vec<Value>], [part, phase]: [usize; 2]) {
     streams.par_iter_mut().for_each(|s| {
         let stats = &mut s.stats[part];
-        for (i, values) in samples.iter().enumerate() {
-            for (v, extract) in &s.inputs {
-                let Some(at) = taps.iter().position(|t| t == v) else { continue };
-                let Some(Value::Tensor(t)) = values.get(at) else { continue };
-                let Some(sums) = stats else { return };
-                if sums.push(t, extract, s.width, phase + i).is_err() {
+        let of_one = |(i, values): (usize, &Vec<Value>)| -> Result<Vec<Seen>> {
+            let tapped = s.inputs.iter().filter_map(|(v, extract)| {
+                let Value::Tensor(t) = values.get(taps.iter().position(|t| t == v)?)? else { return None };
+                Some(Seen::of(t, extract, s.width, phase + i))
+            });
+            tapped.collect()
+        };
+        for (at, few) in samples.chunks(SEEN).enumerate() {
+            let seen: Result<Vec<_>> =
+                few.par_iter().enumerate().map(|(i, v)| of_one((at * SEEN + i, v))).collect();
+            let Some(sums) = stats else { return };
+            match seen {
+                Ok(all) => all.iter().flatten().for_each(|s| sums.take(s)),
+                Err(_) => {
                     *stats = None;
                     return;
                 }

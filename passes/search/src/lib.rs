@@ -135,7 +135,7 @@ fn search(
     let evaluate = apart.as_deref().unwrap_or(evaluate);
     let originals = samples.map(|s| Originals::look(graph, s, evaluate, progress)).transpose()?;
     let calibration = originals.as_ref().map_or_else(Vec::new, |o| o.split().calibration);
-    let bench = slim::Bench { samples, calibration: &calibration, evaluate, progress };
+    let bench = slim::Bench { samples, calibration: &calibration, evaluate, progress, known: None };
     let (cut, mut notes) = slim::forced(graph, &options.overrides, bench)?;
     let start = cut.as_ref().unwrap_or(graph);
     let mut outcome = match &originals {

@@ -16,10 +16,12 @@ use lossy::Layer;
 use std::sync::Arc;
 
 /// Selections that are repaired after the first.
-const TRIES: usize = 1;
+const TRIES: usize = 2;
 /// Factor of the next budget where nothing failed yet, and the least that is worth another repair.
 const STEP: f64 = 1.6;
-const LEAST: f64 = 1.08;
+const LEAST: f64 = 1.15;
+/// Part of the drop that the bound of the next selection is aimed at.
+const AIM: f64 = 0.92;
 /// Factor of a budget beyond which gains are measured again, how often at most, and the factor within which what they
 /// predict is near enough to what is measured.
 const FAR: f64 = 2.0;
@@ -27,7 +29,7 @@ const AGAIN: usize = 3;
 const NEAR: f64 = 1.4;
 
 /// Relative squared output error below which layers carry too little on to the next for repair to show.
-const LEAST_ERROR: f64 = 1e-4;
+pub(crate) const LEAST_ERROR: f64 = 1e-4;
 
 /// Share of the time after which no selection is repaired any more.
 const LATE: f64 = 0.6;
@@ -44,6 +46,13 @@ struct Attempt {
     /// Those that predicted the error without repair, and the pairs.
     gains: Vec<f64>,
     pairs: Option<Arc<Pairs>>,
+}
+
+/// How many times the error of what gave `m` fits in the drop: bounds grow with the error from the least that they can be.
+fn room(m: &Measured, drop: f64) -> f64 {
+    let over = |bound: f64| bound - if m.bounds(drop) { m.finest } else { 0.0 };
+    let step = over(AIM * drop) / over(m.bound).max(f64::MIN_POSITIVE);
+    if step.is_finite() && over(m.bound) > 0.0 { step.max(1.0) } else { 1.0 }
 }
 
 impl Search<'_> {
@@ -75,6 +84,7 @@ impl Search<'_> {
         self.split.held_back = held;
         // What repair takes off the error is spent on fewer bytes.
         let mut step = first.before / first.found.distortion.max(f64::MIN_POSITIVE);
+        step = step.max(room(&first.found, drop));
         let (mut attempt, mut budget) = (first, 0.0);
         let (mut best, mut failed): (Option<(Attempt, Measured)>, Option<f64>) = (None, None);
         for round in 0..=TRIES {
@@ -95,7 +105,7 @@ impl Search<'_> {
                 failed = Some(budget);
             }
             budget = failed.map_or(low * step, |f| (low * f).sqrt());
-            step = STEP;
+            step = room(&m, drop).clamp(1.0, STEP);
             if round == TRIES || budget < low * LEAST {
                 break;
             }

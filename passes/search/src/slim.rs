@@ -14,10 +14,10 @@ use crate::table::{self, Pass, Row};
 use crate::{Decision, MARGIN, Outcome, Search, Size, Status, calibrate, judged};
 use ir::{Error, Evaluate, Graph, Result, ValueId};
 use lossy::channels::{self, Cut, Group, RATIOS, cuts, kept, remove::side};
-use lossy::{Layer, Method, Scope, Stats, gram::Gram};
+use lossy::{Hopes, Layer, Method, Scope, Stats, gram::Gram};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Bytes of Gram matrices held at once.
 const GRAMS: usize = 48 << 20;
@@ -37,6 +37,18 @@ pub struct Bench<'a> {
     pub calibration: &'a [usize],
     pub evaluate: &'a dyn Evaluate,
     pub progress: &'a dyn Progress,
+    /// Statistics of the graph's layers, kept where several cuts of it are looked at.
+    pub known: Option<&'a Known>,
+}
+
+/// Statistics of layers by their weight, as far as they fit in [`GRAMS`] together.
+#[derive(Default)]
+pub struct Known(Mutex<BTreeMap<ValueId, Option<Arc<Stats>>>>);
+
+impl Known {
+    fn all(&self) -> MutexGuard<'_, BTreeMap<ValueId, Option<Arc<Stats>>>> {
+        self.0.lock().unwrap_or_else(|e| e.into_inner())
+    }
 }
 
 /// Channels that stay in one group.
@@ -162,8 +174,9 @@ pub fn forced(graph: &Graph, overrides: &[Override], bench: Bench) -> Result<(Op
 }
 
 impl<'a> Search<'a> {
-    fn bench(&self) -> Bench<'_> {
+    fn bench<'k>(&'k self, known: &'k Known) -> Bench<'k> {
         Bench {
+            known: Some(known),
             samples: Some(self.samples),
             calibration: &self.split.calibration,
             evaluate: self.evaluate,
@@ -183,10 +196,12 @@ impl<'a> Search<'a> {
             return Ok(None);
         }
         let price = if base.status == Status::Met { self.price_of_distortion(base) } else { 0.0 };
-        let priced = self.priced(groups, base, price)?;
+        let known = Known::default();
+        let bench = self.bench(&known);
+        let priced = self.priced(groups, base, price, bench)?;
         let picks = match self.options.goal {
-            _ if price > 0.0 => return self.paying(&priced, base, price),
-            Goal::MaxDrop(drop) | Goal::Fastest(drop) => return self.bisected(&priced, base, drop),
+            _ if price > 0.0 => return self.paying(&priced, base, price, bench),
+            Goal::MaxDrop(drop) | Goal::Fastest(drop) => return self.bisected(&priced, base, drop, bench),
             Goal::TargetBytes(bytes) if base.status == Status::NotReached => {
                 let fixed = size(self.graph)?.saturating_sub(self.rows.iter().map(|r| r.bytes).sum());
                 let items = self.items_of(&priced, base);
@@ -197,11 +212,17 @@ impl<'a> Search<'a> {
             }
             Goal::TargetBytes(_) | Goal::TargetLatency(_) | Goal::TargetSparsity(_) => Vec::new(),
         };
-        if picks.is_empty() { Ok(None) } else { cut_graph(self.graph, &picks, self.bench()).map(Some) }
+        if picks.is_empty() { Ok(None) } else { cut_graph(self.graph, &picks, bench).map(Some) }
     }
 
     /// Cuts of every group whose consumers could be seen, as far as they may pay at this price of distortion.
-    fn priced<'g>(&self, groups: &'g [Group], base: &Decision, price: f64) -> Result<Vec<Priced<'g>>> {
+    fn priced<'g>(
+        &self,
+        groups: &'g [Group],
+        base: &Decision,
+        price: f64,
+        bench: Bench,
+    ) -> Result<Vec<Priced<'g>>> {
         let now = self.now(base);
         self.progress.stage("channels", groups.len());
         let gains: BTreeMap<ValueId, f64> = self
@@ -219,7 +240,7 @@ impl<'a> Search<'a> {
         let mut all = Vec::new();
         let of: Vec<&Group> = groups.iter().collect();
         for part in batches(self.graph, &of) {
-            let stats = consumers(self.graph, &part, self.bench())?;
+            let stats = consumers(self.graph, &part, bench)?;
             let found: Vec<Option<Priced>> = part
                 .into_par_iter()
                 .zip(stats)
@@ -254,13 +275,13 @@ impl<'a> Search<'a> {
     }
 
     /// The graph cut where it pays, if what that really does to the output is still worth a second search.
-    fn paying(&self, priced: &[Priced], base: &Decision, price: f64) -> Result<Option<Graph>> {
+    fn paying(&self, priced: &[Priced], base: &Decision, price: f64, bench: Bench) -> Result<Option<Graph>> {
         let least = WORTH * base.bytes_after as f64;
         let (picks, saved, predicted) = self.worthwhile(priced, base, price);
         if picks.is_empty() || saved - price * predicted < least {
             return Ok(None);
         }
-        let slim = cut_graph(self.graph, &picks, self.bench())?;
+        let slim = cut_graph(self.graph, &picks, bench)?;
         let found = outputs(&slim, self.samples, &self.split.selection, self.evaluate, self.progress);
         self.evaluate.forget();
         let m = self.selection.measure(&found?, self.margins.as_deref(), Level::look(1));
@@ -325,7 +346,7 @@ impl<'a> Search<'a> {
     }
 
     /// With nothing else to trade against: as many channels as the true metric allows.
-    fn bisected(&self, priced: &[Priced], base: &Decision, drop: f64) -> Result<Option<Graph>> {
+    fn bisected(&self, priced: &[Priced], base: &Decision, drop: f64, bench: Bench) -> Result<Option<Graph>> {
         let items = self.items_of(priced, base);
         let ceiling: f64 = items.iter().map(|r| crate::largest(r)).sum();
         let mut b = Bisection::new(1e-2, 1e-9, ceiling.max(1e-9));
@@ -339,7 +360,7 @@ impl<'a> Search<'a> {
                 Some(&passed) => passed,
                 None if picks.is_empty() => true,
                 None => {
-                    let slim = cut_graph(self.graph, &picks, self.bench())?;
+                    let slim = cut_graph(self.graph, &picks, bench)?;
                     let passed = self.passes(&slim, drop)?;
                     if passed {
                         best = Some(slim);
@@ -397,7 +418,13 @@ impl<'a> Search<'a> {
             self.evaluate,
             self.progress,
         )?;
-        let mut fresh = table::build(slim, changed, stats, Pass::all(&methods), self.options, self.progress)?;
+        // Layers with fewer channels are much like they were.
+        let hopes: Vec<Hopes> = changed
+            .iter()
+            .map(|l| old(l).map_or(Hopes::ALL, |i| self.rows[i].hopes(base.predicted)))
+            .collect();
+        let pass = Pass { methods: &methods, hopes: &hopes, second: false };
+        let mut fresh = table::build(slim, changed, stats, pass, self.options, self.progress)?;
         for row in &mut fresh {
             let known = old(&row.layer).map(|i| self.rows[i].gain);
             row.gain = known.unwrap_or(if row.power > 0.0 { 1.0 / row.power } else { 0.0 });
@@ -483,15 +510,26 @@ fn consumers(graph: &Graph, groups: &[&Group], bench: Bench) -> Result<Vec<Optio
         .iter()
         .flat_map(|g| g.consumers.iter().map(|c| lossy::layer::layer(graph, c.weight)))
         .collect();
-    let seen: Vec<Layer> = layers.iter().flatten().cloned().collect();
-    let mut stats = match bench.samples {
-        Some(s) => {
-            calibrate::calibrate(graph, &seen, s, [bench.calibration, &[]], bench.evaluate, bench.progress)?
+    let mut all: Vec<Layer> = layers.iter().flatten().cloned().collect();
+    let mut stats: BTreeMap<ValueId, Option<Arc<Stats>>> =
+        bench.known.map(|k| k.all().clone()).unwrap_or_default();
+    all.retain(|l| !stats.contains_key(&l.value));
+    let new = match bench.samples {
+        Some(s) if !all.is_empty() => {
+            calibrate::calibrate(graph, &all, s, [bench.calibration, &[]], bench.evaluate, bench.progress)?
         }
-        None => seen.iter().map(|l| Some(Arc::new(Stats::of(vec![Gram::identity(l.view.cols)])))).collect(),
+        Some(_) => Vec::new(),
+        None => all.iter().map(|l| Some(Arc::new(Stats::of(vec![Gram::identity(l.view.cols)])))).collect(),
+    };
+    stats.extend(all.iter().map(|l| l.value).zip(new));
+    if let Some(known) = bench.known {
+        let bytes = |s: &Stats| s.grams.iter().flat_map(|g| g.sizes()).map(|n| 4 * n * n).sum::<usize>();
+        let all: usize = stats.values().flatten().map(|s| bytes(s)).sum();
+        if all <= GRAMS {
+            known.all().clone_from(&stats);
+        }
     }
-    .into_iter();
-    let mut of_layer = layers.iter().map(|l| l.as_ref().and_then(|_| stats.next().flatten()));
+    let mut of_layer = layers.iter().map(|l| stats.get(&l.as_ref()?.value).cloned().flatten());
     let of_group = |g: &&Group| {
         let all: Vec<Option<Arc<Stats>>> = of_layer.by_ref().take(g.consumers.len()).collect();
         all.into_iter().collect()

@@ -6,9 +6,10 @@
 
 use crate::factor;
 use crate::method::Refusal;
+use crate::product::dot;
 use crate::stats::Stats;
 use faer::{Par, linalg::triangular_inverse::invert_lower_triangular};
-use ndarray::{Array2, ArrayView2, Axis, linalg::general_mat_mul, s};
+use ndarray::{Array2, ArrayView2, Axis, s};
 
 /// λ as a share of the mean diagonal of H: only against singular matrices, for [`Stats::finish`] has already forgotten
 /// what the samples do not support.
@@ -236,12 +237,10 @@ impl Block {
             return;
         }
         let half = inverse_lower(submatrix(self.inverse.view(), &out, &out).view());
-        let across = half.dot(&submatrix(self.inverse.view(), &out, &stay));
-        let lost = self.weight.select(Axis(1), &out).dot(&half.t());
-        let mut weight = self.weight.select(Axis(1), &stay);
-        general_mat_mul(-1.0, &lost, &across, 1.0, &mut weight);
-        let mut inverse = submatrix(self.inverse.view(), &stay, &stay);
-        general_mat_mul(-1.0, &across.t(), &across, 1.0, &mut inverse);
+        let across = dot(half.view(), submatrix(self.inverse.view(), &out, &stay).view());
+        let lost = dot(self.weight.select(Axis(1), &out).view(), half.t());
+        let weight = self.weight.select(Axis(1), &stay) - dot(lost.view(), across.view());
+        let inverse = submatrix(self.inverse.view(), &stay, &stay) - dot(across.t(), across.view());
         self.cols = stay.iter().map(|&i| self.cols[i]).collect();
         (self.weight, self.inverse) = (weight, inverse);
     }
@@ -258,7 +257,7 @@ fn inverse(h: &Array2<f64>) -> Array2<f64> {
     let mut inv = faer::Mat::<f64>::zeros(n, n);
     invert_lower_triangular(inv.as_mut(), lower.as_ref(), Par::Seq);
     let l = Array2::from_shape_fn((n, n), |(i, j)| if j <= i { inv[(i, j)] } else { 0.0 });
-    l.t().dot(&l)
+    dot(l.t(), l.view())
 }
 
 /// L⁻¹ for the Cholesky factor L of a small matrix.
