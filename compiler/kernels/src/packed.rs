@@ -316,6 +316,13 @@ impl PackedCodes {
         }
     }
 
+    /// Whether rows may be two digits: not where products are those of few rows, which wait for memory, and not on tiers
+    /// that gain nothing.
+    fn takes_words(&self) -> bool {
+        let large = self.entries.as_ref().is_some_and(|e| e.entries() > 16);
+        self.tier == Tier::Avx512 && self.kept.is_none() && !large
+    }
+
     pub fn k(&self) -> usize {
         self.k
     }

@@ -41,8 +41,7 @@ pub(super) unsafe fn run(
 ) -> Result<(), Error> {
     let digits = match precision {
         Precision::Float => FLOAT,
-        // Products of bitmaps are those of few rows, which wait for memory.
-        Precision::Words if job.w.kept.is_none() => WORDS,
+        Precision::Words if job.w.takes_words() => WORDS,
         Precision::Words => FLOAT,
         Precision::Bytes => 1,
     };
@@ -92,85 +91,100 @@ unsafe fn panel(tier: Tier, job: &Job, x: &Shared, col: usize, width: usize) {
     }
 }
 
-// One function for each coding: together they take a compiler minutes.
+// One function for each coding, and in it what runs: all together take a compiler minutes.
 tiered! {
     unsafe fn nibbles(s: S; job: &Job, x: &Shared, col: usize, width: usize) {
         // Two rows of three digits, eight inputs at a time, take more registers than there are.
-        match x.x.digits {
-            FLOAT => single::<S, _>(s, Nibbles, job, x, col, width),
-            _ => pairs::<S, _>(s, Nibbles, job, x, col, width),
+        match (x.x.digits, S::WIDE && width == 4) {
+            (1, true) => rows::<S, 4, 1, 1, _, Dense>(s, Nibbles, job, x, col),
+            (WORDS, true) => rows::<S, 4, WORDS, 2, _, Dense>(s, Nibbles, job, x, col),
+            (_, true) => rows::<S, 4, FLOAT, 1, _, Dense>(s, Nibbles, job, x, col),
+            _ => single::<S, _, Dense>(s, Nibbles, job, x, col),
         }
     }
 }
 
 tiered! {
     unsafe fn bytes(s: S; job: &Job, x: &Shared, col: usize, width: usize) {
-        match &job.w.kept {
-            None if x.x.digits == FLOAT && width == 4 => rows::<S, 4, FLOAT, 2, Bytes, Dense>(s, Bytes, job, x, col),
-            None if x.x.digits == FLOAT => rows::<S, 1, FLOAT, 1, Bytes, Dense>(s, Bytes, job, x, col),
-            None => pairs::<S, _>(s, Bytes, job, x, col, width),
-            Some(_) if width == 4 => sparse::<S, 4>(s, job, x, col),
-            Some(_) => sparse::<S, 1>(s, job, x, col),
+        match (x.x.digits, S::WIDE && width == 4) {
+            _ if job.w.kept.is_some() => sparse(s, job, x, col, width),
+            (1, true) => rows::<S, 4, 1, 1, _, Dense>(s, Bytes, job, x, col),
+            (WORDS, true) => rows::<S, 4, WORDS, 2, _, Dense>(s, Bytes, job, x, col),
+            (_, true) => rows::<S, 4, FLOAT, 2, _, Dense>(s, Bytes, job, x, col),
+            _ => single::<S, _, Dense>(s, Bytes, job, x, col),
         }
     }
 }
 
 tiered! {
     unsafe fn table_16(s: S; e: &Entries, job: &Job, x: &Shared, col: usize, width: usize) {
-        match (x.x.digits, e.parts()) {
-            (FLOAT, 1) => single::<S, _>(s, Table16::<S, 1>::new(s, e), job, x, col, width),
-            (FLOAT, _) => single::<S, _>(s, Table16::<S, 3>::new(s, e), job, x, col, width),
-            (_, 1) => pairs::<S, _>(s, Table16::<S, 1>::new(s, e), job, x, col, width),
-            (_, _) => pairs::<S, _>(s, Table16::<S, 3>::new(s, e), job, x, col, width),
+        match e.parts() {
+            1 => table(s, Table16::<S, 1>::new(s, e), job, x, col, width),
+            _ => table(s, Table16::<S, 3>::new(s, e), job, x, col, width),
         }
     }
 }
 
 tiered! {
     unsafe fn table_256(s: S; e: &Entries, job: &Job, x: &Shared, col: usize, width: usize) {
-        match (x.x.digits, e.parts()) {
-            (FLOAT, 1) => single::<S, _>(s, Table256::<S, 1>::new(s, e), job, x, col, width),
-            (FLOAT, _) => single::<S, _>(s, Table256::<S, 3>::new(s, e), job, x, col, width),
-            (_, 1) => pairs::<S, _>(s, Table256::<S, 1>::new(s, e), job, x, col, width),
-            (_, _) => pairs::<S, _>(s, Table256::<S, 3>::new(s, e), job, x, col, width),
+        match e.parts() {
+            1 => large(s, Table256::<S, 1>::new(s, e), job, x, col, width),
+            _ => large(s, Table256::<S, 3>::new(s, e), job, x, col, width),
         }
     }
 }
 
-/// Activations of one digit or two, rows in pairs.
+/// Panels of one vector, row by row.
 #[inline(always)]
-unsafe fn pairs<S: Simd, C: Coding<S>>(s: S, c: C, job: &Job, x: &Shared, col: usize, width: usize) {
+unsafe fn single<S: Simd, C: Coding<S>, R: Source<S>>(s: S, c: C, job: &Job, x: &Shared, col: usize) {
     // SAFETY: the caller's contract.
     unsafe {
-        match (x.x.digits, width) {
-            (1, 4) => rows::<S, 4, 1, 2, C, Dense>(s, c, job, x, col),
-            (_, 4) => rows::<S, 4, WORDS, 2, C, Dense>(s, c, job, x, col),
-            (1, _) => rows::<S, 1, 1, 1, C, Dense>(s, c, job, x, col),
-            (_, _) => rows::<S, 1, WORDS, 1, C, Dense>(s, c, job, x, col),
+        match (x.x.digits, S::WIDE) {
+            (1, _) => rows::<S, 1, 1, 1, C, R>(s, c, job, x, col),
+            (WORDS, true) => rows::<S, 1, WORDS, 1, C, R>(s, c, job, x, col),
+            _ => rows::<S, 1, FLOAT, 1, C, R>(s, c, job, x, col),
         }
     }
 }
 
-/// Activations of three digits, row by row.
+/// Sixteen entries.
 #[inline(always)]
-unsafe fn single<S: Simd, C: Coding<S>>(s: S, c: C, job: &Job, x: &Shared, col: usize, width: usize) {
+unsafe fn table<S: Simd, C: Coding<S>>(s: S, c: C, job: &Job, x: &Shared, col: usize, width: usize) {
     // SAFETY: the caller's contract.
     unsafe {
-        match width {
-            4 => rows::<S, 4, FLOAT, 1, C, Dense>(s, c, job, x, col),
-            _ => rows::<S, 1, FLOAT, 1, C, Dense>(s, c, job, x, col),
+        match (x.x.digits, S::WIDE && width == 4) {
+            (1, true) => rows::<S, 4, 1, 1, C, Dense>(s, c, job, x, col),
+            (WORDS, true) => rows::<S, 4, WORDS, 2, C, Dense>(s, c, job, x, col),
+            (_, true) => rows::<S, 4, FLOAT, 1, C, Dense>(s, c, job, x, col),
+            _ => single::<S, C, Dense>(s, c, job, x, col),
         }
     }
 }
 
-/// Bytes behind a bitmap.
+/// 256 entries, which are looked up for few rows.
 #[inline(always)]
-unsafe fn sparse<S: Simd, const V: usize>(s: S, job: &Job, x: &Shared, col: usize) {
+unsafe fn large<S: Simd, C: Coding<S>>(s: S, c: C, job: &Job, x: &Shared, col: usize, width: usize) {
     // SAFETY: the caller's contract.
     unsafe {
-        match x.x.digits {
-            1 => rows::<S, V, 1, 1, Bytes, Sparse<S>>(s, Bytes, job, x, col),
-            _ => rows::<S, V, FLOAT, 1, Bytes, Sparse<S>>(s, Bytes, job, x, col),
+        match (x.x.digits, S::WIDE && width == 4) {
+            (1, true) => rows::<S, 4, 1, 1, C, Dense>(s, c, job, x, col),
+            (_, true) => rows::<S, 4, FLOAT, 1, C, Dense>(s, c, job, x, col),
+            (1, false) => rows::<S, 1, 1, 1, C, Dense>(s, c, job, x, col),
+            (_, false) => rows::<S, 1, FLOAT, 1, C, Dense>(s, c, job, x, col),
+        }
+    }
+}
+
+/// Bytes behind a bitmap, for few rows.
+#[inline(always)]
+unsafe fn sparse<S: Simd>(s: S, job: &Job, x: &Shared, col: usize, width: usize) {
+    // SAFETY: the caller's contract.
+    unsafe {
+        match (x.x.digits, S::WIDE && width == 4) {
+            (1, true) => rows::<S, 4, 1, 1, _, Sparse<S>>(s, Bytes, job, x, col),
+            (_, true) => rows::<S, 4, FLOAT, 1, _, Sparse<S>>(s, Bytes, job, x, col),
+            (1, false) => rows::<S, 1, 1, 1, _, Sparse<S>>(s, Bytes, job, x, col),
+            (_, false) => rows::<S, 1, FLOAT, 1, _, Sparse<S>>(s, Bytes, job, x, col),
         }
     }
 }
