@@ -21,6 +21,7 @@ const TINY_HALF: f64 = 6e-8;
 const UNDERFLOWS: &[&str] = &["Exp", "Sigmoid", "Swish", "Gelu", "Soft", "Mish", "Elu", "elu", "Erf", "Pow"];
 /// What 1 + erf is off by where it cancels, times what stands before it.
 const CANCELLED: f64 = 2e-6;
+/// What sums products, in parts of names.
 const CONTRACTS: &[&str] = &["Conv", "MatMul", "Gemm", "Einsum", "LSTM", "GRU", "RNN", "Attention"];
 /// Beyond it integers of 32 bits end.
 const HUGE: f64 = 2e9;

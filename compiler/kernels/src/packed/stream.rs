@@ -94,24 +94,18 @@ unsafe fn panel(tier: Tier, job: &Job, x: &Shared, col: usize, width: usize) {
 // One function for each coding, and in it what runs: all together take a compiler minutes.
 tiered! {
     unsafe fn nibbles(s: S; job: &Job, x: &Shared, col: usize, width: usize) {
-        // Two rows of three digits, eight inputs at a time, take more registers than there are.
-        match (x.x.digits, S::WIDE && width == 4) {
-            (1, true) => rows::<S, 4, 1, 1, _, Dense>(s, Nibbles, job, x, col),
-            (WORDS, true) => rows::<S, 4, WORDS, 2, _, Dense>(s, Nibbles, job, x, col),
-            (_, true) => rows::<S, 4, FLOAT, 1, _, Dense>(s, Nibbles, job, x, col),
-            _ => single::<S, _, Dense>(s, Nibbles, job, x, col),
-        }
+        four_bits(s, Nibbles, job, x, col, width);
     }
 }
 
 tiered! {
     unsafe fn bytes(s: S; job: &Job, x: &Shared, col: usize, width: usize) {
         match (x.x.digits, S::WIDE && width == 4) {
-            _ if job.w.kept.is_some() => sparse(s, job, x, col, width),
+            _ if job.w.kept.is_some() => few_rows::<S, _, Sparse<S>>(s, Bytes, job, x, col, width),
             (1, true) => rows::<S, 4, 1, 1, _, Dense>(s, Bytes, job, x, col),
             (WORDS, true) => rows::<S, 4, WORDS, 2, _, Dense>(s, Bytes, job, x, col),
             (_, true) => rows::<S, 4, FLOAT, 2, _, Dense>(s, Bytes, job, x, col),
-            _ => single::<S, _, Dense>(s, Bytes, job, x, col),
+            _ => single(s, Bytes, job, x, col),
         }
     }
 }
@@ -119,8 +113,8 @@ tiered! {
 tiered! {
     unsafe fn table_16(s: S; e: &Entries, job: &Job, x: &Shared, col: usize, width: usize) {
         match e.parts() {
-            1 => table(s, Table16::<S, 1>::new(s, e), job, x, col, width),
-            _ => table(s, Table16::<S, 3>::new(s, e), job, x, col, width),
+            1 => four_bits(s, Table16::<S, 1>::new(s, e), job, x, col, width),
+            _ => four_bits(s, Table16::<S, 3>::new(s, e), job, x, col, width),
         }
     }
 }
@@ -128,63 +122,56 @@ tiered! {
 tiered! {
     unsafe fn table_256(s: S; e: &Entries, job: &Job, x: &Shared, col: usize, width: usize) {
         match e.parts() {
-            1 => large(s, Table256::<S, 1>::new(s, e), job, x, col, width),
-            _ => large(s, Table256::<S, 3>::new(s, e), job, x, col, width),
+            1 => few_rows::<S, _, Dense>(s, Table256::<S, 1>::new(s, e), job, x, col, width),
+            _ => few_rows::<S, _, Dense>(s, Table256::<S, 3>::new(s, e), job, x, col, width),
         }
     }
 }
 
 /// Panels of one vector, row by row.
 #[inline(always)]
-unsafe fn single<S: Simd, C: Coding<S>, R: Source<S>>(s: S, c: C, job: &Job, x: &Shared, col: usize) {
+unsafe fn single<S: Simd, C: Coding<S>>(s: S, c: C, job: &Job, x: &Shared, col: usize) {
     // SAFETY: the caller's contract.
     unsafe {
         match (x.x.digits, S::WIDE) {
-            (1, _) => rows::<S, 1, 1, 1, C, R>(s, c, job, x, col),
-            (WORDS, true) => rows::<S, 1, WORDS, 1, C, R>(s, c, job, x, col),
-            _ => rows::<S, 1, FLOAT, 1, C, R>(s, c, job, x, col),
+            (1, _) => rows::<S, 1, 1, 1, C, Dense>(s, c, job, x, col),
+            (WORDS, true) => rows::<S, 1, WORDS, 1, C, Dense>(s, c, job, x, col),
+            _ => rows::<S, 1, FLOAT, 1, C, Dense>(s, c, job, x, col),
         }
     }
 }
 
-/// Sixteen entries.
+/// Eight inputs at a time: two rows of three digits take more registers than there are.
 #[inline(always)]
-unsafe fn table<S: Simd, C: Coding<S>>(s: S, c: C, job: &Job, x: &Shared, col: usize, width: usize) {
+unsafe fn four_bits<S: Simd, C: Coding<S>>(s: S, c: C, job: &Job, x: &Shared, col: usize, width: usize) {
     // SAFETY: the caller's contract.
     unsafe {
         match (x.x.digits, S::WIDE && width == 4) {
             (1, true) => rows::<S, 4, 1, 1, C, Dense>(s, c, job, x, col),
             (WORDS, true) => rows::<S, 4, WORDS, 2, C, Dense>(s, c, job, x, col),
             (_, true) => rows::<S, 4, FLOAT, 1, C, Dense>(s, c, job, x, col),
-            _ => single::<S, C, Dense>(s, c, job, x, col),
+            _ => single(s, c, job, x, col),
         }
     }
 }
 
-/// 256 entries, which are looked up for few rows.
+/// Forms that are read for few rows: tables of 256 entries, and bytes behind a bitmap.
 #[inline(always)]
-unsafe fn large<S: Simd, C: Coding<S>>(s: S, c: C, job: &Job, x: &Shared, col: usize, width: usize) {
+unsafe fn few_rows<S: Simd, C: Coding<S>, R: Source<S>>(
+    s: S,
+    c: C,
+    job: &Job,
+    x: &Shared,
+    col: usize,
+    width: usize,
+) {
     // SAFETY: the caller's contract.
     unsafe {
         match (x.x.digits, S::WIDE && width == 4) {
-            (1, true) => rows::<S, 4, 1, 1, C, Dense>(s, c, job, x, col),
-            (_, true) => rows::<S, 4, FLOAT, 1, C, Dense>(s, c, job, x, col),
-            (1, false) => rows::<S, 1, 1, 1, C, Dense>(s, c, job, x, col),
-            (_, false) => rows::<S, 1, FLOAT, 1, C, Dense>(s, c, job, x, col),
-        }
-    }
-}
-
-/// Bytes behind a bitmap, for few rows.
-#[inline(always)]
-unsafe fn sparse<S: Simd>(s: S, job: &Job, x: &Shared, col: usize, width: usize) {
-    // SAFETY: the caller's contract.
-    unsafe {
-        match (x.x.digits, S::WIDE && width == 4) {
-            (1, true) => rows::<S, 4, 1, 1, _, Sparse<S>>(s, Bytes, job, x, col),
-            (_, true) => rows::<S, 4, FLOAT, 1, _, Sparse<S>>(s, Bytes, job, x, col),
-            (1, false) => rows::<S, 1, 1, 1, _, Sparse<S>>(s, Bytes, job, x, col),
-            (_, false) => rows::<S, 1, FLOAT, 1, _, Sparse<S>>(s, Bytes, job, x, col),
+            (1, true) => rows::<S, 4, 1, 1, C, R>(s, c, job, x, col),
+            (_, true) => rows::<S, 4, FLOAT, 1, C, R>(s, c, job, x, col),
+            (1, false) => rows::<S, 1, 1, 1, C, R>(s, c, job, x, col),
+            (_, false) => rows::<S, 1, FLOAT, 1, C, R>(s, c, job, x, col),
         }
     }
 }
