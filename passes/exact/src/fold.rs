@@ -261,8 +261,8 @@ fn evaluate(graph: &Graph, id: NodeId, growth: Growth, freed: usize) -> Option<V
     (bytes_out <= limit && results.len() >= node.outputs().len()).then_some(results)
 }
 
-/// Movements that bytes may make in place of the values they stand for.
-const MOVES: &[&str] = &["Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Concat"];
+/// Movements that bytes may make in place of the values they stand for, or that go into the contraction.
+const MOVES: &[&str] = &["Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Concat", "Resize", "Pad"];
 /// Movements looked through.
 const MOST_MOVES: usize = 8;
 
