@@ -248,7 +248,8 @@ fn by_column(graph: &Graph, v: ValueId, columns: usize) -> Option<Vec<f32>> {
 }
 
 /// The quantization of `value` that can be part of the store: by one constant scale, or one for each column where nothing
-/// but an activation of the same bounds comes before; of what registers hold.
+/// but an activation of the same bounds comes before. Activations that registers do not hold may have either, but not
+/// where channels do not mix.
 fn quantized(
     graph: &Graph,
     root: &ir::Node,
@@ -256,7 +257,11 @@ fn quantized(
     counts: &[usize],
     at: &BTreeMap<NodeId, usize>,
 ) -> Option<(NodeId, ValueId, Quantize)> {
-    if !is_integer(root) || !act.is_cheap() || counts[value.index()] != 1 {
+    if !is_integer(root) || counts[value.index()] != 1 {
+        return None;
+    }
+    let late = !act.is_cheap();
+    if late && root.attrs.int_or("group", 1).ok()? != 1 {
         return None;
     }
     let &next = graph.consumers(value).first()?;
@@ -267,9 +272,10 @@ fn quantized(
         let axis = ops::broadcast::axis(n.attrs.int_or("axis", 1).ok()?, shape.len()).ok()?;
         let fits = axis + 1 == shape.len()
             && shape[axis] == quantize.scale.len()
-            && residual.is_none()
+            && (late || residual.is_none())
             && affine.is_none();
-        if !fits || !quantizes_by_column(act, &quantize.scale, quantize.zero, quantize.signed) {
+        let plain = late || quantizes_by_column(act, &quantize.scale, quantize.zero, quantize.signed);
+        if !fits || !plain {
             return None;
         }
     }

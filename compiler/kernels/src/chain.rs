@@ -5,7 +5,8 @@
 
 use crate::dispatch::{Tier, has_vbmi};
 use crate::error::{Error, product, same_length};
-use crate::integers::{Codes, Quantizer};
+use crate::integers::Codes;
+use crate::quantizer::Quantizer;
 use crate::scratch;
 use crate::simd::{LANES, Simd, tiered};
 use crate::stored::{Reader, Stored, Writer};

@@ -132,6 +132,7 @@ pub(crate) unsafe fn run(
         c_step: p * cout,
         finish: &finish,
         integers: None,
+        quantized: None,
     };
     // SAFETY: the caller's contract; a row of the product is `p` adjacent pixels.
     unsafe { indirect::run(pool, &job) };

@@ -240,6 +240,7 @@ pub fn conv_f32(
             c_step: y_stride,
             finish: &finish.starting_at_column(g * w.cout),
             integers: None,
+            quantized: None,
         };
         // SAFETY: the extents of input, output, weights and epilogue were checked against the shape.
         unsafe { indirect::run(pool, &job) };

@@ -95,7 +95,7 @@ pub fn conv_i8(
         Weighted::Dense(weights) => weights,
         Weighted::Depthwise(weights) => {
             same_length("result", product(what, &[count, w.cout])?, y.len())?;
-            epilogue.finish(1.0, count, w.cout)?.stores(y)?;
+            epilogue.finish(1.0, count, w.cout)?.stores(y, false)?;
             let by = y.scales(w.cout)?.to_vec();
             return unsigned(x, true, |u| {
                 let (store, y) = (y.store(), y.start());

@@ -4,7 +4,8 @@
 
 use crate::dispatch::Tier;
 use crate::error::{Error, product, same_length};
-use crate::integers::{Codes, Quantizer};
+use crate::integers::Codes;
+use crate::quantizer::{ByColumn, Quantizer};
 use crate::parallel::Pool;
 use crate::partition::{GRAIN, Parts, ranges};
 use crate::simd::{LANES, tiered};
@@ -327,14 +328,19 @@ pub fn quantize_on<Q: Quantized>(
 ) -> Result<(), Error> {
     by.check(x.len(), y.len())?;
     let zeros = if by.zero.is_empty() { vec![Q::default(); by.scale.len()] } else { by.zero.to_vec() };
+    let alike = size_of::<Q>() == 1 && by.inner == 1 && (1..zeros.len()).all(|c| by.zero(c) == by.zero(0));
+    let columns = alike.then(|| ByColumn::new(by.scale.to_vec(), by.zero(0), Q::LOW, Q::HIGH));
     let parts = Parts::of(y);
     runs(pool, x.len(), by.scale.len(), by.inner, &|at, c| {
-        // SAFETY: runs are disjoint.
+        // SAFETY: runs are disjoint; without a scale of its own a run is a row of all columns.
         unsafe {
             let (x, y) = (&x[at.clone()], parts.part(at));
-            match c {
-                Some(c) => quantize_run(tier, x, y, by.scale[c], by.zero(c)),
-                None => quantize_each(tier, x, y, by.scale, &zeros),
+            match (c, &columns) {
+                (Some(c), _) => quantize_run(tier, x, y, by.scale[c], by.zero(c)),
+                (None, Some(columns)) => {
+                    columns.row_on(tier, x.as_ptr(), y.as_mut_ptr().cast(), x.len(), 0);
+                }
+                (None, None) => quantize_each(tier, x, y, by.scale, &zeros),
             }
         }
     });
@@ -543,6 +549,8 @@ mod tests {
     fn quantization_rounds_half_to_even_and_saturates() {
         check::<u8>([128, 0, 255]);
         check::<i8>([0, -128, 127]);
+        check::<u8>([7; 3]);
+        check::<i8>([-9; 3]);
         check::<u16>([32768, 0, 9]);
         check::<i16>([0, -32768, 5]);
         let mut q = [9i8; 5];

@@ -49,6 +49,7 @@ pub fn gemm_bf16(
             c_step: c_stride,
             finish: &finish,
             integers: None,
+            quantized: None,
         };
         // SAFETY: the extents were checked; the converted rows hold `m · cells` cells.
         unsafe { indirect::run(pool, &job) };

@@ -35,6 +35,7 @@ unsafe fn product_of(
         c_step,
         finish,
         integers: None,
+        quantized: None,
     };
     // SAFETY: the caller's contract.
     unsafe { indirect::run(pool, &job) }

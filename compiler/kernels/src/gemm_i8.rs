@@ -8,6 +8,7 @@ use crate::integers::{Integers, Store};
 use crate::matrix_rows::MatrixRows;
 use crate::pack_i8::{PackedI8, padded};
 use crate::parallel::Pool;
+use crate::quantizer::ByColumn;
 use crate::scratch;
 
 /// 8-bit activations.
@@ -31,7 +32,7 @@ pub enum Results<'a> {
     /// epilogue of a bias and an activation with the same bounds everywhere allows. Of such an epilogue
     /// `round_half_even(sum · (factor / scale) + bias / scale)` is taken, where `sum · factor` is the value without bias;
     /// of others without a residual `round_half_even(act(value) · (a / scale) + b / scale)`, where `a` and `b`, factor and
-    /// addend of the epilogue, are the same for all columns.
+    /// addend of the epilogue, are the same for all columns. An activation that registers do not hold may have any scales.
     Bytes { data: &'a mut [u8], signed: bool, scale: &'a [f32], zero: i32 },
 }
 
@@ -44,9 +45,10 @@ impl Epilogue<'_> {
 }
 
 impl Finish {
-    /// Refuses an activation that works on stored floats where none are stored.
-    pub(crate) fn stores(&self, y: &Results) -> Result<(), Error> {
-        if self.is_late() && !matches!(y, Results::F32(_)) {
+    /// Refuses an activation that works on stored floats where there are none.
+    pub(crate) fn stores(&self, y: &Results, through_floats: bool) -> Result<(), Error> {
+        let floats = matches!(y, Results::F32(_)) || through_floats && matches!(y, Results::Bytes { .. });
+        if self.is_late() && !floats {
             return Err(Error::Shape { what: "this activation needs results in float32" });
         }
         Ok(())
@@ -149,7 +151,7 @@ pub(crate) unsafe fn contract(
 ) -> Result<(), Error> {
     same_length("result", product("the result leaves the address space", &[count, w.cols])?, y.len())?;
     let finish = epilogue.stored_as(y.store()).finish(1.0, count, w.cols)?;
-    finish.stores(y)?;
+    finish.stores(y, true)?;
     let cols = w.cols / w.groups.len().max(1);
     let offset: Vec<i32> = w.sums.iter().map(|s| s.wrapping_mul(x.0)).collect();
     let mut scale: Vec<f32> = w.scale.iter().map(|s| s * x.1).collect();
@@ -158,15 +160,25 @@ pub(crate) unsafe fn contract(
     let mut addend = Vec::new();
     let by = y.scales(w.cols)?;
     let requantization = store.requantization(by, epilogue, &scale[..w.cols], w.taps * w.tap_bytes);
-    one_scale(by, requantization.is_some())?;
+    let mut late = None;
+    if let (Store::Bytes { zero, low, high, .. }, true) = (store, finish.is_late()) {
+        let by = if by.len() == 1 { vec![by[0]; w.cols] } else { by.to_vec() };
+        (late, store) = (Some((by, zero, low, high)), Store::Float);
+    } else {
+        one_scale(by, requantization.is_some())?;
+    }
     if let Some(r) = requantization {
         (scale, addend, store) = (padded(r.scale), padded(r.addend), Store::Codes(r.codes));
     }
     let start = y.start();
     for (g, b) in w.groups.iter().enumerate() {
         let rows = rows(g);
+        let quantized = late.as_ref().map(|&(ref by, zero, low, high)| {
+            ByColumn::new(by[g * cols..(g + 1) * cols].to_vec(), zero, low, high)
+        });
         let job =
             |b: &crate::pack::PackedB, c: *mut f32, c_step: usize, finish: &Finish, integers: &Integers| {
+                let quantized = quantized.as_ref().filter(|_| finish.is_late());
                 let job = Job {
                     tier: b.tier(),
                     rows: rows.as_ref(),
@@ -179,6 +191,7 @@ pub(crate) unsafe fn contract(
                     c_step,
                     finish,
                     integers: Some(integers),
+                    quantized,
                 };
                 // SAFETY: the caller's contract for the rows; the result's length was checked, corrections and scales have
                 // whole vectors from every column on.
@@ -205,8 +218,8 @@ pub(crate) unsafe fn contract(
             store,
         }
         .starting_at_column(g * cols);
-        let c = match store {
-            Store::Bytes { .. } | Store::Codes(_) => start.cast::<u8>().wrapping_add(g * cols).cast(),
+        let c = match y {
+            Results::Bytes { .. } => start.cast::<u8>().wrapping_add(g * cols).cast(),
             _ => start.wrapping_add(g * cols),
         };
         job(b, c, w.cols, &finish.starting_at_column(g * cols), &integers);

@@ -8,6 +8,7 @@ use crate::epilogue::Finish;
 use crate::integers::Integers;
 use crate::pack::{Cells, PackedRef, Panel};
 use crate::parallel::Pool;
+use crate::quantizer::ByColumn;
 use crate::simd::LANES;
 use crate::tile::{MOST_ROWS, Place, Tile, Tiles};
 use crate::{Tier, gemv_f32, narrow_f32};
@@ -47,6 +48,8 @@ pub(crate) struct Job<'a> {
     pub finish: &'a Finish,
     /// The operands hold cells of four 8-bit integers, and this says what becomes of their sums.
     pub integers: Option<&'a Integers>,
+    /// Results that are finished late are quantized after that: `c` holds bytes, and values only pass through scratch memory.
+    pub quantized: Option<&'a ByColumn>,
 }
 
 // SAFETY: tasks write disjoint blocks of `c`; everything else is read.
@@ -123,6 +126,7 @@ struct Scratch {
     pointers: Vec<*const f32>,
     out: Vec<usize>,
     spare: Vec<f32>,
+    piece: Vec<f32>,
 }
 
 thread_local! {
@@ -151,14 +155,46 @@ pub(crate) unsafe fn block(job: &Job, first: usize, count: usize, panels: Range<
     }
     for index in panels {
         // SAFETY: the caller's contract.
-        unsafe { panel(job, job.b.panels.get(index), pointers, out, count) };
+        unsafe { panel(job, job.b.panels.get(index), pointers, out, count, &mut scratch.piece) };
     }
     SCRATCH.set(scratch);
 }
 
 /// # Safety
 /// As [`run`]; `pointers` and `out` describe `count` rows and repeat the last one [`MOST_ROWS`] times.
-unsafe fn panel(job: &Job, panel: Panel, pointers: &[*const f32], out: &[usize], count: usize) {
+unsafe fn panel(
+    job: &Job,
+    panel: Panel,
+    pointers: &[*const f32],
+    out: &[usize],
+    count: usize,
+    piece: &mut Vec<f32>,
+) {
+    let Some(by) = job.quantized else {
+        // SAFETY: the caller's contract.
+        return unsafe { values(job, panel, pointers, out, count) };
+    };
+    let cols = (panel.width * LANES).min(job.b.panels.cols - panel.col);
+    let (first, last) = out[..count].iter().fold((usize::MAX, 0), |(a, b), &o| (a.min(o), b.max(o)));
+    let start = grow(piece, (last + 1 - first) * cols, 0.0).as_mut_ptr();
+    // Where the result's first row and column would be: only the rows and columns of this piece are touched.
+    let c = start.wrapping_sub(first * cols + panel.col);
+    let through = Job { c, c_step: cols, quantized: None, ..*job };
+    let y: *mut u8 = job.c.cast();
+    // SAFETY: the piece has room for the rows from `first` to `last`; the rest is the caller's contract, by which no other
+    // task writes these columns of these rows.
+    unsafe {
+        values(&through, panel, pointers, out, count);
+        for &row in &out[..count] {
+            let y = y.wrapping_add(row * job.c_step + panel.col);
+            by.row_on(job.tier, start.wrapping_add((row - first) * cols), y, cols, panel.col);
+        }
+    }
+}
+
+/// # Safety
+/// As [`panel`], for results that are no late bytes.
+unsafe fn values(job: &Job, panel: Panel, pointers: &[*const f32], out: &[usize], count: usize) {
     let width = panel.width * LANES;
     let step = pointers.len() / job.taps;
     let cols = width.min(job.b.panels.cols - panel.col);

@@ -5,7 +5,8 @@
 //! `Σ (x − zx)(w − zw) = Σ x·w − zx·Σ(w − zw) − zw·Σ x`: a term of the column and one of row and column.
 
 use crate::epilogue::{Activation, Affine, Epilogue, activate};
-use crate::simd::{LANES, Simd, mapped};
+use crate::quantizer::Quantizer;
+use crate::simd::{LANES, Simd};
 use crate::tile::{Place, Tile, store_rows};
 
 /// How results are stored.
@@ -347,80 +348,6 @@ impl Integers {
                 }
             }
         }
-    }
-}
-
-/// `QuantizeLinear` on vectors: the quotient is rounded from a product with the reciprocal, and worked out again by division
-/// where that comes near a tie, so the result is always that of the division.
-#[derive(Clone, Copy)]
-pub(crate) struct Quantizer<S: Simd> {
-    scale: S::F,
-    inverse: S::F,
-    /// The distance from a whole number up to which the product is to be trusted: all of them where it is exact.
-    certain: S::F,
-    low: S::F,
-    high: S::F,
-    zero: S::I,
-}
-
-impl<S: Simd> Quantizer<S> {
-    #[inline(always)]
-    pub(crate) fn new(s: S, scale: f32, zero: i32, low: i32, high: i32) -> Self {
-        let inverse = 1.0 / scale;
-        // A power of two divides exactly; beyond these bounds a reciprocal is not to be trusted at all.
-        let exact = scale.to_bits() & 0x7f_ffff == 0;
-        let certain = match inverse.is_normal() && scale.is_normal() {
-            true if exact => 1.0,
-            true => 0.5 - 1e-4,
-            false => -1.0,
-        };
-        Quantizer {
-            scale: s.splat(scale),
-            inverse: s.splat(inverse),
-            certain: s.splat(certain),
-            low: s.splat((low - zero) as f32),
-            high: s.splat((high - zero) as f32),
-            zero: s.splat_i(zero),
-        }
-    }
-
-    /// NaN gives the lowest value.
-    #[inline(always)]
-    pub(crate) fn of(self, s: S, x: S::F) -> S::I {
-        let [y] = self.all(s, [x]);
-        y
-    }
-
-    /// The same of several vectors.
-    #[inline(always)]
-    pub(crate) fn all<const V: usize>(self, s: S, x: [S::F; V]) -> [S::I; V] {
-        mapped(self.nearest(s, x), |n| s.add_i(s.to_i(n), self.zero))
-    }
-
-    /// Whole multiples of the scale, zero points not added.
-    #[inline(always)]
-    pub(crate) fn nearest<const V: usize>(self, s: S, x: [S::F; V]) -> [S::F; V] {
-        let mut nearest = x;
-        let mut most = s.splat(0.0);
-        for v in 0..V {
-            let y = s.min(s.max(s.mul(x[v], self.inverse), self.low), self.high);
-            nearest[v] = s.round(y);
-            // At most 1/2, and close to it only near a tie.
-            most = s.max(most, s.abs(s.sub(y, nearest[v])));
-        }
-        if s.any(s.lt(self.certain, most)) {
-            for v in 0..V {
-                nearest[v] = s.round(s.min(s.max(s.div(x[v], self.scale), self.low), self.high));
-            }
-        }
-        nearest
-    }
-
-    /// What quantization and dequantization leave of values.
-    #[inline(always)]
-    pub(crate) fn snap<const V: usize>(self, s: S, x: [S::F; V]) -> [S::F; V] {
-        // Minus zero comes back as zero.
-        mapped(self.nearest(s, x), |n| s.mul(s.add(n, s.splat(0.0)), self.scale))
     }
 }
 

@@ -45,6 +45,7 @@ mod partition;
 pub mod pool_f32;
 mod portable;
 pub mod probe;
+mod quantizer;
 pub mod reduce;
 pub mod resize;
 pub mod rnn;

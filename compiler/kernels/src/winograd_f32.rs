@@ -598,6 +598,7 @@ impl Part<'_> {
             c_step: k,
             finish: &finish,
             integers: None,
+            quantized: None,
         };
         // SAFETY: rows of inputs and sums lie in the room.
         unsafe { indirect::block(&job, 0, count, 0..w.panels.count()) };

@@ -75,6 +75,17 @@ fn check(shape: &ConvShape, signed: [bool; 3], zx: i32, zw: i32) {
             let relu = Epilogue { act: Activation::Relu, ..epilogue };
             conv_i8(pool, shape, &a, &packed, &mut out, &relu).unwrap();
             assert_eq!(y, by_channel, "{tier:?} {shape:?}");
+            let gelu = Epilogue { act: Activation::GeluErf, ..epilogue };
+            let mut values = vec![7.0; count * shape.cout];
+            conv_i8(pool, shape, &a, &packed, &mut Results::F32(&mut values), &gelu).unwrap();
+            let mut y = vec![7; count * shape.cout];
+            let mut out = Results::Bytes { data: &mut y, signed: ys, scale: &by, zero: 5 };
+            let late = conv_i8(pool, shape, &a, &packed, &mut out, &gelu);
+            assert_eq!(late.is_ok(), matches!(packed.form, Weighted::Dense(_)));
+            if late.is_ok() {
+                let of_value = |i: usize| quantized(values[i], by[i % shape.cout], 5, ys);
+                assert_eq!(y, (0..y.len()).map(of_value).collect::<Vec<_>>(), "{tier:?} {shape:?}");
+            }
             for (act, affine) in bends(shape.cout) {
                 let affine = affine.as_ref().map(|[scale, shift]| Affine { scale, shift });
                 let e = Epilogue { act, affine, ..epilogue };

@@ -160,6 +160,8 @@ pub static RULES: &[Rule] = &[
         },
     )
     .runtime(),
+    // What scales values before a quantization is part of its scales.
+    Rule::build("fold-mul-into-quantization", "(QuantizeLinear ?q (Mul ?m ?x ?c) ?s ?z)", scale_before).runtime(),
     // What is quantized as it was is what it was.
     Rule::build("drop-requantization", "(QuantizeLinear ?q (DequantizeLinear ?d ?x ?s ?z) ?s ?z)", |cx| {
         let x = cx.id("?x")?;
@@ -203,6 +205,45 @@ fn moved(cx: &mut Cx, op: &str, attrs: Attrs, inputs: &[Id]) -> Option<Id> {
     } else {
         None
     }
+}
+
+/// The quantization of `?x` by the scale over positive factors: one, or one for each step of an axis.
+fn scale_before(cx: &mut Cx) -> Option<Id> {
+    let [x, c, s, z] = ["?x", "?c", "?s", "?z"].map(|v| cx.id(v));
+    let (x, c, s, z) = (x?, c?, s?, z?);
+    let (mut attrs, shape) = (cx.attrs("?q")?, cx.shape(x)?);
+    let bytes = is_byte(cx, cx.class()) && (cx.absent(z) || cx.constant(z) && single(cx, z)?);
+    if !bytes || attrs.int_or("block_size", 0).ok()? != 0 || cx.shape(cx.class())? != shape {
+        return None;
+    }
+    let floats = cx.dtype(x)? == DType::F32 && cx.dtype(s)? == DType::F32;
+    if !floats || !single(cx, s)? || !same_scalar(cx)? || !crate::rule::every(&cx.value(c)?, |x| x > 0.0) {
+        return None;
+    }
+    let one = cx.int_vector(&[1]);
+    let along_axis = |cx: &Cx| {
+        let of = cx.shape(c)?;
+        let lead = shape.len().checked_sub(of.len())?;
+        Some(of.iter().position(|&n| n > 1).map_or((0, 1), |i| (lead + i, of[i])))
+    };
+    let (axis, n) = along_axis(cx)?;
+    let factors = along(cx, c, shape.len().max(1), axis, n)?;
+    let s = cx.op("Reshape", Attrs::new(), &[s, one])?;
+    let scale = cx.op("Div", Attrs::new(), &[s, factors])?;
+    if !cx.divides(scale) {
+        return None;
+    }
+    attrs.set("axis", axis as i64);
+    let scalar = cx.int_vector(&[]);
+    let (scale, zero) = match (n, cx.absent(z)) {
+        (1, _) => (cx.op("Reshape", Attrs::new(), &[scale, scalar])?, z),
+        (_, true) => (scale, z),
+        _ => {
+            let (z, count) = (cx.op("Reshape", Attrs::new(), &[z, one])?, cx.int_vector(&[n as i64]));
+            (scale, cx.op("Expand", Attrs::new(), &[z, count])?)
+        }
+    };
+    cx.op("QuantizeLinear", attrs, &[x, scale, zero])
 }
 
 /// `?s` is one constant scale far from overflow, and zero points are whole.

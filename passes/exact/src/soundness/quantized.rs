@@ -206,6 +206,20 @@ pub fn instances() -> Vec<(&'static [&'static str], Instance)> {
             let y = b.plain("QLinearMatMul", &[x, s, z, w, t, u, sy, zy]);
             b.out(y);
         }),
+        (&["fold-mul-into-quantization"], |b| {
+            let (m, n) = (b.dim(), b.dim());
+            let (x, s) = (b.input(&[m, n, 2]), b.scalar(0.25));
+            let z = b.g.add_initializer("z", Tensor::scalar(3i8));
+            let factors = (0..n).map(|i| [0.5f32, 2.0, 1.0][i % 3]).collect();
+            let c = b.g.add_initializer("c", Tensor::new(&[n, 1], factors).unwrap());
+            let y = b.plain("Mul", &[c, x]);
+            let y = b.plain("QuantizeLinear", &[y, s, z]);
+            b.out(y);
+            let c = b.scalar(4.0);
+            let y = b.plain("Mul", &[x, c]);
+            let y = b.plain("QuantizeLinear", &[y, s]);
+            b.out(y);
+        }),
         (&["drop-requantization"], |b| {
             let n = b.dim();
             let [x, s, z] = b.bytes(&[n, 2]);

@@ -1,0 +1,147 @@
+//! kernel: `QuantizeLinear` of vectors, by one scale or by one for each column.
+
+use crate::dispatch::Tier;
+use crate::integers::Codes;
+use crate::simd::{LANES, Simd, mapped, tiered};
+
+/// The distance from a whole number up to which a product with the reciprocal of `scale` rounds as the quotient does.
+fn certain(scale: f32) -> f32 {
+    // A power of two divides exactly; beyond these bounds a reciprocal is not to be trusted at all.
+    let exact = scale.to_bits() & 0x7f_ffff == 0;
+    match (1.0 / scale).is_normal() && scale.is_normal() {
+        true if exact => 1.0,
+        true => 0.5 - 1e-4,
+        false => -1.0,
+    }
+}
+
+/// `QuantizeLinear` on vectors: the quotient is rounded from a product with the reciprocal, and worked out again by division
+/// where that comes near a tie, so the result is always that of the division.
+#[derive(Clone, Copy)]
+pub(crate) struct Quantizer<S: Simd> {
+    scale: S::F,
+    inverse: S::F,
+    /// The distance from a whole number up to which the product is to be trusted: all of them where it is exact.
+    certain: S::F,
+    low: S::F,
+    high: S::F,
+    zero: S::I,
+}
+
+impl<S: Simd> Quantizer<S> {
+    #[inline(always)]
+    pub(crate) fn new(s: S, scale: f32, zero: i32, low: i32, high: i32) -> Self {
+        Quantizer {
+            scale: s.splat(scale),
+            inverse: s.splat(1.0 / scale),
+            certain: s.splat(certain(scale)),
+            low: s.splat((low - zero) as f32),
+            high: s.splat((high - zero) as f32),
+            zero: s.splat_i(zero),
+        }
+    }
+
+    /// NaN gives the lowest value.
+    #[inline(always)]
+    pub(crate) fn of(self, s: S, x: S::F) -> S::I {
+        let [y] = self.all(s, [x]);
+        y
+    }
+
+    /// The same of several vectors.
+    #[inline(always)]
+    pub(crate) fn all<const V: usize>(self, s: S, x: [S::F; V]) -> [S::I; V] {
+        mapped(self.nearest(s, x), |n| s.add_i(s.to_i(n), self.zero))
+    }
+
+    /// Whole multiples of the scale, zero points not added.
+    #[inline(always)]
+    pub(crate) fn nearest<const V: usize>(self, s: S, x: [S::F; V]) -> [S::F; V] {
+        let mut nearest = x;
+        let mut most = s.splat(0.0);
+        for v in 0..V {
+            let y = s.min(s.max(s.mul(x[v], self.inverse), self.low), self.high);
+            nearest[v] = s.round(y);
+            // At most 1/2, and close to it only near a tie.
+            most = s.max(most, s.abs(s.sub(y, nearest[v])));
+        }
+        if s.any(s.lt(self.certain, most)) {
+            for v in 0..V {
+                nearest[v] = s.round(s.min(s.max(s.div(x[v], self.scale), self.low), self.high));
+            }
+        }
+        nearest
+    }
+
+    /// What quantization and dequantization leave of values.
+    #[inline(always)]
+    pub(crate) fn snap<const V: usize>(self, s: S, x: [S::F; V]) -> [S::F; V] {
+        // Minus zero comes back as zero.
+        mapped(self.nearest(s, x), |n| s.mul(s.add(n, s.splat(0.0)), self.scale))
+    }
+}
+
+/// Bytes of the columns of a matrix: a scale for each column, one zero point.
+pub(crate) struct ByColumn {
+    scale: Vec<f32>,
+    inverse: Vec<f32>,
+    certain: Vec<f32>,
+    zero: i32,
+    low: i32,
+    high: i32,
+}
+
+impl ByColumn {
+    pub(crate) fn new(scale: Vec<f32>, zero: i32, low: i32, high: i32) -> ByColumn {
+        let inverse = scale.iter().map(|s| 1.0 / s).collect();
+        let certain = scale.iter().map(|&s| certain(s)).collect();
+        ByColumn { scale, inverse, certain, zero, low, high }
+    }
+
+    /// Quantizes a piece of a row that starts at column `col`.
+    ///
+    /// # Safety
+    /// The `n` columns from `col` on have scales; `x` is valid for reading and `y` for writing `n` elements.
+    pub(crate) unsafe fn row_on(&self, tier: Tier, x: *const f32, y: *mut u8, n: usize, col: usize) {
+        // SAFETY: passed on.
+        unsafe { row(tier, self, x, y, n, col) };
+    }
+
+    #[inline(always)]
+    unsafe fn row<S: Simd>(&self, s: S, x: *const f32, y: *mut u8, n: usize, col: usize) {
+        let one = Quantizer::new(s, 1.0, self.zero, self.low, self.high);
+        let codes = Codes::plain(if self.low < 0 { 128 } else { 0 });
+        debug_assert!(col + n <= self.scale.len());
+        let mut i = 0;
+        while i < n {
+            let mut whole = [s.splat_i(0); 4];
+            for v in 0..4 {
+                let at = i + v * LANES;
+                if at < n {
+                    // SAFETY: the caller's contract.
+                    unsafe {
+                        let of = |p: &[f32]| s.load_up_to(p.as_ptr().add(col + at), n - at);
+                        let q = Quantizer {
+                            scale: of(&self.scale),
+                            inverse: of(&self.inverse),
+                            certain: of(&self.certain),
+                            ..one
+                        };
+                        whole[v] = q.of(s, s.load_up_to(x.add(at), n - at));
+                    }
+                }
+            }
+            // SAFETY: the caller's contract.
+            unsafe { s.store_codes(y.add(i), whole, codes, n - i) };
+            i += 4 * LANES;
+        }
+    }
+}
+
+tiered! {
+    /// # Safety
+    /// As [`ByColumn::row`].
+    unsafe fn row(s: S; by: &ByColumn, x: *const f32, y: *mut u8, n: usize, col: usize) {
+        by.row(s, x, y, n, col);
+    }
+}
