@@ -5,9 +5,9 @@
 use crate::dispatch::Tier;
 use crate::error::{Error, product, same_length};
 use crate::integers::Codes;
-use crate::quantizer::{ByColumn, Quantizer};
 use crate::parallel::Pool;
 use crate::partition::{GRAIN, Parts, ranges};
+use crate::quantizer::{ByColumn, Quantizer};
 use crate::simd::{LANES, tiered};
 use half::slice::HalfBitsSliceExt;
 use half::{bf16, f16};
@@ -338,7 +338,7 @@ pub fn quantize_on<Q: Quantized>(
             match (c, &columns) {
                 (Some(c), _) => quantize_run(tier, x, y, by.scale[c], by.zero(c)),
                 (None, Some(columns)) => {
-                    columns.row_on(tier, x.as_ptr(), y.as_mut_ptr().cast(), x.len(), 0);
+                    columns.row(tier, (x.as_ptr(), y.as_mut_ptr().cast()), x.len(), 0, true);
                 }
                 (None, None) => quantize_each(tier, x, y, by.scale, &zeros),
             }

@@ -32,7 +32,8 @@ pub enum Results<'a> {
     /// epilogue of a bias and an activation with the same bounds everywhere allows. Of such an epilogue
     /// `round_half_even(sum · (factor / scale) + bias / scale)` is taken, where `sum · factor` is the value without bias;
     /// of others without a residual `round_half_even(act(value) · (a / scale) + b / scale)`, where `a` and `b`, factor and
-    /// addend of the epilogue, are the same for all columns. An activation that registers do not hold may have any scales.
+    /// addend of the epilogue, are the same for all columns. Behind an activation that registers do not hold, `value · (1 / scale)` is
+    /// rounded, by any scales.
     Bytes { data: &'a mut [u8], signed: bool, scale: &'a [f32], zero: i32 },
 }
 

@@ -187,7 +187,7 @@ unsafe fn panel(
         values(&through, panel, pointers, out, count);
         for &row in &out[..count] {
             let y = y.wrapping_add(row * job.c_step + panel.col);
-            by.row_on(job.tier, start.wrapping_add((row - first) * cols), y, cols, panel.col);
+            by.row(job.tier, (start.wrapping_add((row - first) * cols), y), cols, panel.col, false);
         }
     }
 }

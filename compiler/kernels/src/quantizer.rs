@@ -98,50 +98,71 @@ impl ByColumn {
         ByColumn { scale, inverse, certain, zero, low, high }
     }
 
-    /// Quantizes a piece of a row that starts at column `col`.
+    /// Quantizes a piece of a row that starts at column `col`: by division, or by the product with the reciprocal, whose
+    /// rounding may differ at a tie.
     ///
     /// # Safety
     /// The `n` columns from `col` on have scales; `x` is valid for reading and `y` for writing `n` elements.
-    pub(crate) unsafe fn row_on(&self, tier: Tier, x: *const f32, y: *mut u8, n: usize, col: usize) {
-        // SAFETY: passed on.
-        unsafe { row(tier, self, x, y, n, col) };
-    }
-
-    #[inline(always)]
-    unsafe fn row<S: Simd>(&self, s: S, x: *const f32, y: *mut u8, n: usize, col: usize) {
-        let one = Quantizer::new(s, 1.0, self.zero, self.low, self.high);
-        let codes = Codes::plain(if self.low < 0 { 128 } else { 0 });
+    pub(crate) unsafe fn row(
+        &self,
+        tier: Tier,
+        (x, y): (*const f32, *mut u8),
+        n: usize,
+        col: usize,
+        divides: bool,
+    ) {
         debug_assert!(col + n <= self.scale.len());
-        let mut i = 0;
-        while i < n {
-            let mut whole = [s.splat_i(0); 4];
-            for v in 0..4 {
-                let at = i + v * LANES;
-                if at < n {
-                    // SAFETY: the caller's contract.
-                    unsafe {
-                        let of = |p: &[f32]| s.load_up_to(p.as_ptr().add(col + at), n - at);
-                        let q = Quantizer {
-                            scale: of(&self.scale),
-                            inverse: of(&self.inverse),
-                            certain: of(&self.certain),
-                            ..one
-                        };
-                        whole[v] = q.of(s, s.load_up_to(x.add(at), n - at));
-                    }
-                }
+        // SAFETY: passed on.
+        unsafe {
+            match divides {
+                true => quotients(tier, self, x, y, n, col),
+                false => products(tier, self, x, y, n, col),
             }
-            // SAFETY: the caller's contract.
-            unsafe { s.store_codes(y.add(i), whole, codes, n - i) };
-            i += 4 * LANES;
         }
+    }
+}
+
+/// Calls `whole` for each vector of a row and stores the bytes of what it gives.
+#[inline(always)]
+unsafe fn stored<S: Simd>(s: S, by: &ByColumn, y: *mut u8, n: usize, whole: impl Fn(usize) -> S::I) {
+    let codes = Codes::plain(if by.low < 0 { 128 } else { 0 });
+    let mut i = 0;
+    while i < n {
+        let mut vectors = [s.splat_i(0); 4];
+        for v in 0..4 {
+            if i + v * LANES < n {
+                vectors[v] = whole(i + v * LANES);
+            }
+        }
+        // SAFETY: `y` holds `n` bytes.
+        unsafe { s.store_codes(y.add(i), vectors, codes, n - i) };
+        i += 4 * LANES;
     }
 }
 
 tiered! {
     /// # Safety
     /// As [`ByColumn::row`].
-    unsafe fn row(s: S; by: &ByColumn, x: *const f32, y: *mut u8, n: usize, col: usize) {
-        by.row(s, x, y, n, col);
+    unsafe fn quotients(s: S; by: &ByColumn, x: *const f32, y: *mut u8, n: usize, col: usize) {
+        let one = Quantizer::new(s, 1.0, by.zero, by.low, by.high);
+        stored(s, by, y, n, |i| {
+            let of = |p: &[f32]| s.load_up_to(p.as_ptr().add(col + i), n - i);
+            let q = Quantizer { scale: of(&by.scale), inverse: of(&by.inverse), certain: of(&by.certain), ..one };
+            q.of(s, s.load_up_to(x.add(i), n - i))
+        });
+    }
+}
+
+tiered! {
+    /// # Safety
+    /// As [`ByColumn::row`].
+    unsafe fn products(s: S; by: &ByColumn, x: *const f32, y: *mut u8, n: usize, col: usize) {
+        let (low, high) = (s.splat((by.low - by.zero) as f32), s.splat((by.high - by.zero) as f32));
+        let zero = s.splat_i(by.zero);
+        stored(s, by, y, n, |i| {
+            let inverse = s.load_up_to(by.inverse.as_ptr().add(col + i), n - i);
+            let q = s.mul(s.load_up_to(x.add(i), n - i), inverse);
+            s.add_i(s.to_i(s.min(s.max(q, low), high)), zero)
+        });
     }
 }

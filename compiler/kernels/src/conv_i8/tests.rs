@@ -83,7 +83,7 @@ fn check(shape: &ConvShape, signed: [bool; 3], zx: i32, zw: i32) {
             let late = conv_i8(pool, shape, &a, &packed, &mut out, &gelu);
             assert_eq!(late.is_ok(), matches!(packed.form, Weighted::Dense(_)));
             if late.is_ok() {
-                let of_value = |i: usize| quantized(values[i], by[i % shape.cout], 5, ys);
+                let of_value = |i: usize| quantized(values[i] * (1.0 / by[i % shape.cout]), 1.0, 5, ys);
                 assert_eq!(y, (0..y.len()).map(of_value).collect::<Vec<_>>(), "{tier:?} {shape:?}");
             }
             for (act, affine) in bends(shape.cout) {

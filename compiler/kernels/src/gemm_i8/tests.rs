@@ -84,7 +84,8 @@ fn check(c: &Case) {
                 let mut values = vec![7.0; m * n];
                 gemm_i8(pool, m, &a, &packed, &mut Results::F32(&mut values), &e).unwrap();
                 for scale in [&by[..], &[0.05]] {
-                    let of_value = |i: usize| quantized(values[i], scale[i % n % scale.len()], 3, ys);
+                    let of_value =
+                        |i: usize| quantized(values[i] * (1.0 / scale[i % n % scale.len()]), 1.0, 3, ys);
                     let mut y = vec![7; m * n];
                     let mut out = Results::Bytes { data: &mut y, signed: ys, scale, zero: 3 };
                     gemm_i8(pool, m, &a, &packed, &mut out, &e).unwrap();
