@@ -207,7 +207,8 @@ fn moved(cx: &mut Cx, op: &str, attrs: Attrs, inputs: &[Id]) -> Option<Id> {
     }
 }
 
-/// The quantization of `?x` by the scale over positive factors: one, or one for each step of an axis.
+/// The quantization of `?x` by the scale over positive factors, one for each step of an axis. A single factor stays where a
+/// chain of operators between bytes has one scale for rounding and for what is read after it.
 fn scale_before(cx: &mut Cx) -> Option<Id> {
     let [x, c, s, z] = ["?x", "?c", "?s", "?z"].map(|v| cx.id(v));
     let (x, c, s, z) = (x?, c?, s?, z?);
@@ -224,24 +225,21 @@ fn scale_before(cx: &mut Cx) -> Option<Id> {
     let along_axis = |cx: &Cx| {
         let of = cx.shape(c)?;
         let lead = shape.len().checked_sub(of.len())?;
-        Some(of.iter().position(|&n| n > 1).map_or((0, 1), |i| (lead + i, of[i])))
+        of.iter().position(|&n| n > 1).map(|i| (lead + i, of[i]))
     };
     let (axis, n) = along_axis(cx)?;
-    let factors = along(cx, c, shape.len().max(1), axis, n)?;
+    let factors = along(cx, c, shape.len(), axis, n)?;
     let s = cx.op("Reshape", Attrs::new(), &[s, one])?;
     let scale = cx.op("Div", Attrs::new(), &[s, factors])?;
     if !cx.divides(scale) {
         return None;
     }
     attrs.set("axis", axis as i64);
-    let scalar = cx.int_vector(&[]);
-    let (scale, zero) = match (n, cx.absent(z)) {
-        (1, _) => (cx.op("Reshape", Attrs::new(), &[scale, scalar])?, z),
-        (_, true) => (scale, z),
-        _ => {
-            let (z, count) = (cx.op("Reshape", Attrs::new(), &[z, one])?, cx.int_vector(&[n as i64]));
-            (scale, cx.op("Expand", Attrs::new(), &[z, count])?)
-        }
+    let zero = if cx.absent(z) {
+        z
+    } else {
+        let (z, count) = (cx.op("Reshape", Attrs::new(), &[z, one])?, cx.int_vector(&[n as i64]));
+        cx.op("Expand", Attrs::new(), &[z, count])?
     };
     cx.op("QuantizeLinear", attrs, &[x, scale, zero])
 }

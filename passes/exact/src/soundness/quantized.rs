@@ -207,7 +207,7 @@ pub fn instances() -> Vec<(&'static [&'static str], Instance)> {
             b.out(y);
         }),
         (&["fold-mul-into-quantization"], |b| {
-            let (m, n) = (b.dim(), b.dim());
+            let (m, n) = (b.dim(), 1 + b.dim());
             let (x, s) = (b.input(&[m, n, 2]), b.scalar(0.25));
             let z = b.g.add_initializer("z", Tensor::scalar(3i8));
             let factors = (0..n).map(|i| [0.5f32, 2.0, 1.0][i % 3]).collect();
@@ -215,7 +215,7 @@ pub fn instances() -> Vec<(&'static [&'static str], Instance)> {
             let y = b.plain("Mul", &[c, x]);
             let y = b.plain("QuantizeLinear", &[y, s, z]);
             b.out(y);
-            let c = b.scalar(4.0);
+            let c = b.positive(&[2]);
             let y = b.plain("Mul", &[x, c]);
             let y = b.plain("QuantizeLinear", &[y, s]);
             b.out(y);
