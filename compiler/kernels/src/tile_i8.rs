@@ -30,8 +30,9 @@ pub(crate) unsafe fn tile<S: Simd, const R: usize, const V: usize>(s: S, t: &Til
                 for v in 0..V {
                     bv[v] = s.bits(s.load(b.add(v * LANES)));
                 }
-                if R * V >= LONG_ENOUGH {
-                    // Panels of long sums stay in the second-level cache.
+                if V > 2 && R * V >= LONG_ENOUGH {
+                    // Panels of long sums stay in the second-level cache; narrow ones in the first, and theirs are loops
+                    // whose loads leave no room.
                     for v in 0..V {
                         prefetch(b.wrapping_add(NEAR * t.b_step + v * LANES));
                     }
