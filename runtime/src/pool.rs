@@ -1,8 +1,12 @@
-//! A pool of claim-based workers: tasks are taken from a ticket, so nobody waits for a helper that has not started.
+//! A pool of claim-based workers: tasks are taken from tickets, so nobody waits for a helper that has not started.
+//!
+//! Every thread has a ticket of its own for its share of consecutive tasks, and takes from the others' when that is used up.
+//! Tasks go through a tensor in order, so a thread finds in its caches what it wrote in the job before.
 
 use kernels::Pool;
 use std::cell::UnsafeCell;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, Ordering::*};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 
@@ -10,10 +14,10 @@ use std::thread::JoinHandle;
 /// takes about 50 µs.
 const SPINS: usize = 16_000;
 
-/// Bits of a ticket's number of the next task and of its number of tasks; the rest numbers the job.
+/// Bits of a ticket's next task and of the end of its tasks; the rest numbers the job.
 const BITS: u32 = 20;
 const MASK: u64 = (1 << BITS) - 1;
-/// Tasks of one job: every worker may take one number past the last.
+/// Tasks of one job: every worker may take one number past the last of a ticket.
 const MOST_TASKS: usize = (MASK as usize) - 1024;
 
 /// What workers take tasks from. Taking one is one addition, whose result says of which job it is and whether it is one at
@@ -22,8 +26,20 @@ const MOST_TASKS: usize = (MASK as usize) - 1024;
 struct Ticket(AtomicU64);
 
 impl Ticket {
-    fn job(word: u64) -> u64 {
-        word >> (2 * BITS)
+    /// The job it is of.
+    fn job(&self, order: Ordering) -> u64 {
+        self.0.load(order) >> (2 * BITS)
+    }
+
+    fn set(&self, job: u64, tasks: Range<usize>) {
+        self.0.store(job << (2 * BITS) | (tasks.end as u64) << BITS | tasks.start as u64, SeqCst);
+    }
+
+    /// The next task, if there is one left.
+    fn take(&self) -> Option<usize> {
+        let word = self.0.fetch_add(1, AcqRel);
+        let (next, end) = (word & MASK, word >> BITS & MASK);
+        (next < end).then_some(next as usize)
     }
 }
 
@@ -32,7 +48,8 @@ impl Ticket {
 struct Left(AtomicUsize);
 
 struct Shared {
-    ticket: Ticket,
+    /// One for each thread, the caller's first. That one is set last, and tells of a new job.
+    tickets: Vec<Ticket>,
     left: Left,
     /// The function of the job, its lifetime erased.
     f: UnsafeCell<Option<&'static Task<'static>>>,
@@ -52,22 +69,25 @@ unsafe impl Sync for Shared {}
 unsafe impl Send for Shared {}
 
 impl Shared {
-    /// Takes and runs tasks until none is left to take.
-    fn work(&self) {
+    fn job(&self, order: Ordering) -> u64 {
+        self.tickets[0].job(order)
+    }
+
+    /// Takes and runs tasks, those of thread `own` first, until none is left to take.
+    fn work(&self, own: usize) {
         let mut done = 0;
-        loop {
-            let word = self.ticket.0.fetch_add(1, AcqRel);
-            let (i, tasks) = (word & MASK, word >> BITS & MASK);
-            if i >= tasks {
-                break;
+        let (before, from) = self.tickets.split_at(own);
+        for ticket in from.iter().chain(before) {
+            while let Some(i) = ticket.take() {
+                // SAFETY: `run` stored the function before this job's tickets, one of which was read with `Acquire`; task
+                // `i` is not done, so `left` is not zero and `run`, which keeps the function alive and alone, has not
+                // returned.
+                let Some(f) = (unsafe { *self.f.get() }) else { break };
+                if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| f(i))).is_err() {
+                    self.panicked.store(true, Relaxed);
+                }
+                done += 1;
             }
-            // SAFETY: `run` stored the function before this job's ticket, which was read with `Acquire`; task `i` is not
-            // done, so `left` is not zero and `run`, which keeps the function alive and alone, has not returned.
-            let Some(f) = (unsafe { *self.f.get() }) else { break };
-            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| f(i as usize))).is_err() {
-                self.panicked.store(true, Relaxed);
-            }
-            done += 1;
         }
         if done > 0 {
             self.left.0.fetch_sub(done, Release);
@@ -89,8 +109,10 @@ pub struct ThreadPool {
 impl ThreadPool {
     /// A pool of `threads` in all, the caller included.
     pub fn new(threads: usize) -> ThreadPool {
+        let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let threads = threads.clamp(1, FOR_EACH_CORE * cores);
         let shared = Arc::new(Shared {
-            ticket: Ticket(AtomicU64::new(0)),
+            tickets: (0..threads).map(|_| Ticket(AtomicU64::new(0))).collect(),
             left: Left(AtomicUsize::new(0)),
             f: UnsafeCell::new(None),
             panicked: AtomicBool::new(false),
@@ -99,23 +121,22 @@ impl ThreadPool {
             wake: Condvar::new(),
             stop: AtomicBool::new(false),
         });
-        let spawn = |_| {
+        let spawn = |own| {
             let s = Arc::clone(&shared);
             std::thread::Builder::new()
                 .name("compress-worker".into())
                 .stack_size(8 << 20)
-                .spawn(move || worker(&s))
+                .spawn(move || worker(&s, own))
                 .ok()
         };
-        let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-        let workers = (1..threads.clamp(1, FOR_EACH_CORE * cores)).filter_map(spawn).collect();
+        let workers = (1..threads).filter_map(spawn).collect();
         ThreadPool { shared, workers, busy: AtomicBool::new(false) }
     }
 }
 
-fn worker(s: &Shared) {
+fn worker(s: &Shared, own: usize) {
     let mut seen = 0;
-    let changed = |seen: u64| Ticket::job(s.ticket.0.load(SeqCst)) != seen || s.stop.load(Relaxed);
+    let changed = |seen: u64| s.job(SeqCst) != seen || s.stop.load(Relaxed);
     loop {
         let mut spins = 0;
         while spins < SPINS && !changed(seen) {
@@ -134,8 +155,8 @@ fn worker(s: &Shared) {
         if s.stop.load(Relaxed) {
             return;
         }
-        seen = Ticket::job(s.ticket.0.load(Acquire));
-        s.work();
+        seen = s.job(Acquire);
+        s.work(own);
     }
 }
 
@@ -154,13 +175,16 @@ impl Pool for ThreadPool {
         // without having taken a task. None is left of the job before, so nobody reads what is written.
         unsafe { *s.f.get() = Some(std::mem::transmute::<&Task, &Task>(f)) };
         s.left.0.store(tasks, Relaxed);
-        let job = Ticket::job(s.ticket.0.load(Relaxed)).wrapping_add(1);
-        s.ticket.0.store(job << (2 * BITS) | (tasks as u64) << BITS, SeqCst);
+        let job = s.job(Relaxed).wrapping_add(1);
+        let threads = s.tickets.len();
+        for (own, ticket) in s.tickets.iter().enumerate().rev() {
+            ticket.set(job, tasks * own / threads..tasks * (own + 1) / threads);
+        }
         if s.sleeping.load(SeqCst) > 0 {
             drop(s.lock.lock().unwrap_or_else(|e| e.into_inner()));
             s.wake.notify_all();
         }
-        s.work();
+        s.work(0);
         let mut spins = 0usize;
         while s.left.0.load(Acquire) > 0 {
             spins += 1;

@@ -101,11 +101,14 @@ pub(crate) unsafe fn run(pool: &dyn Pool, call: &Call) {
     let blocks = channels.div_ceil(block);
     let work = planes.saturating_mul(h).saturating_mul(w).saturating_mul(channels);
     let wanted = (work / GRAIN).clamp(1, 4 * pool.threads().max(1));
-    let cuts = if pool.threads() <= 1 { 1 } else { wanted.div_ceil(planes * blocks).clamp(1, h) };
+    // Threads keep to lines of their own where they can: what they read is what they wrote before.
+    let threads = if planes < pool.threads() { pool.threads().min(wanted) } else { 1 };
+    let cuts =
+        if pool.threads() <= 1 { 1 } else { wanted.div_ceil(planes * blocks).max(threads).clamp(1, h) };
     let share = h.div_ceil(cuts);
     let cuts = h.div_ceil(share);
     let task = |i: usize| {
-        let (plane, index, cut) = (i / cuts / blocks, i / cuts % blocks, i % cuts);
+        let (plane, cut, index) = (i / blocks / cuts, i / blocks % cuts, i % blocks);
         let first = index * block;
         let part = Part {
             call,

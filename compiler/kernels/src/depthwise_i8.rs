@@ -226,13 +226,17 @@ pub(crate) unsafe fn run(pool: &dyn Pool, call: &Call) -> Result<(), Error> {
     let share = (GRAIN / (width * BLOCK)).max(most).clamp(1, lines);
     let group = lines_of(w.channels, (blocks - 1) * BLOCK);
     let last = (share * group).next_multiple_of(group);
-    let (cuts, last_cuts) = (lines.div_ceil(share), lines.div_ceil(last));
+    let pieces = |share: usize, block: usize, step: usize| {
+        (0..lines).step_by(share).map(move |first| (first, block, share, step))
+    };
+    let mut tasks: Vec<(usize, usize, usize, usize)> = (0..blocks - 1)
+        .flat_map(|block| pieces(share, block, 1))
+        .chain(pieces(last, blocks - 1, group))
+        .collect();
+    // In the order of lines, so that threads keep to lines of their own: what they read is what they wrote before.
+    tasks.sort_by_key(|t| t.0);
     let task = |i: usize| {
-        let whole = i < (blocks - 1) * cuts;
-        let (block, first, share, step) = match whole {
-            true => (i % (blocks - 1), i / (blocks - 1) * share, share, 1),
-            false => (blocks - 1, (i - (blocks - 1) * cuts) * last, last, group),
-        };
+        let (first, block, share, step) = tasks[i];
         let range = first..lines.min(first + share);
         // SAFETY: the caller's contract; tasks have lines and channels of their own.
         unsafe {
@@ -243,9 +247,9 @@ pub(crate) unsafe fn run(pool: &dyn Pool, call: &Call) -> Result<(), Error> {
             }
         }
     };
-    match (blocks - 1) * cuts + last_cuts {
-        tasks if threads <= 1 => (0..tasks).for_each(task),
-        tasks => pool.run(tasks, &task),
+    match tasks.len() {
+        count if threads <= 1 => (0..count).for_each(task),
+        count => pool.run(count, &task),
     }
     Ok(())
 }

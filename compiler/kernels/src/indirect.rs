@@ -61,8 +61,8 @@ const PANEL_BYTES: usize = 40 << 10;
 const BLOCK_BYTES: usize = 256 << 10;
 /// Every tile height of the widest tier divides this.
 const ROW_UNIT: usize = 24;
-/// What a block costs beside its rows, in rows.
-const BLOCK_COST: usize = 4;
+/// Fewest rows that threads get for themselves: a block reads all panels.
+const LEAST_ROWS: usize = 12;
 /// Pointers of a block.
 const MOST_POINTERS: usize = 8192;
 
@@ -101,24 +101,21 @@ pub(crate) unsafe fn run(pool: &dyn Pool, job: &Job) {
 
 fn block_rows(job: &Job, threads: usize) -> usize {
     let cached = BLOCK_BYTES / job.row_bytes.max(1);
-    // The larger operand is the one that threads read different parts of.
+    // Threads have different parts of what is larger: the panels, or the rows, those of the result among them.
     let panels = job.b.panels.count();
     let bytes = job.b.panels.len(job.b.rows).saturating_mul(size_of::<f32>());
-    let columns = panels >= 2 * threads && bytes > job.count.saturating_mul(job.row_bytes);
+    let row = job.row_bytes.saturating_add(job.b.panels.cols * size_of::<f32>());
+    let columns = panels >= 2 * threads && bytes > job.count.saturating_mul(row);
     let most = cached.min(MOST_POINTERS / job.taps).clamp(ROW_UNIT, 480);
     let most = if most < 480 { most / ROW_UNIT * ROW_UNIT } else { 480 };
     if threads == 1 || columns { most } else { shared_rows(job.count, most, threads) }
 }
 
-/// Rows of a block, at most `most`, such that threads that take one block after the other end at about the same time.
+/// Rows of a block, at most `most`, such that each of `threads` gets as many blocks, and these follow each other: its rows
+/// are then those that it wrote as the job before, which its own cache still holds.
 fn shared_rows(count: usize, most: usize, threads: usize) -> usize {
-    let ends = |rows: usize| {
-        let (blocks, rest) = (count / rows, count % rows);
-        let last = if blocks % threads > 0 { rows } else { rest };
-        // A block costs the pointers to its rows and reading the panels again.
-        blocks / threads * rows + last + count.div_ceil(rows * threads) * BLOCK_COST
-    };
-    (1..=most / ROW_UNIT).rev().map(|units| units * ROW_UNIT).min_by_key(|&rows| ends(rows)).unwrap_or(most)
+    let blocks = count.div_ceil(most).next_multiple_of(threads);
+    count.div_ceil(blocks).max(LEAST_ROWS.min(most))
 }
 
 #[derive(Default)]
@@ -314,7 +311,7 @@ mod tests {
         for (count, most) in [(3136, 432), (12544, 480), (784, 480), (196, 480), (49, 480), (5000, 96)] {
             for threads in [2, 3, 8] {
                 let rows = shared_rows(count, most, threads);
-                assert!(rows <= most && rows.is_multiple_of(ROW_UNIT));
+                assert!(rows <= most);
                 let mut busy = vec![0; threads];
                 for first in (0..count).step_by(rows) {
                     let next = busy.iter_mut().min().unwrap();
@@ -322,7 +319,7 @@ mod tests {
                 }
                 let share = count.div_ceil(threads);
                 let worst = busy.into_iter().max().unwrap();
-                assert!(worst <= share + share / 8 + ROW_UNIT, "{count} {threads}: {rows} {worst}");
+                assert!(worst <= share + share / 8 + LEAST_ROWS, "{count} {threads}: {rows} {worst}");
             }
         }
     }
