@@ -3,7 +3,7 @@
 use crate::args::{Precision, RunArgs};
 use crate::exit::{Failure, Result};
 use crate::{files, limits, model};
-use ir::{DType, Evaluate, Feeds, Graph, Tensor, Value};
+use ir::{Evaluate, Feeds, Graph, Tensor, Value};
 
 pub fn run(args: RunArgs) -> Result {
     limits::set(&args.model, &args.bounds)?;
@@ -64,7 +64,7 @@ pub fn read_inputs(graph: &Graph, path: &std::path::Path) -> Result<Feeds> {
 
 fn as_tensor<'a>(name: &str, v: &'a Value) -> Result<&'a Tensor> {
     match v {
-        Value::Tensor(t) if t.dtype() != DType::String => Ok(t),
+        Value::Tensor(t) => Ok(t),
         other => Err(Failure::bad(format!(
             "output '{name}' is a {}, which an npz file cannot hold",
             other.value_type()

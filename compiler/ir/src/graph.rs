@@ -372,6 +372,19 @@ impl Graph {
     pub fn set_output(&mut self, i: usize, value: ValueId) {
         self.outputs[i].value = value;
     }
+    /// Removes an input that nothing reads; those behind it move up.
+    pub fn remove_input(&mut self, i: usize) -> Result<()> {
+        let v = *self.inputs.get(i).ok_or_else(|| Error::internal(format!("no input {i}")))?;
+        if !self.uses(v).is_empty() {
+            return Err(Error::internal(format!("input '{}' is still read", self.value_name(v))));
+        }
+        self.inputs.remove(i);
+        self.kill(v);
+        for (at, v) in self.inputs.iter().enumerate().skip(i) {
+            self.values[v.index()].def = Def::Input(at);
+        }
+        Ok(())
+    }
     /// Replaces the list of outputs.
     pub fn set_outputs(&mut self, outputs: Vec<Output>) {
         self.outputs = outputs;

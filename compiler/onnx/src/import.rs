@@ -277,7 +277,17 @@ impl<'a> Builder<'a> {
 
     /// Merges a declared type into what inference found; a contradiction is a warning, inference is right.
     fn declare(&mut self, v: ValueId, info: &ValueInfoProto, report: &mut Report) {
-        let Ok(ty) = value_type(info.type_.as_ref()) else { return };
+        let ty = match value_type(info.type_.as_ref()) {
+            Ok(ty) => ty,
+            Err(e) => {
+                let here = self.graph.ty(v);
+                let text = format!(
+                    "declared type of '{}' is not supported ({}): it is {here} here",
+                    info.name, e.message
+                );
+                return report.warnings.push(text);
+            }
+        };
         match self.graph.ty(v).merge(&ty) {
             Ok(t) => self.graph.set_type(v, t),
             Err(e) => {

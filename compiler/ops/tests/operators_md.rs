@@ -22,7 +22,7 @@ Generated from the operator table by `BLESS=1 cargo test -p compress-ops`; do no
 Each operator has the semantics of its newest version; models written for older ones are upgraded when they are read.
 *Kind* is all that code generation asks: element-wise, reduce, contract, movement, control, or opaque (the reference
 semantics run). Operators of other domains that are opaque here are functions of standard ones, which import writes out, but
-for DynamicQuantizeLSTM and TreeEnsemble. Inputs in brackets are optional, an ellipsis follows a variadic one. Element types are those of the
+for DynamicQuantizeLSTM and the trees, support vector machines and encoders of \"ai.onnx.ml\". Inputs in brackets are optional, an ellipsis follows a variadic one. Element types are those of the
 specification:";
 
 fn types(t: Types) -> String {

@@ -381,7 +381,7 @@ fn fingerprint(t: &Tensor) -> u64 {
     hash
 }
 
-/// Applies `f` to the bodies of control-flow nodes, with types of captures and what is constant passed inward.
+/// Applies `f` to the bodies of control-flow nodes, with types of captures passed inward.
 pub fn for_each_body(graph: &mut Graph, f: &mut dyn FnMut(&mut Graph) -> Result<()>) -> Result<()> {
     for id in graph.order()? {
         if graph.node(id)?.attrs.graphs().is_empty() {

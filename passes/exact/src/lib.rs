@@ -7,6 +7,7 @@ mod extract;
 mod facts;
 mod fold;
 mod language;
+mod loops;
 mod pattern;
 mod rule;
 mod rules;
@@ -85,6 +86,9 @@ pub fn optimize_with(graph: &Graph, options: Options, rules: &[&'static Rule]) -
             break;
         }
     }
+    if options.growth != Growth::Never {
+        loops::constants_inward(&mut g)?;
+    }
     fold::for_each_body(&mut g, &mut |body| {
         let (new, inner) = optimize_with(body, options, rules)?;
         *body = new;
@@ -105,6 +109,7 @@ fn simplify(g: &mut Graph, options: Options, trace: &mut Trace) -> Result<()> {
         changed += fold::drop_identities(g)?;
         changed += fold::fold_constants(g, options.growth)?;
         changed += fold::inline_branches(g)?;
+        changed += loops::capture_invariants(g)?;
         trace.folded += changed;
         trace.merged_initializers += fold::merge_equal_initializers(g)?;
         g.prune();
