@@ -103,6 +103,14 @@ pub fn check(bytes: usize) -> Result<()> {
     check_total(bytes)
 }
 
+/// What a string takes beside its letters: where it is, how long it is, and what an allocation costs.
+const TEXT: usize = 64;
+
+/// As [`check`] for `n` strings.
+pub fn check_texts(n: usize) -> Result<()> {
+    check(n.saturating_mul(TEXT))
+}
+
 /// Checks a byte count against what is left of the total only: for memory that several tensors share.
 pub fn check_total(bytes: usize) -> Result<()> {
     let (total, live) = (TOTAL_LIMIT.load(Relaxed), live());

@@ -168,7 +168,10 @@ impl Tensor {
     pub fn zeros(dtype: DType, shape: &[usize]) -> Result<Tensor> {
         let n = budget::bytes(dtype, shape)?;
         match dtype {
-            DType::String => Tensor::strings(shape, vec![String::new(); budget::elements(shape)?]),
+            DType::String => {
+                budget::check_texts(budget::elements(shape)?)?;
+                Tensor::strings(shape, vec![String::new(); budget::elements(shape)?])
+            }
             // Word-sized storage keeps every element type aligned.
             _ => {
                 let words = budget::zeros::<u64>(n.div_ceil(8))?;

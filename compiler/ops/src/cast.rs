@@ -124,6 +124,7 @@ fn from_f64s(to: DType, shape: &[usize], v: Vec<f64>, saturate: bool) -> Result<
 }
 
 fn to_strings(t: &Tensor) -> Result<Vec<String>> {
+    ir::budget::check_texts(t.len())?;
     Ok(match t.dtype() {
         DType::Bool => {
             t.data::<bool>()?.iter().map(|b| if *b { "True" } else { "False" }.to_string()).collect()

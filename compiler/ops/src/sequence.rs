@@ -207,14 +207,18 @@ fn part_sizes(n: usize, split: Option<&Tensor>) -> Result<Vec<usize>> {
     }
 }
 
+/// Bookkeeping of one tensor in a sequence, beside its elements.
+const PART: usize = 256;
+
 fn eval_split(cx: &EvalCx) -> Result<Vec<Value>> {
     let (x, split) = (cx.tensor(0)?, cx.optional(1)?);
     let a = axis(cx.attrs.int_or("axis", 0)?, x.rank())?;
     let drop = split.is_none() && cx.attrs.int_or("keepdims", 1)? == 0;
     let mut rest = x.shape().to_vec();
     rest.remove(a);
-    let (mut start, mut parts) = (0, Vec::new());
-    for n in part_sizes(x.shape()[a], split)? {
+    let (mut start, mut parts, sizes) = (0, Vec::new(), part_sizes(x.shape()[a], split)?);
+    ir::budget::check(sizes.len().saturating_mul(PART))?;
+    for n in sizes {
         let t = section(x, a, start, n)?;
         parts.push(Value::Tensor(if drop { t.reshaped(&rest)? } else { t }));
         start += n;

@@ -144,6 +144,9 @@ fn encode(cx: &EvalCx) -> Result<Vec<Value>> {
         return Err(Error::model(format!("keys are {}, X is {}", known.dtype(), x.dtype())));
     }
     let default = default(cx.attrs, values.dtype())?;
+    if values.dtype() == String {
+        budget::check_texts(x.len())?;
+    }
     let mut places = FxHashMap::default();
     for (i, k) in keys(&known)?.into_iter().enumerate() {
         places.entry(k).or_insert(i);

@@ -216,3 +216,10 @@ fn columns() {
         assert!(run("FeatureVectorizer", a(w), x(), 1).is_err());
     }
 }
+
+#[test]
+fn many_texts_are_many_bytes() {
+    let x = Tensor::zeros(ir::DType::I64, &[1 << 26]).unwrap();
+    let a = Attrs::new().with("keys_int64s", vec![0]).with("values_strings", texts(&["a"]));
+    assert!(run("LabelEncoder", a, x, 1).is_err());
+}
