@@ -54,7 +54,11 @@ pub fn form(graph: &Graph, skipped: &BTreeSet<NodeId>) -> Result<Vec<Group>> {
     }
     let mut read = vec![0; counts.len()];
     for &id in order.iter().rev() {
-        let Some(grown) = chain::grow(graph, id, &counts, |n| at.contains_key(&n)) else { continue };
+        // Bytes that a chain reads are made.
+        let out = graph.node(id)?.output(0).map_or(0, |v| v.index());
+        let bytes_read = graph.node(id)?.is("DequantizeLinear") && read[out] > 0;
+        let grown = if bytes_read { None } else { chain::grow(graph, id, &counts, |n| at.contains_key(&n)) };
+        let Some(grown) = grown else { continue };
         at.extend(grown.nodes.iter().map(|n| (*n, groups.len())));
         grown.dequantized.iter().for_each(|v| read[v.index()] += 1);
         groups.push(vec![id]);

@@ -23,7 +23,7 @@ pub struct Grown {
 }
 
 /// The chain that ends in `root`, when there is one worth it: a dequantization or a comparison takes part, or more than a
-/// quantization.
+/// quantization. A dequantization by itself is none, but with the quantization before it is, where only it reads the bytes.
 pub fn grow(graph: &Graph, root: NodeId, counts: &[usize], taken: impl Fn(NodeId) -> bool) -> Option<Grown> {
     let n = graph.get(root)?;
     let out = n.output(0).filter(|_| n.outputs().len() == 1 && !taken(root))?;
@@ -44,6 +44,10 @@ pub fn grow(graph: &Graph, root: NodeId, counts: &[usize], taken: impl Fn(NodeId
     } else if n.is("Cast") && matches!(widens(graph, root), Some(Format::Bytes { .. })) {
         g.dequantized.push(out);
         (g.dequantization(root)?, Format::F32)
+    } else if n.is("DequantizeLinear") && widens(graph, root).is_some() {
+        let snapped = g.snapped(root)?;
+        g.dequantized.push(out);
+        (snapped, Format::F32)
     } else if graph.dtype(out) == Some(DType::F32)
         && !n.is("DequantizeLinear")
         && widens(graph, root).is_none()
@@ -196,19 +200,37 @@ impl Growth<'_> {
     fn dequantization(&mut self, p: NodeId) -> Option<Arg> {
         let n = self.graph.get(p)?;
         let (x, v, format) = (n.input(0)?, n.output(0)?, widens(self.graph, p)?);
-        // What is quantized for this chain only never becomes bytes.
-        let made = self.graph.producer(x).filter(|&m| {
-            let alone = self.counts[x.index()] == 1 && self.counts[v.index()] == 1;
-            let same = self.graph.ty(v).concrete().is_some_and(|s| s[..] == *self.shape);
-            let narrows = narrows(self.graph, m) == Some(format);
-            alone && same && narrows && self.room() && !(self.taken)(m) && !(self.taken)(p)
-        });
-        if let Some(m) = made {
-            self.nodes.extend([p, m]);
-            let a = self.value(self.graph.get(m)?.input(0)?)?;
-            return self.step(Step::Snap(format, a));
+        if self.counts[v.index()] == 1
+            && let Some(m) = self.narrowed(p)
+        {
+            self.nodes.push(p);
+            return self.snap(m, format);
         }
         self.operand(x, format)
+    }
+
+    /// The node whose results are quantized for `p` only, which never become bytes.
+    fn narrowed(&self, p: NodeId) -> Option<NodeId> {
+        let n = self.graph.get(p)?;
+        let (x, v, format) = (n.input(0)?, n.output(0)?, widens(self.graph, p)?);
+        self.graph.producer(x).filter(|&m| {
+            let same = self.graph.ty(v).concrete().is_some_and(|s| s[..] == *self.shape);
+            let narrows = narrows(self.graph, m) == Some(format);
+            let free = !(self.taken)(m) && !(self.taken)(p);
+            self.counts[x.index()] == 1 && same && narrows && self.room() && free
+        })
+    }
+
+    fn snap(&mut self, m: NodeId, format: Format) -> Option<Arg> {
+        self.nodes.push(m);
+        let a = self.value(self.graph.get(m)?.input(0)?)?;
+        self.step(Step::Snap(format, a))
+    }
+
+    /// The value of a dequantization at the end of the chain, whose bytes it alone reads.
+    fn snapped(&mut self, root: NodeId) -> Option<Arg> {
+        let (m, format) = (self.narrowed(root)?, widens(self.graph, root)?);
+        self.snap(m, format)
     }
 
     /// The 32-bit integers that a cast to float32 compares, and the node that compares them for it alone.

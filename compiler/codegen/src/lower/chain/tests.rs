@@ -54,6 +54,28 @@ fn chains_of_bytes_are_tables() {
 }
 
 #[test]
+fn bytes_that_nothing_else_reads_are_not_made() {
+    let x = Tensor::new(&[3, 100], (0..300).map(|i| i as f32 * 0.02 - 3.0).collect::<Vec<_>>()).unwrap();
+    let text = "(float[3,100] x) => (float[3,1] y) <float s = {0.02}, int8 z = {4}, int64[1] axis = {1}> {
+            r = Relu (x)
+            q = QuantizeLinear (r, s, z)
+            a = DequantizeLinear (q, s, z)
+            y = ReduceMax (a, axis)
+        }";
+    assert_eq!(kinds(text, x.clone()), ["fused loop", "reduction"]);
+    let read_twice = "(float[3,100] x) => (float[3,100] y) \
+        <float s = {0.02}, int8 z = {4}, int64[1] axis = {1}, float half = {0.5}> {
+            q = QuantizeLinear (x, s, z)
+            a = DequantizeLinear (q, s, z)
+            m = ReduceMax (a, axis)
+            b = Mul (a, half)
+            c = Softmax <axis = 1> (b)
+            y = Add (c, m)
+        }";
+    assert!(kinds(read_twice, x).contains(&"quantization"));
+}
+
+#[test]
 fn spatial_reshapes_stay_channels_last() {
     let x = Tensor::new(&[1, 4, 6, 1], (0..24).map(|i| (i % 7) as f32 - 3.0).collect::<Vec<_>>()).unwrap();
     let text = "(float[1,4,6,1] x) => (int8[1,3,4] y) \
