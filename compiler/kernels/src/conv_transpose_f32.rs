@@ -99,65 +99,8 @@ impl PackedConvTranspose {
         let taps = product(what, &kernel)?;
         same_length("weights", product(what, &[groups, cin, cout, taps])?, weights.len())?;
         let axes = [0, 1, 2].map(|i| classes(kernel[i], stride[i], dilation[i]));
-        if groups > 1 && (cin, cout) == (1, 1) {
-            let each = |tap: usize| weights.iter().skip(tap).step_by(taps);
-            let depthwise = Some((0..taps).flat_map(each).copied().collect());
-            let (packed, wide) = (Vec::new(), None);
-            return Ok(PackedConvTranspose {
-                kernel,
-                stride,
-                dilation,
-                groups,
-                cin,
-                cout,
-                axes,
-                packed,
-                wide,
-                depthwise,
-                tier,
-            });
-        }
-        let mut packed = Vec::new();
-        for d in &axes[0] {
-            for h in &axes[1] {
-                for w in &axes[2] {
-                    let mut elements = Vec::new();
-                    for kd in &d.elements {
-                        for kh in &h.elements {
-                            elements
-                                .extend(w.elements.iter().map(|kw| (kd * kernel[1] + kh) * kernel[2] + kw));
-                        }
-                    }
-                    for g in 0..groups {
-                        let at = |row: usize, col: usize| {
-                            weights[((g * cin + row % cin) * cout + col) * taps + elements[row / cin]]
-                        };
-                        packed.push(PackedB::from_fn(tier, elements.len() * cin, cout, at)?);
-                    }
-                }
-            }
-        }
-        for _ in 0..groups {
-            packed.push(PackedB::from_fn(tier, 0, cout, |_, _| 0f32)?);
-        }
-        let wide = match shape.side_by_side() {
-            Some(wide) => {
-                let columns = kernel[2];
-                let mut w = Vec::with_capacity(weights.len());
-                for c in 0..cin {
-                    for column in 0..columns {
-                        for o in 0..cout {
-                            let line = &weights[(c * cout + o) * taps..][..taps];
-                            w.extend(line.iter().skip(column).step_by(columns));
-                        }
-                    }
-                }
-                Some(Box::new(PackedConvTranspose::new(tier, &w, &wide)?))
-            }
-            None => None,
-        };
-        let depthwise = None;
-        Ok(PackedConvTranspose {
+        let (packed, wide, depthwise) = (Vec::new(), None, None);
+        let mut all = PackedConvTranspose {
             kernel,
             stride,
             dilation,
@@ -169,7 +112,48 @@ impl PackedConvTranspose {
             wide,
             depthwise,
             tier,
-        })
+        };
+        if groups > 1 && (cin, cout) == (1, 1) {
+            let each = |tap: usize| weights.iter().skip(tap).step_by(taps);
+            all.depthwise = Some((0..taps).flat_map(each).copied().collect());
+            return Ok(all);
+        }
+        for d in &all.axes[0] {
+            for h in &all.axes[1] {
+                for w in &all.axes[2] {
+                    let mut elements = Vec::new();
+                    for kd in &d.elements {
+                        for kh in &h.elements {
+                            elements
+                                .extend(w.elements.iter().map(|kw| (kd * kernel[1] + kh) * kernel[2] + kw));
+                        }
+                    }
+                    for g in 0..groups {
+                        let at = |row: usize, col: usize| {
+                            weights[((g * cin + row % cin) * cout + col) * taps + elements[row / cin]]
+                        };
+                        all.packed.push(PackedB::from_fn(tier, elements.len() * cin, cout, at)?);
+                    }
+                }
+            }
+        }
+        for _ in 0..groups {
+            all.packed.push(PackedB::from_fn(tier, 0, cout, |_, _| 0f32)?);
+        }
+        if let Some(wide) = shape.side_by_side() {
+            let columns = kernel[2];
+            let mut w = Vec::with_capacity(weights.len());
+            for c in 0..cin {
+                for column in 0..columns {
+                    for o in 0..cout {
+                        let line = &weights[(c * cout + o) * taps..][..taps];
+                        w.extend(line.iter().skip(column).step_by(columns));
+                    }
+                }
+            }
+            all.wide = Some(Box::new(PackedConvTranspose::new(tier, &w, &wide)?));
+        }
+        Ok(all)
     }
 
     /// Bytes held.
