@@ -14,9 +14,9 @@ use kernels::topk::TopK;
 use kernels::transpose::Axis;
 use kernels::vecmath::Function;
 use kernels::{
-    Activation, ConvShape, ConvTransposeShape, GemmShape, PackedB, PackedBf16, PackedCodes, PackedConv,
-    PackedConvBf16, PackedConvI8, PackedConvTranspose, PackedI8, Pooling, Precision, SparseF32, Tier, Window,
-    fields, variants,
+    Activation, ConvShape, ConvTransposeShape, Dequantization, GemmShape, PackedB, PackedBf16, PackedCodes,
+    PackedConv, PackedConvBf16, PackedConvI8, PackedConvTranspose, PackedI8, Pooling, Precision, SparseF32,
+    Tier, Window, fields, variants,
 };
 
 /// What is added to the sums of a contraction beside its bias.
@@ -291,6 +291,14 @@ pub enum Call {
     GlobalPool {
         tier: Tier,
         kind: Pooling,
+        batch: usize,
+        positions: usize,
+        channels: usize,
+    },
+    /// Means of dequantized bytes.
+    GlobalAverage {
+        tier: Tier,
+        by: Dequantization,
         batch: usize,
         positions: usize,
         channels: usize,
@@ -584,4 +592,5 @@ variants! { Call {
     46 = Triangle { width, of },
     47 = OneHot { width, wide, depth, inner },
     48 = Rotary { tier, of },
+    49 = GlobalAverage { tier, by, batch, positions, channels },
 } }

@@ -18,8 +18,9 @@ use kernels::topk::top_k;
 use kernels::transpose::{Element, copy_strided, permute};
 use kernels::vecmath;
 use kernels::{Affine, Epilogue, Error, GemmShape, Operand, Residual, Strides, Tier};
-use kernels::{conv_bf16, conv_f32, conv_transpose_f32, gemm_bf16, gemm_f32, global_pool_f32, pool_f32};
+use kernels::{conv_bf16, conv_f32, conv_transpose_f32, gemm_bf16, gemm_f32};
 use kernels::{gemm_dynamic_f32, gemm_dynamic_scratch, gemm_packed, gemm_sparse_f32};
+use kernels::{global_average_i8, global_pool_f32, pool_f32};
 use std::cell::RefCell;
 use std::sync::Mutex;
 
@@ -121,6 +122,9 @@ impl Call {
             }
             &Call::GlobalPool { tier, kind, batch, positions, channels: c } => {
                 global_pool_f32(tier, pool, kind, batch, positions, c, io.input(0), c, io.output(0), c)
+            }
+            &Call::GlobalAverage { tier, by, batch, positions, channels } => {
+                global_average_i8(tier, pool, by, [batch, positions, channels], io.input(0), io.output(0))
             }
             &Call::Softmax { kind, size, inner: 1, .. } => {
                 softmax_rows(pool, kind, io.input(0), io.output(0), size, 1.0, None)

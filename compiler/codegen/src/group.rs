@@ -2,6 +2,7 @@
 
 use crate::lower::chain::{self, Grown};
 use crate::lower::contract::{Finish, native};
+use crate::lower::window::averaged_bytes;
 use crate::lower::{elementwise, typed};
 use ir::{Graph, Kind, NodeId, Result, ValueId};
 use kernels::{Activation, quantizes_by_column};
@@ -53,6 +54,9 @@ pub fn form(graph: &Graph, skipped: &BTreeSet<NodeId>) -> Result<Vec<Group>> {
         }
     }
     let mut read = vec![0; counts.len()];
+    for (_, n) in graph.nodes().filter(|(_, n)| averaged_bytes(graph, n).is_some()) {
+        n.inputs().iter().flatten().for_each(|v| read[v.index()] += 1);
+    }
     for &id in order.iter().rev() {
         // Bytes that a chain reads are made.
         let out = graph.node(id)?.output(0).map_or(0, |v| v.index());

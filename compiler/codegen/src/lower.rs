@@ -17,7 +17,7 @@ mod recurrent;
 mod reduce;
 mod rotary;
 pub mod typed;
-mod window;
+pub mod window;
 
 use crate::Precision;
 use crate::group::Group;

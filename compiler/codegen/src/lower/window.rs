@@ -3,10 +3,11 @@
 use super::contract::standard;
 use super::{Cx, Lowered};
 use crate::channels_last::DOMAIN;
+use crate::group::{Quantize, quantization};
 use artefact::{Call, Line};
-use ir::{DType, Node};
+use ir::{DType, Graph, Node, ValueId};
 use kernels::resize::Image;
-use kernels::{Pooling, Window};
+use kernels::{Dequantization, Pooling, Window};
 
 pub fn lower(cx: &Cx, n: &Node) -> Option<Lowered> {
     if n.is("Resize") || n.op.name() == "Resize" && n.op.domain() == DOMAIN {
@@ -54,6 +55,16 @@ fn pool(cx: &Cx, n: &Node) -> Option<Lowered> {
     Some(Lowered::call("pooling", vec![x], y, flops, call))
 }
 
+/// The bytes whose dequantization by one scale a node averages: it reads them as they are.
+pub fn averaged_bytes(graph: &Graph, n: &Node) -> Option<(ValueId, Quantize)> {
+    if n.op.domain() != DOMAIN || n.op.name() != "GlobalAveragePool" {
+        return None;
+    }
+    let d = graph.get(graph.producer(n.input(0)?)?).filter(|d| d.is("DequantizeLinear"))?;
+    let by = quantization(graph, d).filter(|q| q.scale.len() == 1)?;
+    Some((d.input(0)?, by))
+}
+
 fn global(cx: &Cx, n: &Node, kind: Pooling) -> Option<Lowered> {
     let (x, y) = (n.input(0)?, n.output(0)?);
     let shape = cx.f32_shape(x)?;
@@ -61,6 +72,11 @@ fn global(cx: &Cx, n: &Node, kind: Pooling) -> Option<Lowered> {
     let positions: usize = shape[1..shape.len() - 1].iter().product();
     let tier = cx.tier;
     let flops = (batch * channels * positions) as f64;
+    if let Some((bytes, q)) = averaged_bytes(cx.graph, n) {
+        let by = Dequantization { signed: q.signed, zero: q.zero, scale: q.scale[0] };
+        let call = Call::GlobalAverage { tier, by, batch, positions, channels };
+        return Some(Lowered::call("pooling", vec![bytes], y, flops, call));
+    }
     let call = Call::GlobalPool { tier, kind, batch, positions, channels };
     Some(Lowered::call("pooling", vec![x], y, flops, call))
 }

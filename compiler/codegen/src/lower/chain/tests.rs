@@ -76,6 +76,24 @@ fn bytes_that_nothing_else_reads_are_not_made() {
 }
 
 #[test]
+fn means_of_bytes_are_taken_of_bytes() {
+    let x =
+        Tensor::new(&[1, 3, 4, 4], (0..48).map(|i| (i % 13) as f32 * 0.3 - 1.5).collect::<Vec<_>>()).unwrap();
+    let text = "(float[1,3,4,4] x) => (int8[1,2,4,4] y) \
+        <float s = {0.05}, int8 z = {3}, int8[2,3,1,1] w = {5, -6, 7, 8, 9, -10}, float u = {0.1}, int8 v = {0}> {
+            q = QuantizeLinear (x, s, z)
+            c = ir.QuantizedConv (q, s, z, w, u, v)
+            d = QuantizeLinear (c, s, z)
+            e = DequantizeLinear (d, s, z)
+            m = GlobalAveragePool (e)
+            f = Mul (e, m)
+            y = QuantizeLinear (f, u, v)
+        }";
+    let kinds = kinds(text, x);
+    assert!(kinds.contains(&"pooling") && !kinds.contains(&"dequantization"), "{kinds:?}");
+}
+
+#[test]
 fn spatial_reshapes_stay_channels_last() {
     let x = Tensor::new(&[1, 4, 6, 1], (0..24).map(|i| (i % 7) as f32 - 3.0).collect::<Vec<_>>()).unwrap();
     let text = "(float[1,4,6,1] x) => (int8[1,3,4] y) \
