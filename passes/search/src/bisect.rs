@@ -12,6 +12,8 @@ const NARROW: f64 = 1.12;
 /// Steps of their bracketing phases.
 const STEP: f64 = 6.0;
 const NEAR: f64 = 1.35;
+/// The least part of a bracket that an evaluation cuts off.
+const MIDDLE: f64 = 0.3;
 /// Step of the first look, and the bracket that ends it.
 const FAR: f64 = 24.0;
 const ROUGH: f64 = 6.0;
@@ -29,6 +31,8 @@ pub struct Bisection {
     floor: f64,
     ceiling: f64,
     left: usize,
+    /// Shares of the allowed loss that the two lose, where that is known.
+    lost: [f64; 2],
     /// The bracket is narrow enough when its ends differ by less than this factor.
     narrow: f64,
     /// Factor between budgets of the bracketing phase.
@@ -40,7 +44,7 @@ impl Bisection {
     pub fn new(start: f64, floor: f64, ceiling: f64) -> Bisection {
         let start = start.clamp(floor, ceiling.max(floor));
         let (left, narrow, step) = (TRIALS - AGAIN, WIDE, STEP);
-        Bisection { start, passed: None, failed: None, floor, ceiling, left, narrow, step }
+        Bisection { start, passed: None, failed: None, lost: [0.0; 2], floor, ceiling, left, narrow, step }
     }
 
     /// As [`Bisection::new`] where `start` is nearly right: few budgets, close to each other.
@@ -67,22 +71,31 @@ impl Bisection {
             (None, None) => Some(self.start),
             (Some(p), None) => (p < self.ceiling).then(|| (p * self.step).min(self.ceiling)),
             (None, Some(f)) => (f > self.floor).then(|| (f / self.step).max(self.floor)),
-            (Some(p), Some(f)) => (f / p > self.narrow).then(|| (p * f).sqrt()),
+            (Some(p), Some(f)) => (f / p > self.narrow).then(|| p * (f / p).powf(self.between())),
         }
     }
 
-    /// Records what is known of a budget without an evaluation.
-    pub fn known(&mut self, budget: f64, passed: bool) {
-        self.left += 1;
-        self.record(budget, passed);
+    /// Where between what passed and what failed the allowed loss lies, by their losses; on the scale of logarithms.
+    fn between(&self) -> f64 {
+        let [low, high] = self.lost.map(f64::ln);
+        let at = -low / (high - low);
+        if at.is_finite() { at.clamp(MIDDLE, 1.0 - MIDDLE) } else { 0.5 }
     }
 
-    pub fn record(&mut self, budget: f64, passed: bool) {
+    /// Records what is known of a budget without an evaluation.
+    pub fn known(&mut self, budget: f64, passed: bool, lost: f64) {
+        self.left += 1;
+        self.record(budget, passed, lost);
+    }
+
+    /// Records what a budget gave; `lost` is the share of the allowed loss.
+    pub fn record(&mut self, budget: f64, passed: bool, lost: f64) {
         self.left = self.left.saturating_sub(1);
-        if passed {
-            self.passed = Some(self.passed.map_or(budget, |p| p.max(budget)));
-        } else {
-            self.failed = Some(self.failed.map_or(budget, |f| f.min(budget)));
+        if passed && self.passed.is_none_or(|p| budget > p) {
+            (self.passed, self.lost[0]) = (Some(budget), lost);
+        }
+        if !passed && self.failed.is_none_or(|f| budget < f) {
+            (self.failed, self.lost[1]) = (Some(budget), lost);
         }
     }
 }
@@ -96,13 +109,13 @@ mod tests {
         for edge in [3e-5, 2e-3, 0.7] {
             let mut b = Bisection::new(1e-2, 1e-7, 10.0);
             while let Some(x) = b.next() {
-                b.record(x, x <= edge);
+                b.record(x, x <= edge, (x / edge).sqrt());
             }
             let p = b.passed.unwrap();
             assert!(p <= edge && p > edge / 1.6, "{edge} {p}");
             let mut b = Bisection::near(p, 1e-7, 10.0);
             while let Some(x) = b.next() {
-                b.record(x, x <= edge);
+                b.record(x, x <= edge, (x / edge).sqrt());
             }
             let p = b.passed.unwrap();
             assert!(p <= edge && p > edge / 1.2, "{edge} {p}");
@@ -114,13 +127,13 @@ mod tests {
         for edge in [3e-5, 2e-3, 0.7] {
             let mut b = Bisection::coarse(1e-2, 1e-7, 10.0);
             while let Some(x) = b.next() {
-                b.record(x, x <= edge);
+                b.record(x, x <= edge, (x / edge).sqrt());
             }
             assert!(b.passed.unwrap() <= edge && b.failed.unwrap() > edge && b.failed.unwrap() < 30.0 * edge);
             let mut fine = Bisection::new((b.passed.unwrap() * b.failed.unwrap()).sqrt(), 1e-7, 10.0);
             fine = fine.after(COARSE);
             while let Some(x) = fine.next() {
-                fine.record(x, x <= edge);
+                fine.record(x, x <= edge, f64::NAN);
             }
             assert!(fine.passed.unwrap() <= edge && fine.passed.unwrap() > edge / 2.6);
         }
@@ -131,7 +144,7 @@ mod tests {
         for pass in [true, false] {
             let mut b = Bisection::new(1e-2, 1e-7, 10.0);
             while let Some(x) = b.next() {
-                b.record(x, pass);
+                b.record(x, pass, 0.0);
             }
             assert_eq!(b.passed.is_some(), pass);
             assert_eq!(if pass { b.passed } else { b.failed }, Some(if pass { 10.0 } else { 1e-7 }));

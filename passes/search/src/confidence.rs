@@ -112,6 +112,16 @@ pub fn weighted_count(weights: &[f64], largest: f64, level: Level) -> f64 {
     if y <= 0.0 { 0.0 } else { v / (2.0 * y) * chi_square(2.0 * y * y / v, level.z) }
 }
 
+/// Upper bound of a product of independent numbers, each given as (seen, upper bound): the distances of their logarithms add
+/// up as standard deviations do (Zou & Donner 2008).
+pub fn product(factors: [(f64, f64); 2]) -> f64 {
+    let seen: f64 = factors.iter().map(|f| f.0).product();
+    let most = factors.iter().map(|f| f.1).product::<f64>();
+    let far = |f: &(f64, f64)| if f.0 > 0.0 { (f.1 / f.0).ln() } else { f64::INFINITY };
+    let far = far(&factors[0]).hypot(far(&factors[1]));
+    if far.is_finite() { seen * far.exp() } else { most }
+}
+
 /// P(X ≥ `seen`) of a Poisson variable.
 pub fn at_least(seen: f64, mean: f64) -> f64 {
     let (mut term, mut below) = ((-mean).exp(), 0.0);

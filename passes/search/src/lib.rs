@@ -336,22 +336,22 @@ impl<'a> Search<'a> {
             }
             let Some(s) = self.least(budget) else {
                 // Overrides lose more than this: only larger budgets have selections.
-                b.record(budget, true);
+                b.record(budget, true, 0.0);
                 continue;
             };
             let known = self.seen.contains_key(&s.choice);
             let m = self.measure(&s)?;
             let share = if m.bounds(drop) { 1.0 } else { MARGIN };
-            let passed = m.expected_within(drop * share);
+            let (passed, lost) = (m.expected_within(drop * share), m.used(drop * share));
             if known {
-                b.known(budget, passed);
+                b.known(budget, passed, lost);
                 continue;
             }
             let bytes = self.bytes(&s);
             let predicted = self.fixed + s.error;
             self.trials.push(Trial { budget, bytes, predicted, measured: m, passed });
             self.progress.step();
-            b.record(budget, passed);
+            b.record(budget, passed, lost);
         }
         Ok(b)
     }

@@ -13,14 +13,19 @@ use std::collections::BTreeMap;
 const RIVALS: usize = 8;
 /// Rows of scores kept of one sample.
 const ROWS: usize = 256;
-/// Rows that must count before the estimate stops widening the errors.
-const ENOUGH: f64 = 8.0;
-/// Factors by which errors are widened: changes grow in proportion to small errors, so more rows tell the same rate.
-const WIDER: [f64; 4] = [1.0, 2.0, 4.0, 8.0];
+/// Errors are widened until so many of the samples are expected to change, but to no more than this share of them and by no
+/// more than this factor.
+const SEEN: f64 = 4.0;
+const SHARE: f64 = 0.125;
+const WIDEST: f64 = 8.0;
+/// Steps of the search for that factor.
+const STEPS: usize = 16;
 /// Errors of usual size that those near the best class are mixed with.
 const USUAL: f64 = 32.0;
-/// Most that errors of few groups of samples are widened by.
-const WIDEST: f64 = 1.5;
+/// Most that errors of few groups of samples are doubted by.
+const DOUBT: f64 = 1.5;
+/// Margins of so many errors do not change.
+const FAR: f64 = 8.0;
 /// Spreads of errors that stand for all that were measured.
 const SPREADS: usize = 16;
 
@@ -80,43 +85,54 @@ impl Margins {
 
     /// The least bound that so many samples can give.
     pub fn finest(&self, level: Level) -> f64 {
-        let largest = WIDER.iter().fold(0.5, |w, c| f64::min(w, 0.5 / c));
-        confidence::weighted_count(&[], largest, level) / self.distinct().max(1) as f64
+        confidence::weighted_count(&[], 0.5 / WIDEST, level) / self.distinct().max(1) as f64
     }
 
-    /// The rate of changes under errors like these. The bound takes errors to be as large as they may be on other groups of
-    /// samples than those they were measured on.
+    /// The rate of changes under errors like these. The bound takes two things for uncertain: how many of all samples have such
+    /// margins, and how large errors are on other groups of samples than those they were measured on.
     pub fn estimate(&self, noise: &Noise, level: Level) -> Estimate {
         let spreads = noise.typical();
-        let doubtful: Vec<f64> = spreads.iter().map(|s| s * noise.doubt(level)).collect();
         let copies = self.kin.as_ref().map_or(&[][..], |k| &k.copies);
         let n = self.distinct().max(1) as f64;
         let gained: Vec<f64> = self.samples.iter().map(|s| gains(s, &spreads)).collect();
         let gained: f64 = averaged(&gained, copies).iter().sum();
-        let (mut lost, mut bound, mut enough) = (0.0, 0.0, false);
-        for wider in WIDER {
-            if !enough {
-                lost = f64::max(lost, mean(&averaged(&self.each(&spreads, wider), copies)));
-            }
-            let each = self.each(&doubtful, wider);
-            let weights = averaged(&each, copies);
-            // A row at a tie changes in half of all cases.
-            let largest = if spreads.is_empty() { 0.0 } else { 0.5 / wider };
-            let mut here = confidence::weighted_count(&weights, largest, level) / n;
-            if let Some(k) = self.kin.as_ref().filter(|k| k.clusters()) {
-                // Kin stand or fall together: the spread is that of their means.
-                here = here.max(confidence::mean(&averaged(&each, &k.groups), level));
-            }
-            // The first width at which enough rows count and the next one: either may happen to lie low.
-            if enough {
-                bound = f64::max(bound, here);
-                break;
-            }
-            bound = here;
-            let (sum, squares) = weights.iter().fold((0.0, 0.0), |(a, b), w| (a + w, b + w * w));
-            enough = squares > 0.0 && sum * sum / squares >= ENOUGH;
+        let plain = mean(&averaged(&self.each(&spreads, 1.0), copies));
+        let wider = self.wider(&spreads);
+        let each = self.each(&spreads, wider);
+        let weights = averaged(&each, copies);
+        let seen = mean(&weights);
+        // A row at a tie changes in half of all cases.
+        let largest = if spreads.is_empty() { 0.0 } else { 0.5 / wider };
+        let mut most = confidence::weighted_count(&weights, largest, level) / n;
+        if let Some(k) = self.kin.as_ref().filter(|k| k.clusters()) {
+            // Kin stand or fall together: the spread is that of their means.
+            most = most.max(confidence::mean(&averaged(&each, &k.groups), level));
         }
-        Estimate { expected: lost - gained / n, bound: bound.max(lost).min(1.0) }
+        let doubt = noise.doubt(level);
+        // Never less than what these samples alone tell: the few at a tie may be no accident.
+        let bound = confidence::product([(seen, most), (1.0, doubt)]).max(plain * doubt);
+        Estimate { expected: seen - gained / n, bound: bound.min(1.0) }
+    }
+
+    /// How much wider errors may be taken to be: margins that are a little larger tell how many are as small as errors are,
+    /// and the more of them are looked at, the less it is left to chance; those much larger say nothing of it. A factor that
+    /// changes as errors do, so that the bound has no steps.
+    fn wider(&self, spreads: &[f64]) -> f64 {
+        let copies = self.kin.as_ref().map_or(&[][..], |k| &k.copies);
+        let n = self.distinct() as f64;
+        let enough = |wider: f64| {
+            let each = self.each(spreads, wider);
+            averaged(&each, copies).iter().sum::<f64>() * wider >= SEEN.min(SHARE * n)
+        };
+        if spreads.is_empty() || enough(1.0) {
+            return 1.0;
+        }
+        let (mut low, mut high) = (1.0, WIDEST);
+        for _ in 0..STEPS {
+            let middle = f64::sqrt(low * high);
+            if enough(middle) { high = middle } else { low = middle }
+        }
+        high
     }
 
     /// The chance of each sample to change, under errors so many times wider: changes grow in proportion to small errors, and
@@ -147,7 +163,7 @@ fn losses(rows: &[Row], spreads: &[f64], wider: f64) -> f64 {
         if r.towards.is_some() {
             0.0
         } else {
-            r.gaps.iter().map(|g| tail(g / (wider * s))).sum::<f64>().min(1.0)
+            r.gaps.iter().map(|g| g / (wider * s)).take_while(|&z| z < FAR).map(tail).sum::<f64>().min(1.0)
         }
     };
     average(rows, spreads, chance)
@@ -194,7 +210,7 @@ impl Noise {
     fn doubt(&self, level: Level) -> f64 {
         let power: Vec<f64> = self.groups.values().map(|(sum, n)| sum / n).collect();
         let mean = power.iter().sum::<f64>() / power.len().max(1) as f64;
-        if mean > 0.0 { (confidence::mean(&power, level) / mean).sqrt().min(WIDEST) } else { 1.0 }
+        if mean > 0.0 { (confidence::mean(&power, level) / mean).sqrt().min(DOUBT) } else { 1.0 }
     }
 
     /// A few spreads that stand for all; larger ones where errors near the best class are larger than elsewhere.
@@ -253,6 +269,22 @@ mod tests {
             assert!((expected / truth - 1.0).abs() < 0.2, "{sigma}: {expected} for {truth}");
             assert!(covered >= 90, "{sigma}: {covered} of 100");
         }
+    }
+
+    #[test]
+    fn a_little_more_error_loses_a_little_more() {
+        let bound = |sigma: f64| {
+            let (mut state, mut margins, mut noise) = (11, Margins::default(), Noise::default());
+            for i in 0..128 {
+                let (a, b) = pair(&mut state, sigma);
+                margins.push(&a, 10, None);
+                noise.push(i / 6, &a, &b, f64::INFINITY);
+            }
+            margins.estimate(&noise, WHOLE).bound
+        };
+        let bounds: Vec<f64> = (0..120).map(|i| bound(0.005 * 1.03f64.powi(i))).collect();
+        let steps: Vec<f64> = bounds.windows(2).map(|b| b[1] / b[0]).collect();
+        assert!(steps.iter().all(|s| (0.98..1.08).contains(s)), "{steps:?}");
     }
 
     #[test]

@@ -113,6 +113,12 @@ impl Measured {
         self.drop <= allowed && (self.bound <= allowed || !self.bounds(allowed))
     }
 
+    /// The share of `allowed` that is lost, by what counts there.
+    pub fn used(&self, allowed: f64) -> f64 {
+        let bound = if self.bounds(allowed) { self.bound } else { 0.0 };
+        self.drop.max(bound) / allowed.max(f64::MIN_POSITIVE)
+    }
+
     /// Whether so few samples can bound a drop of `allowed`.
     pub fn bounds(&self, allowed: f64) -> bool {
         2.0 * self.finest <= allowed

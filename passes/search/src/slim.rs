@@ -369,7 +369,7 @@ impl<'a> Search<'a> {
                 }
             };
             known.insert(s.choice, passed);
-            b.record(budget, passed);
+            b.record(budget, passed, f64::NAN);
             self.progress.step();
         }
         Ok(best)
