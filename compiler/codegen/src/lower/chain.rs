@@ -46,6 +46,10 @@ pub fn grow(graph: &Graph, root: NodeId, counts: &[usize], taken: impl Fn(NodeId
         (g.dequantization(root)?, Format::F32)
     } else if n.is("DequantizeLinear") && widens(graph, root).is_some() {
         let snapped = g.snapped(root)?;
+        // From bytes to bytes a table is faster.
+        if matches!(g.operands[..], [(_, Format::Bytes { .. })]) {
+            return None;
+        }
         g.dequantized.push(out);
         (snapped, Format::F32)
     } else if graph.dtype(out) == Some(DType::F32)

@@ -63,6 +63,19 @@ fn bytes_that_nothing_else_reads_are_not_made() {
             y = ReduceMax (a, axis)
         }";
     assert_eq!(kinds(text, x.clone()), ["fused loop", "reduction"]);
+    let table = "(float[3,100] x) => (float[3,1] y) <float s = {0.02}, int8 z = {4}, int64[1] axis = {1}> {
+            q = QuantizeLinear (x, s, z)
+            a = DequantizeLinear (q, s, z)
+            b = Mul (a, a)
+            c = QuantizeLinear (b, s, z)
+            d = DequantizeLinear (c, s, z)
+            e = Tanh (a)
+            f = Add (d, e)
+            g = QuantizeLinear (f, s, z)
+            h = DequantizeLinear (g, s, z)
+            y = ReduceMax (h, axis)
+        }";
+    assert!(kinds(table, x.clone()).contains(&"dequantization"));
     let read_twice = "(float[3,100] x) => (float[3,100] y) \
         <float s = {0.02}, int8 z = {4}, int64[1] axis = {1}, float half = {0.5}> {
             q = QuantizeLinear (x, s, z)
