@@ -66,6 +66,11 @@ pub fn same(graph: &Graph, feeds: &Feeds, expected: &[Value], got: &[Value]) -> 
                 _ => false,
             };
             let way = way.get_or_insert_with(|| Way::of(graph, feeds));
+            // What no iteration of a loop gave has the sizes that its types tell, and rewriting learns more of these.
+            let turns = graph.nodes().any(|(_, n)| n.op.name() == "Loop");
+            if turns && (e.dtype(), e.rank()) == (g.dtype(), g.rank()) && e.is_empty() && g.is_empty() {
+                continue;
+            }
             // Sizes may follow from values.
             let open =
                 !runs.iter().all(told) || way.largest.is_infinite() || way.subnormal || way.flat || way.brink;
