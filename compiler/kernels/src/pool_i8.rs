@@ -20,7 +20,7 @@ crate::fields! { Dequantization { signed, zero, scale } }
 /// Channels whose sums are made together.
 const BLOCK: usize = 64;
 /// Most positions whose sums are sure to fit.
-const MOST_POSITIONS: usize = 1 << 22;
+pub const MOST_POSITIONS: usize = 1 << 22;
 
 /// The mean of each channel of each image: `x` is `[batch, positions, channels]`, `y` `[batch, channels]`.
 pub fn global_average_i8(

@@ -44,7 +44,10 @@ pub fn grow(graph: &Graph, root: NodeId, counts: &[usize], taken: impl Fn(NodeId
     } else if n.is("Cast") && matches!(widens(graph, root), Some(Format::Bytes { .. })) {
         g.dequantized.push(out);
         (g.dequantization(root)?, Format::F32)
-    } else if n.is("DequantizeLinear") && widens(graph, root).is_some() {
+    } else if n.is("DequantizeLinear")
+        && widens(graph, root).is_some()
+        && graph.dtype(out) == Some(DType::F32)
+    {
         let snapped = g.snapped(root)?;
         // From bytes to bytes a table is faster.
         if matches!(g.operands[..], [(_, Format::Bytes { .. })]) {

@@ -6,6 +6,7 @@ use crate::channels_last::DOMAIN;
 use crate::group::{Quantize, quantization};
 use artefact::{Call, Line};
 use ir::{DType, Graph, Node, ValueId};
+use kernels::pool_i8::MOST_POSITIONS;
 use kernels::resize::Image;
 use kernels::{Dequantization, Pooling, Window};
 
@@ -60,7 +61,14 @@ pub fn averaged_bytes(graph: &Graph, n: &Node) -> Option<(ValueId, Quantize)> {
     if n.op.domain() != DOMAIN || n.op.name() != "GlobalAveragePool" {
         return None;
     }
-    let d = graph.get(graph.producer(n.input(0)?)?).filter(|d| d.is("DequantizeLinear"))?;
+    let x = n.input(0).filter(|&x| graph.dtype(x) == Some(DType::F32))?;
+    let shape = graph.ty(x).concrete()?;
+    let positions =
+        shape.get(1..shape.len().checked_sub(1)?)?.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
+    if !(1..=MOST_POSITIONS).contains(&positions) {
+        return None;
+    }
+    let d = graph.get(graph.producer(x)?).filter(|d| d.is("DequantizeLinear"))?;
     let by = quantization(graph, d).filter(|q| q.scale.len() == 1)?;
     Some((d.input(0)?, by))
 }

@@ -63,6 +63,12 @@ fn bytes_that_nothing_else_reads_are_not_made() {
             y = ReduceMax (a, axis)
         }";
     assert_eq!(kinds(text, x.clone()), ["fused loop", "reduction"]);
+    // Results of a dequantization need not be floats of 32 bits.
+    let to_bytes = "(float[3,100] x) => (uint8[3,100] y) <float s = {0.02}, uint8 z = {4}> {
+            q = QuantizeLinear (x, s, z)
+            y = DequantizeLinear <output_dtype = 2> (q, s, z)
+        }";
+    assert!(kinds(to_bytes, x.clone()).contains(&"quantization"));
     let table = "(float[3,100] x) => (float[3,1] y) <float s = {0.02}, int8 z = {4}, int64[1] axis = {1}> {
             q = QuantizeLinear (x, s, z)
             a = DequantizeLinear (q, s, z)
