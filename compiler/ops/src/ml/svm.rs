@@ -156,8 +156,9 @@ impl Machine {
         let counts: Vec<usize> =
             counts.collect::<Result<_, _>>().map_err(|_| Error::model("vectors_per_class is negative"))?;
         let all = counts.iter().try_fold(0usize, |n, &c| n.checked_add(c));
+        let all = all.ok_or_else(|| Error::model("vectors_per_class has a sum out of range"))?;
         let machine = Machine {
-            counts: if all == Some(0) { Vec::new() } else { counts },
+            counts: if all == 0 { Vec::new() } else { counts },
             probabilities: !floats(attrs, "prob_a")?.is_empty(),
             post: Post::read(attrs)?,
             names,
