@@ -166,6 +166,7 @@ fn support_vectors() {
         two().with("vectors_per_class", vec![1, 2]),
         two().with("vectors_per_class", vec![-1, 3]),
         two().with("vectors_per_class", vec![i64::MAX, i64::MAX]),
+        two().with("classlabels_ints", vec![5, 9, 7]).with("vectors_per_class", vec![i64::MAX, i64::MAX, 3]),
         two().with("vectors_per_class", vec![2]),
         two().with("coefficients", vec![0.3f32]),
         two().with("rho", Vec::<f32>::new()),
