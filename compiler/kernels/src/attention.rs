@@ -200,11 +200,13 @@ impl Attention<'_> {
             self.mask.map(|m| (m.data.as_ptr().wrapping_add(b * m.batch + h * m.head), m.query, m.key));
         let size = |n: usize, w: usize| n * w;
         let keys = self.keys.next_multiple_of(PANEL);
+        // A vector more, as rows at powers of two share the lines of the first-level cache.
+        let step = keys.min(KEYS) + LANES;
         let sizes = [
             size(keys, self.dim),
             size(self.keys, wide),
             size(QUERIES, self.dim),
-            size(QUERIES, KEYS),
+            size(QUERIES, step),
             QUERIES * wide,
         ];
         // SAFETY: pointers lead to the head's elements by the check; scratch parts have the sizes above.
@@ -224,6 +226,7 @@ impl Attention<'_> {
                     kt: kt.as_ptr(),
                     v: vs.as_ptr(),
                     scores: scores.as_mut_ptr(),
+                    step,
                     sums: sums.as_mut_ptr(),
                     mask: mask.map_or(std::ptr::null(), |(p, q, _)| p.wrapping_add(i * q)),
                     mask_query: mask.map_or(0, |m| m.1),
@@ -317,8 +320,9 @@ struct Block {
     kt: *const f32,
     /// `[keys, wide]`.
     v: *const f32,
-    /// `[16, KEYS]`.
+    /// Sixteen rows of `step`, at least as many as keys are looked at together.
     scores: *mut f32,
+    step: usize,
     /// `[16, wide]`.
     sums: *mut f32,
     mask: *const f32,
@@ -366,7 +370,7 @@ tiered! {
             scores(s, b, rows, from, n);
             for r in 0..b.queries {
                 let visible = b.seen(r).saturating_sub(from).min(n);
-                let row = b.scores.add(r * KEYS);
+                let row = b.scores.add(r * b.step);
                 let mask = if b.mask.is_null() { b.mask } else { b.mask.add(r * b.mask_query + from * b.mask_key) };
                 let (t, w) = soften(s, row, n, visible, mask, b, top[r]);
                 // A row that has seen nothing has no sums to rescale, and -∞ - -∞ is not a number.
@@ -416,7 +420,7 @@ unsafe fn scores<S: Simd>(s: S, b: &Block, rows: usize, from: usize, n: usize) {
         unsafe {
             let kt = b.kt.add(panel * PANEL * b.dim);
             let vectors = (n - j).div_ceil(LANES).min(PANEL / LANES);
-            product_rows(s, b.q, b.dim, kt, PANEL, b.dim, b.scores.add(j), KEYS, rows, vectors, false);
+            product_rows(s, b.q, b.dim, kt, PANEL, b.dim, b.scores.add(j), b.step, rows, vectors, false);
         }
         j += PANEL;
     }
@@ -428,7 +432,7 @@ unsafe fn weigh<S: Simd>(s: S, b: &Block, rows: usize, from: usize, n: usize) {
     // SAFETY: values and sums have rows of `wide` elements.
     unsafe {
         let v = b.v.add(from * b.wide);
-        product_rows(s, b.scores, KEYS, v, b.wide, n, b.sums, b.wide, rows, b.wide / LANES, true);
+        product_rows(s, b.scores, b.step, v, b.wide, n, b.sums, b.wide, rows, b.wide / LANES, true);
     }
 }
 
@@ -532,12 +536,22 @@ unsafe fn soften<S: Simd>(
     let (mask_key, softcap) = (b.mask_key, b.softcap);
     let lowest = s.splat(f32::NEG_INFINITY);
     let mut best = s.splat(top);
-    let (plain, mut i) = (mask.is_null() && softcap <= 0.0, 0);
+    let (uncapped, mut i) = (softcap <= 0.0, 0);
     // SAFETY: the row has room for `n` rounded up to 16; the mask holds `n` keys, or one if broadcast.
     unsafe {
-        while i + LANES <= visible && plain {
-            best = s.max(s.load(row.add(i)), best);
-            i += LANES;
+        let whole = visible / LANES * LANES;
+        if uncapped && mask.is_null() {
+            while i < whole {
+                best = s.max(s.load(row.add(i)), best);
+                i += LANES;
+            }
+        } else if uncapped && mask_key != 0 && b.fill.is_none() {
+            while i < whole {
+                let x = s.add(s.load(row.add(i)), s.load(mask.add(i)));
+                s.store(row.add(i), x);
+                best = s.max(x, best);
+                i += LANES;
+            }
         }
         while i < n {
             let left = visible.saturating_sub(i);

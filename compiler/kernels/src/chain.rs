@@ -11,6 +11,7 @@ use crate::scratch;
 use crate::simd::{LANES, Simd, tiered};
 use crate::stored::{Reader, Stored, Writer};
 use crate::vecmath::Function;
+use values::*;
 
 /// How elements are stored.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -88,12 +89,8 @@ pub struct Place<'a> {
     pub row: usize,
 }
 
-/// Elements of a block.
-const BLOCK: usize = 256;
 /// Elements by which a block may be longer.
 const REST: usize = 64;
-/// A slot has room for a vector that starts at its last element.
-const SLOT: usize = BLOCK + REST + LANES;
 /// Operands and steps of a chain.
 pub const MOST_SLOTS: usize = 24;
 
@@ -154,14 +151,40 @@ impl Chain {
             }
         }
         let slots = self.operands.len() + self.steps.len();
-        scratch::with(slots * SLOT, |slots| {
+        let block = self.block();
+        // A slot has room for a vector that starts at its last element.
+        let slot = block + REST + LANES;
+        scratch::with(slots * slot, |slots| {
             let start = slots.as_ptr();
-            let at = std::array::from_fn(|k| start.wrapping_add(k * SLOT));
-            let mut at =
-                Run { chain: self, tier: tier.usable(), operands, slots, at, one: [0.0; MOST_SLOTS], out, n };
-            if n > BLOCK / 2 { at.wide(rows) } else { at.narrow(rows) }
+            let sources = std::array::from_fn(|k| Source {
+                at: start.wrapping_add(k * slot),
+                bytes: std::ptr::null(),
+                one: 0.0,
+            });
+            let once = std::array::from_fn(|k| k < self.operands.len() && self.reads_once(k));
+            let tier = tier.usable();
+            let mut run = Run { chain: self, tier, operands, slots, slot, block, sources, once, out, n };
+            if n > block / 2 { run.wide(rows) } else { run.narrow(rows) }
         });
         Ok(())
+    }
+
+    /// Elements of a block: the slots of all operands and steps stay in the first-level cache.
+    fn block(&self) -> usize {
+        const ALL: usize = 4096;
+        let slots = self.operands.len() + self.steps.len();
+        (ALL / slots.max(1) / (4 * LANES) * (4 * LANES)).clamp(256, 1024)
+    }
+
+    /// Whether one sum or product is all that reads an operand: it then takes bytes as they are.
+    fn reads_once(&self, k: usize) -> bool {
+        let reads = |a: Arg| usize::from(a == Arg::Slot(k));
+        let of = |step: &Step| match *step {
+            Step::Binary(Binary::Add | Binary::Mul, a, b) => reads(a) + reads(b),
+            Step::Binary(_, a, b) | Step::Equal(a, b) => 2 * (reads(a) + reads(b)),
+            Step::Map(_, a) | Step::Snap(_, a) => 2 * reads(a),
+        };
+        self.result != k && self.steps.iter().map(of).sum::<usize>() == 1
     }
 }
 
@@ -170,19 +193,32 @@ struct Run<'a, 'b> {
     tier: Tier,
     operands: &'a [Place<'a>],
     slots: &'b mut [f32],
-    /// Where the operands' elements of a block are: in their slots, or where they lie.
-    at: [*const f32; MOST_SLOTS],
-    /// Where that is null: the operand's one element.
-    one: [f32; MOST_SLOTS],
+    /// Elements of a slot and of a block.
+    slot: usize,
+    block: usize,
+    sources: [Source; MOST_SLOTS],
+    /// Operands that one sum or product reads.
+    once: [bool; MOST_SLOTS],
     out: &'b mut [u8],
     n: usize,
+}
+
+/// Where an operand's elements of a block are.
+#[derive(Clone, Copy)]
+struct Source {
+    /// In its slot, or where they lie.
+    at: *const f32,
+    /// Unless null: bytes, where they lie.
+    bytes: *const u8,
+    /// Where both are null: its one element.
+    one: f32,
 }
 
 impl Run<'_, '_> {
     /// Rows of several blocks.
     fn wide(&mut self, rows: usize) {
         // A short rest is part of the block before it.
-        let blocks = self.n.saturating_sub(REST).div_ceil(BLOCK).max(1);
+        let blocks = self.n.saturating_sub(REST).div_ceil(self.block).max(1);
         let step = self.n.div_ceil(blocks).next_multiple_of(LANES);
         for r in 0..rows {
             for first in (0..self.n).step_by(step) {
@@ -198,7 +234,7 @@ impl Run<'_, '_> {
 
     /// Blocks of several rows.
     fn narrow(&mut self, rows: usize) {
-        let (n, most) = (self.n, BLOCK / self.n);
+        let (n, most) = (self.n, self.block / self.n);
         for k in 0..self.operands.len() {
             if self.operands[k].row == 0 {
                 let count = most.min(rows);
@@ -225,19 +261,29 @@ impl Run<'_, '_> {
     fn fill(&mut self, k: usize, to: usize, from: usize, inner: usize, len: usize, block: usize) {
         let (format, data) = (self.chain.operands[k], self.operands[k].data);
         let start = data.as_ptr().wrapping_add(from * format.size());
-        let readable = (from + len.next_multiple_of(LANES)).saturating_mul(4) <= data.len();
-        if format.size() == 4 && len == block && inner == 1 && readable && start.cast::<f32>().is_aligned() {
-            self.at[k] = start.cast();
-            return;
+        let whole = (from + len.next_multiple_of(LANES)).saturating_mul(format.size()) <= data.len();
+        let stays = len == block && inner == 1 && whole;
+        let source = &mut self.sources[k];
+        source.bytes = std::ptr::null();
+        match format {
+            Format::F32 | Format::Words if stays && start.cast::<f32>().is_aligned() => {
+                source.at = start.cast();
+                return;
+            }
+            Format::Bytes { .. } if stays && self.once[k] => {
+                source.bytes = start;
+                return;
+            }
+            _ => {}
         }
-        let slot = &mut self.slots[k * SLOT + to..(k + 1) * SLOT];
-        self.at[k] = slot.as_ptr().wrapping_sub(to);
+        let slot = &mut self.slots[k * self.slot + to..(k + 1) * self.slot];
+        source.at = slot.as_ptr().wrapping_sub(to);
         if inner == 0 {
             let mut one = [0.0; LANES];
             // SAFETY: the element was checked to lie in the operand; `one` holds a vector.
             unsafe { load(self.tier, format, start, one.as_mut_ptr(), 1) };
-            if self.n > BLOCK / 2 {
-                (self.at[k], self.one[k]) = (std::ptr::null(), one[0]);
+            if self.n > self.block / 2 {
+                (source.at, source.one) = (std::ptr::null(), one[0]);
             } else {
                 slot[..len].fill(one[0]);
             }
@@ -251,10 +297,10 @@ impl Run<'_, '_> {
     fn steps(&mut self, to: usize, len: usize) {
         let size = self.chain.store.size();
         let y = self.out[to * size..(to + len) * size].as_mut_ptr();
-        let slots = self.slots.as_mut_ptr();
+        let (slots, size) = (self.slots.as_mut_ptr(), self.slot);
         // SAFETY: slots were checked, hold whole vectors of elements and are apart; the result has `len` elements from
         // there on.
-        unsafe { steps(self.tier, self.chain, self.tier, &self.at, &self.one, slots, y, len) }
+        unsafe { steps(self.tier, self.chain, self.tier, &self.sources, slots, size, y, len) }
     }
 }
 
@@ -304,69 +350,6 @@ tiered! {
     }
 }
 
-/// A value of each element, a vector at a time. Types, not closures: these are sure to be inlined.
-trait Value<S: Simd>: Copy {
-    /// # Safety
-    /// The vector from element `i` on lies in the operands.
-    unsafe fn at(self, s: S, i: usize) -> S::F;
-}
-
-/// What a pointer leads to or, where it is null, a number.
-#[derive(Clone, Copy)]
-struct Held<F>(*const f32, F);
-
-impl<S: Simd> Value<S> for Held<S::F> {
-    #[inline(always)]
-    unsafe fn at(self, s: S, i: usize) -> S::F {
-        // SAFETY: the caller's contract.
-        if self.0.is_null() { self.1 } else { unsafe { s.load(self.0.add(i)) } }
-    }
-}
-
-/// 1 where the bits of two values are equal.
-#[derive(Clone, Copy)]
-struct Same<F>(Held<F>, Held<F>);
-
-impl<S: Simd> Value<S> for Same<S::F> {
-    #[inline(always)]
-    unsafe fn at(self, s: S, i: usize) -> S::F {
-        // SAFETY: the caller's contract.
-        let (a, b) = unsafe { (self.0.at(s, i), self.1.at(s, i)) };
-        let apart = s.to_f(s.xor_i(s.bits(a), s.bits(b)));
-        s.select(s.eq(apart, s.splat(0.0)), s.splat(1.0), s.splat(0.0))
-    }
-}
-
-/// Two values and what is made of them.
-#[derive(Clone, Copy)]
-struct Both<F, O>(Held<F>, Held<F>, O);
-
-macro_rules! operators {
-    ($($name:ident: |$s:ident, $x:ident, $y:ident| $e:expr;)*) => {$(
-        #[derive(Clone, Copy)]
-        struct $name;
-
-        impl<S: Simd> Value<S> for Both<S::F, $name> {
-            #[inline(always)]
-            unsafe fn at(self, $s: S, i: usize) -> S::F {
-                // SAFETY: the caller's contract.
-                let ($x, $y) = unsafe { (self.0.at($s, i), self.1.at($s, i)) };
-                $e
-            }
-        }
-    )*};
-}
-
-operators! {
-    Add: |s, x, y| s.add(x, y);
-    Sub: |s, x, y| s.sub(x, y);
-    Mul: |s, x, y| s.mul(x, y);
-    Div: |s, x, y| s.div(x, y);
-    // The instructions give their second operand where one is NaN.
-    Min: |s, x, y| s.select(s.is_nan(x), x, s.min(x, y));
-    Max: |s, x, y| s.select(s.is_nan(x), x, s.max(x, y));
-}
-
 /// Values to a slot or, of the last step, to the result.
 ///
 /// # Safety
@@ -388,34 +371,46 @@ unsafe fn put<S: Simd>(s: S, v: impl Value<S>, last: Option<(Format, *mut u8)>, 
 
 tiered! {
     /// # Safety
-    /// The chain was checked; `at` holds `len` elements of each operand up to a whole vector, or is null where `one` is
-    /// the operand; `slots` has a slot for each step behind those of the operands, and `y` room for `len` results.
+    /// The chain was checked; a source holds `len` elements of its operand up to a whole vector, or one for all; `slots` has
+    /// a slot of as many elements as it says for each step behind those of the operands, and `y` room for `len` results.
     unsafe fn steps(
-        s: S; chain: &Chain, tier: Tier, at: &[*const f32; MOST_SLOTS], one: &[f32; MOST_SLOTS], slots: *mut f32,
+        s: S; chain: &Chain, tier: Tier, sources: &[Source; MOST_SLOTS], slots: *mut f32, size: usize,
         y: *mut u8, len: usize,
     ) {
         let operands = chain.operands.len();
         let x = |a: Arg| match a {
-            Arg::Slot(k) if k < operands => Held(at[k], s.splat(one[k])),
-            Arg::Slot(k) => Held(slots.add(k * SLOT).cast_const(), s.splat(0.0)),
+            Arg::Slot(k) if k < operands => Held(sources[k].at, s.splat(sources[k].one)),
+            Arg::Slot(k) => Held(slots.add(k * size).cast_const(), s.splat(0.0)),
             Arg::Const(c) => Held(std::ptr::null(), s.splat(c)),
+        };
+        let bytes = |a: Arg| match a {
+            Arg::Slot(k) if k < operands && !sources[k].bytes.is_null() => {
+                dequantized(s, chain.operands[k], sources[k].bytes)
+            }
+            _ => None,
         };
         for (i, step) in chain.steps.iter().enumerate() {
             let slot = operands + i;
-            let to = slots.add(slot * SLOT);
+            let to = slots.add(slot * size);
             // The last step's results are stored from registers.
             let end = slot == chain.result && i + 1 == chain.steps.len();
             let last = end.then_some((chain.store, y));
             match *step {
                 Step::Binary(op, a, b) => {
-                    let (a, b) = (x(a), x(b));
-                    match op {
-                        Binary::Add => put(s, Both(a, b, Add), last, to, len),
-                        Binary::Sub => put(s, Both(a, b, Sub), last, to, len),
-                        Binary::Mul => put(s, Both(a, b, Mul), last, to, len),
-                        Binary::Div => put(s, Both(a, b, Div), last, to, len),
-                        Binary::Min => put(s, Both(a, b, Min), last, to, len),
-                        Binary::Max => put(s, Both(a, b, Max), last, to, len),
+                    let (p, q, a, b) = (bytes(a), bytes(b), x(a), x(b));
+                    match (op, p, q) {
+                        (Binary::Add, Some(p), Some(q)) => put(s, Both(p, q, Add), last, to, len),
+                        (Binary::Add, Some(p), None) => put(s, Both(p, b, Add), last, to, len),
+                        (Binary::Add, None, Some(q)) => put(s, Both(q, a, Add), last, to, len),
+                        (Binary::Mul, Some(p), Some(q)) => put(s, Both(p, q, Mul), last, to, len),
+                        (Binary::Mul, Some(p), None) => put(s, Both(p, b, Mul), last, to, len),
+                        (Binary::Mul, None, Some(q)) => put(s, Both(q, a, Mul), last, to, len),
+                        (Binary::Add, ..) => put(s, Both(a, b, Add), last, to, len),
+                        (Binary::Mul, ..) => put(s, Both(a, b, Mul), last, to, len),
+                        (Binary::Sub, ..) => put(s, Both(a, b, Sub), last, to, len),
+                        (Binary::Div, ..) => put(s, Both(a, b, Div), last, to, len),
+                        (Binary::Min, ..) => put(s, Both(a, b, Min), last, to, len),
+                        (Binary::Max, ..) => put(s, Both(a, b, Max), last, to, len),
                     }
                 }
                 Step::Equal(a, b) => put(s, Same(x(a), x(b)), last, to, len),
@@ -471,22 +466,18 @@ tiered! {
             }
             return;
         }
-        let Format::Bytes { signed, scale, zero } = format else {
+        let Some(bytes) = dequantized(s, format, p) else {
             return std::ptr::copy_nonoverlapping(p, y.cast(), 4 * n);
         };
-        let flip = if signed { 0x80 } else { 0 };
-        let (scale, flips, zero) = (s.splat(scale), s.splat_i(flip), s.splat_i(zero.wrapping_add(flip)));
         let mut i = 0;
-        while i < n {
-            let x = if i + LANES <= n {
-                s.load_bytes(p.add(i))
-            } else {
-                let mut tail = [0u8; LANES];
-                std::ptr::copy_nonoverlapping(p.add(i), tail.as_mut_ptr(), n - i);
-                s.load_bytes(tail.as_ptr())
-            };
-            s.store(y.add(i), s.mul(s.to_f(s.sub_i(s.xor_i(x, flips), zero)), scale));
+        while i + LANES <= n {
+            s.store(y.add(i), bytes.at(s, i));
             i += LANES;
+        }
+        if i < n {
+            let mut tail = [0u8; LANES];
+            std::ptr::copy_nonoverlapping(p.add(i), tail.as_mut_ptr(), n - i);
+            s.store(y.add(i), bytes.from(tail.as_ptr()).at(s, 0));
         }
     }
 }
@@ -583,6 +574,8 @@ unsafe fn snap<S: Simd>(s: S, format: Format, x: Held<S::F>, y: *mut f32, n: usi
         }
     }
 }
+
+mod values;
 
 #[cfg(test)]
 mod tests;

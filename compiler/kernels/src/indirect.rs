@@ -151,49 +151,69 @@ pub(crate) unsafe fn block(job: &Job, first: usize, count: usize, panels: Range<
         pointers[tap * step + count..(tap + 1) * step].fill(last);
     }
     for index in panels {
+        let lot = Lot { pointers, step, out, count, before: 0, all: count };
         // SAFETY: the caller's contract.
-        unsafe { panel(job, job.b.panels.get(index), pointers, out, count, &mut scratch.piece) };
+        unsafe { panel(job, job.b.panels.get(index), lot, &mut scratch.piece) };
     }
     SCRATCH.set(scratch);
 }
 
-/// # Safety
-/// As [`run`]; `pointers` and `out` describe `count` rows and repeat the last one [`MOST_ROWS`] times.
-unsafe fn panel(
-    job: &Job,
-    panel: Panel,
-    pointers: &[*const f32],
-    out: &[usize],
+/// Rows of one block that a panel is multiplied with.
+#[derive(Clone, Copy)]
+struct Lot<'a> {
+    /// The pointer of row `i` for tap `t` is at `t · step + i`; [`MOST_ROWS`] more follow the last.
+    pointers: &'a [*const f32],
+    step: usize,
+    /// Their rows of the result, and as many more.
+    out: &'a [usize],
     count: usize,
-    piece: &mut Vec<f32>,
-) {
+    /// Rows of the block before these, and all of it.
+    before: usize,
+    all: usize,
+}
+
+impl<'a> Lot<'a> {
+    fn part(&self, rows: Range<usize>) -> Lot<'a> {
+        let (pointers, out) = (&self.pointers[rows.start..], &self.out[rows.start..]);
+        Lot { pointers, out, count: rows.len(), before: self.before + rows.start, ..*self }
+    }
+}
+
+/// # Safety
+/// As [`run`], for the rows of the lot.
+unsafe fn panel(job: &Job, panel: Panel, lot: Lot, piece: &mut Vec<f32>) {
     let Some(by) = job.quantized else {
         // SAFETY: the caller's contract.
-        return unsafe { values(job, panel, pointers, out, count) };
+        return unsafe { values(job, panel, lot) };
     };
     let cols = (panel.width * LANES).min(job.b.panels.cols - panel.col);
-    let (first, last) = out[..count].iter().fold((usize::MAX, 0), |(a, b), &o| (a.min(o), b.max(o)));
-    let start = grow(piece, (last + 1 - first) * cols, 0.0).as_mut_ptr();
-    // Where the result's first row and column would be: only the rows and columns of this piece are touched.
-    let c = start.wrapping_sub(first * cols + panel.col);
-    let through = Job { c, c_step: cols, quantized: None, ..*job };
     let y: *mut u8 = job.c.cast();
-    // SAFETY: the piece has room for the rows from `first` to `last`; the rest is the caller's contract, by which no other
-    // task writes these columns of these rows.
-    unsafe {
-        values(&through, panel, pointers, out, count);
-        for &row in &out[..count] {
-            let y = y.wrapping_add(row * job.c_step + panel.col);
-            by.row(job.tier, (start.wrapping_add((row - first) * cols), y), cols, panel.col, false);
+    // Few rows at a time, whose values the first-level cache keeps beside the panel.
+    for start in (0..lot.count).step_by(ROW_UNIT) {
+        let lot = lot.part(start..lot.count.min(start + ROW_UNIT));
+        let out = &lot.out[..lot.count];
+        let (first, last) = out.iter().fold((usize::MAX, 0), |(a, b), &o| (a.min(o), b.max(o)));
+        let start = grow(piece, (last + 1 - first) * cols, 0.0).as_mut_ptr();
+        // Where the result's first row and column would be: only the rows and columns of this piece are touched.
+        let c = start.wrapping_sub(first * cols + panel.col);
+        let through = Job { c, c_step: cols, quantized: None, ..*job };
+        // SAFETY: the piece has room for the rows from `first` to `last`; the rest is the caller's contract, by which no
+        // other task writes these columns of these rows.
+        unsafe {
+            values(&through, panel, lot);
+            for &row in out {
+                let y = y.wrapping_add(row * job.c_step + panel.col);
+                by.row(job.tier, (start.wrapping_add((row - first) * cols), y), cols, panel.col, false);
+            }
         }
     }
 }
 
 /// # Safety
 /// As [`panel`], for results that are no late bytes.
-unsafe fn values(job: &Job, panel: Panel, pointers: &[*const f32], out: &[usize], count: usize) {
+unsafe fn values(job: &Job, panel: Panel, lot: Lot) {
     let width = panel.width * LANES;
-    let step = pointers.len() / job.taps;
+    let Lot { pointers, step, out, count, before, all } = lot;
     let cols = width.min(job.b.panels.cols - panel.col);
     let tiles = match job.b.cells {
         Cells::Pairs { native } => crate::tile_bf16::of(job.tier, native),
@@ -216,6 +236,7 @@ unsafe fn values(job: &Job, panel: Panel, pointers: &[*const f32], out: &[usize]
         let part = cut.taps.len() * cut.depth * row_bytes;
         while row < count {
             let (height, f) = tiles.pick(panel.width, count - row);
+            let asked = (part as u64 * (before + row) as u64 / all as u64) as usize;
             let tile = Tile {
                 rows: pointers[cut.taps.start * step + row..].as_ptr(),
                 tap_step: step,
@@ -224,8 +245,8 @@ unsafe fn values(job: &Job, panel: Panel, pointers: &[*const f32], out: &[usize]
                 depth: cut.depth,
                 b,
                 b_step: width,
-                ahead: b.cast::<u8>().wrapping_add(part + (part as u64 * row as u64 / count as u64) as usize),
-                ahead_step: row_bytes * height.min(count - row) / count,
+                ahead: b.cast::<u8>().wrapping_add(part + asked),
+                ahead_step: row_bytes * height.min(count - row) / all,
                 c: if job.integers.is_some() { job.c } else { c },
                 c_step: job.c_step,
                 place: Place {

@@ -122,21 +122,113 @@ impl ByColumn {
     }
 }
 
-/// Calls `whole` for each vector of a row and stores the bytes of what it gives.
+/// Elements of the vectors that are stored together.
+const BLOCK: usize = 4 * LANES;
+
+/// A way to round; one function for each call, as what is not inlined has none of the tier's instructions.
+trait Rounding<S: Simd> {
+    /// Whole numbers of four vectors, of which `left` elements matter, from column `i` of the piece on.
+    ///
+    /// # Safety
+    /// `min(left, 64)` elements from there on are valid for reading, and have scales.
+    unsafe fn whole(&self, s: S, i: usize, left: usize) -> [S::I; 4];
+}
+
+/// Stores the bytes of a piece of `n` columns.
+///
+/// # Safety
+/// `y` is valid for writing `n` elements; the rest is the contract of [`ByColumn::row`].
 #[inline(always)]
-unsafe fn stored<S: Simd>(s: S, by: &ByColumn, y: *mut u8, n: usize, whole: impl Fn(usize) -> S::I) {
+unsafe fn stored<S: Simd>(s: S, by: &ByColumn, y: *mut u8, n: usize, rounding: impl Rounding<S>) {
     let codes = Codes::plain(if by.low < 0 { 128 } else { 0 });
     let mut i = 0;
-    while i < n {
-        let mut vectors = [s.splat_i(0); 4];
+    // SAFETY: the caller's contract.
+    unsafe {
+        // Without the questions that a tail asks for each vector.
+        while i + BLOCK <= n {
+            s.store_codes(y.add(i), rounding.whole(s, i, BLOCK), codes, BLOCK);
+            i += BLOCK;
+        }
+        if i < n {
+            s.store_codes(y.add(i), rounding.whole(s, i, n - i), codes, n - i);
+        }
+    }
+}
+
+/// Four vectors, zero behind the first `left` elements.
+///
+/// # Safety
+/// `p` is valid for reading `min(left, 64)` elements.
+#[inline(always)]
+unsafe fn four<S: Simd>(s: S, p: *const f32, left: usize) -> [S::F; 4] {
+    let mut vectors = [s.splat(0.0); 4];
+    for (v, x) in vectors.iter_mut().enumerate() {
+        // SAFETY: the lanes below `left`.
+        *x = unsafe { s.load_up_to(p.wrapping_add(v * LANES), left.saturating_sub(v * LANES)) };
+    }
+    vectors
+}
+
+struct Quotients<'a> {
+    by: &'a ByColumn,
+    x: *const f32,
+    col: usize,
+}
+
+impl<S: Simd> Rounding<S> for Quotients<'_> {
+    #[inline(always)]
+    unsafe fn whole(&self, s: S, i: usize, left: usize) -> [S::I; 4] {
+        let by = self.by;
+        let (low, high) = (s.splat((by.low - by.zero) as f32), s.splat((by.high - by.zero) as f32));
+        let (zero, none) = (s.splat_i(by.zero), s.splat(0.0));
+        let at = |p: &[f32]| p.as_ptr().wrapping_add(self.col + i);
+        // SAFETY: the caller's contract.
+        let (x, inverse, certain) = unsafe {
+            (
+                four(s, self.x.wrapping_add(i), left),
+                four(s, at(&by.inverse), left),
+                four(s, at(&by.certain), left),
+            )
+        };
+        let mut whole = [zero; 4];
+        let mut doubt = none;
         for v in 0..4 {
-            if i + v * LANES < n {
-                vectors[v] = whole(i + v * LANES);
+            let q = s.min(s.max(s.mul(x[v], inverse[v]), low), high);
+            whole[v] = s.to_i(q);
+            doubt = s.max(doubt, s.sub(s.abs(s.sub(q, s.to_f(whole[v]))), certain[v]));
+        }
+        if s.any(s.lt(none, doubt)) {
+            // SAFETY: as above.
+            let scale = unsafe { four(s, at(&by.scale), left) };
+            for v in 0..4 {
+                whole[v] = s.to_i(s.min(s.max(s.div(x[v], scale[v]), low), high));
             }
         }
-        // SAFETY: `y` holds `n` bytes.
-        unsafe { s.store_codes(y.add(i), vectors, codes, n - i) };
-        i += 4 * LANES;
+        for v in 0..4 {
+            whole[v] = s.add_i(whole[v], zero);
+        }
+        whole
+    }
+}
+
+struct Products<'a>(Quotients<'a>);
+
+impl<S: Simd> Rounding<S> for Products<'_> {
+    #[inline(always)]
+    unsafe fn whole(&self, s: S, i: usize, left: usize) -> [S::I; 4] {
+        let Quotients { by, x, col } = self.0;
+        let (low, high) = (s.splat((by.low - by.zero) as f32), s.splat((by.high - by.zero) as f32));
+        let zero = s.splat_i(by.zero);
+        // SAFETY: the caller's contract.
+        let (x, inverse) = unsafe {
+            (four(s, x.wrapping_add(i), left), four(s, by.inverse.as_ptr().wrapping_add(col + i), left))
+        };
+        let mut whole = [zero; 4];
+        for v in 0..4 {
+            let q = s.mul(x[v], inverse[v]);
+            whole[v] = s.add_i(s.to_i(s.min(s.max(q, low), high)), zero);
+        }
+        whole
     }
 }
 
@@ -144,12 +236,7 @@ tiered! {
     /// # Safety
     /// As [`ByColumn::row`].
     unsafe fn quotients(s: S; by: &ByColumn, x: *const f32, y: *mut u8, n: usize, col: usize) {
-        let one = Quantizer::new(s, 1.0, by.zero, by.low, by.high);
-        stored(s, by, y, n, |i| {
-            let of = |p: &[f32]| s.load_up_to(p.as_ptr().add(col + i), n - i);
-            let q = Quantizer { scale: of(&by.scale), inverse: of(&by.inverse), certain: of(&by.certain), ..one };
-            q.of(s, s.load_up_to(x.add(i), n - i))
-        });
+        stored(s, by, y, n, Quotients { by, x, col });
     }
 }
 
@@ -157,12 +244,6 @@ tiered! {
     /// # Safety
     /// As [`ByColumn::row`].
     unsafe fn products(s: S; by: &ByColumn, x: *const f32, y: *mut u8, n: usize, col: usize) {
-        let (low, high) = (s.splat((by.low - by.zero) as f32), s.splat((by.high - by.zero) as f32));
-        let zero = s.splat_i(by.zero);
-        stored(s, by, y, n, |i| {
-            let inverse = s.load_up_to(by.inverse.as_ptr().add(col + i), n - i);
-            let q = s.mul(s.load_up_to(x.add(i), n - i), inverse);
-            s.add_i(s.to_i(s.min(s.max(q, low), high)), zero)
-        });
+        stored(s, by, y, n, Products(Quotients { by, x, col }));
     }
 }

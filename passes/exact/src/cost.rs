@@ -2,7 +2,7 @@
 
 use crate::facts::{Egraph, attrs_of, operator};
 use crate::language::{ENode, Symbol};
-use ir::{Dim, ValueType};
+use ir::{DType, Dim, ValueType};
 
 /// Fixed price of a node: dispatch, and one more intermediate to keep.
 const NODE: f64 = 400.0;
@@ -16,6 +16,12 @@ const INTEGER: f64 = 3.0;
 fn elements(t: Option<&ValueType>) -> f64 {
     let Some(shape) = t.and_then(ValueType::shape) else { return UNKNOWN * UNKNOWN };
     shape.iter().enumerate().map(|(i, d)| dim(d, i)).product()
+}
+
+/// Elements, of which narrow ones count by what they fill of a float.
+fn traffic(t: Option<&ValueType>) -> f64 {
+    let bits = t.and_then(ValueType::dtype).map_or(32, DType::bits).clamp(8, 32);
+    bits as f64 / 32.0 * elements(t)
 }
 
 fn dim(d: &Dim, position: usize) -> f64 {
@@ -38,11 +44,13 @@ pub fn cost(egraph: &Egraph, id: egg::Id, node: &ENode) -> f64 {
     let types: Vec<Option<&ValueType>> =
         node.children[1..].iter().map(|&c| egraph[c].data.types.first()).collect();
     let variable = |i: usize| node.children.get(i + 1).is_some_and(|&c| !egraph[c].data.constant);
-    let moved = elements(out)
-        + types.iter().enumerate().filter(|(i, _)| variable(*i)).map(|(_, t)| elements(*t)).sum::<f64>();
+    let read = types.iter().enumerate().filter(|(i, _)| variable(*i)).map(|(_, t)| traffic(*t)).sum::<f64>();
+    let moved = traffic(out) + read;
     let work = match op.name() {
         "Reshape" | "Squeeze" | "Unsqueeze" | "Flatten" | "Identity" | "Shape" | "Size" => 0.0,
         "Transpose" => 3.0 * moved,
+        // Mostly what reads the values makes them of the bytes.
+        "DequantizeLinear" => read + traffic(out) / 2.0,
         "Pow" | "Exp" | "Log" | "Erf" | "Tanh" | "Sigmoid" | "Softmax" | "Gelu" | "Div" | "Sqrt" => {
             2.0 * moved
         }

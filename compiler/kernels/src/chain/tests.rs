@@ -60,6 +60,48 @@ proptest! {
     }
 }
 
+/// Sums and products take bytes that they alone read from where these lie.
+#[test]
+fn bytes_are_read_in_place() {
+    for (op, n) in
+        [Binary::Add, Binary::Mul].into_iter().flat_map(|op| [1, 15, 64, 1000, 1024, 2577].map(|n| (op, n)))
+    {
+        let (a, b, f) = (bytes(n, 1), bytes(n, 2), random(n, 3));
+        let floats: Vec<u8> = f.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let of = |signed, scale, zero| Format::Bytes { signed, scale, zero };
+        let first = |i: usize| (int(a[i], true) + 9) as f32 * 0.03;
+        let second = |i: usize| (int(b[i], false) - 77) as f32 * 0.01;
+        let apply = |x: f32, y: f32| if op == Binary::Add { x + y } else { x * y };
+        for (operand, second) in
+            [(of(false, 0.01, 77), &second as &dyn Fn(usize) -> f32), (Format::F32, &|i| f[i])]
+        {
+            let data = if operand == Format::F32 { &floats } else { &b };
+            let row = |data| Place { data, inner: 1, row: n };
+            for (swapped, store) in [(false, of(true, 0.02, 4)), (true, Format::F32)] {
+                let (mut formats, mut places) =
+                    (vec![of(true, 0.03, -9), operand], [row(&a[..]), row(&data[..])]);
+                if swapped {
+                    formats.reverse();
+                    places.reverse();
+                }
+                let steps = vec![Step::Binary(op, Arg::Slot(0), Arg::Slot(1))];
+                let chain = Chain { operands: formats, steps, result: 2, store };
+                let wanted: Vec<u8> = (0..n)
+                    .flat_map(|i| match (apply(first(i), second(i)), store) {
+                        (x, Format::F32) => x.to_le_bytes().to_vec(),
+                        (x, _) => vec![quantized(x, 0.02, 4, true)],
+                    })
+                    .collect();
+                for &tier in Tier::available() {
+                    let mut y = vec![9; wanted.len()];
+                    chain.run(tier, &places, &mut y, 1, n).unwrap();
+                    assert_eq!(y, wanted, "{tier:?} {op:?} {n} {swapped}");
+                }
+            }
+        }
+    }
+}
+
 /// Of a row of whole vectors that every row reads, the first copy was left out.
 #[test]
 fn a_row_of_whole_vectors_is_there_for_every_row() {

@@ -147,16 +147,32 @@ pub static RULES: &[Rule] = &[
         |cx| {
             let (x, s, z, attrs) = (cx.id("?x")?, cx.id("?s")?, cx.id("?z")?, cx.attrs("?a")?);
             let (roi, scales, sizes) = (cx.id("?roi")?, cx.id("?scales")?, cx.id("?sizes")?);
-            let crops =
-                attrs.str_or("coordinate_transformation_mode", "").ok()? == "tf_crop_and_resize";
-            let picks = attrs.str_or("mode", "nearest").ok()? == "nearest" && !crops;
             let d = cx.attrs("?d")?;
             let plain = d.int_or("block_size", 0).ok()? == 0 && !cx.constant(x);
-            if !picks || !plain || !is_byte(cx, x) || !single(cx, s)? || !(cx.absent(z) || single(cx, z)?) {
+            let one = single(cx, s)? && (cx.absent(z) || single(cx, z)?);
+            if !picks(&attrs)? || !plain || !is_byte(cx, x) || !one {
                 return None;
             }
             let resized = cx.op("Resize", attrs, &[x, roi, scales, sizes])?;
             cx.op("DequantizeLinear", d, &[resized, s, z])
+        },
+    )
+    .runtime(),
+    // The cheaper of both where a resize repeats elements: fewer are rounded, and bytes are what it repeats.
+    Rule::build(
+        "quantize-before-nearest-resize",
+        "(QuantizeLinear ?q (Resize ?a ?x ?roi ?scales ?sizes) ?s ?z)",
+        |cx| {
+            let (x, s, z, attrs) = (cx.id("?x")?, cx.id("?s")?, cx.id("?z")?, cx.attrs("?a")?);
+            let (roi, scales, sizes) = (cx.id("?roi")?, cx.id("?scales")?, cx.id("?sizes")?);
+            let q = cx.attrs("?q")?;
+            let plain = q.int_or("block_size", 0).ok()? == 0 && !cx.constant(x);
+            let one = single(cx, s)? && (cx.absent(z) || single(cx, z)?);
+            if !picks(&attrs)? || !plain || !is_byte(cx, cx.class()) || !one {
+                return None;
+            }
+            let bytes = cx.op("QuantizeLinear", q, &[x, s, z])?;
+            cx.op("Resize", attrs, &[bytes, roi, scales, sizes])
         },
     )
     .runtime(),
@@ -197,6 +213,12 @@ fn concat(cx: &mut Cx, parts: &[&str]) -> Option<Id> {
     let joined = cx.op("Concat", attrs, &parts)?;
     let attrs = cx.attrs("?d")?;
     cx.op("DequantizeLinear", attrs, &[joined, s, z])
+}
+
+/// Whether a resize only repeats or drops elements.
+fn picks(attrs: &Attrs) -> Option<bool> {
+    let crops = attrs.str_or("coordinate_transformation_mode", "").ok()? == "tf_crop_and_resize";
+    Some(attrs.str_or("mode", "nearest").ok()? == "nearest" && !crops)
 }
 
 fn moved(cx: &mut Cx, op: &str, attrs: Attrs, inputs: &[Id]) -> Option<Id> {

@@ -24,6 +24,13 @@ impl B {
     fn dequantized(&mut self, [x, s, z]: [ValueId; 3], axis: i64) -> ValueId {
         self.op("DequantizeLinear", Attrs::new().with("axis", axis), &[x, s, z])
     }
+    fn resized(&mut self, x: ValueId, scales: &[f32]) -> ValueId {
+        let scales = self.g.add_initializer("scales", Tensor::vector(scales.to_vec()));
+        let attrs = Attrs::new().with("nearest_mode", "floor").with("mode", "nearest");
+        let op = ops::standard("Resize").unwrap();
+        let node = self.g.add_node("", op, attrs, &[Some(x), None, Some(scales)], &["r"]);
+        self.g.node(node).unwrap().output(0).unwrap()
+    }
     fn requantized(&mut self, y: ValueId) {
         let s = self.scalar(0.5);
         let z = self.g.add_initializer("z", Tensor::scalar(7u8));
@@ -135,15 +142,17 @@ pub fn instances() -> Vec<(&'static [&'static str], Instance)> {
                 b.out(y);
             },
         ),
-        (&["dequantize-after-nearest-resize"], |b| {
+        (&["dequantize-after-nearest-resize", "quantize-before-nearest-resize"], |b| {
             let (c, h) = (b.dim(), b.dim());
             let x = b.bytes(&[1, c, h, h]);
             let x = b.dequantized(x, 0);
-            let scales = b.g.add_initializer("scales", Tensor::vector(vec![1f32, 1.0, 2.0, 1.5]));
-            let attrs = Attrs::new().with("nearest_mode", "floor").with("mode", "nearest");
-            let op = ops::standard("Resize").unwrap();
-            let node = b.g.add_node("", op, attrs, &[Some(x), None, Some(scales)], &["r"]);
-            let y = b.g.node(node).unwrap().output(0).unwrap();
+            let y = b.resized(x, &[1.0, 1.0, 2.0, 1.5]);
+            b.requantized(y);
+        }),
+        (&["quantize-before-nearest-resize"], |b| {
+            let (c, h) = (b.dim(), b.dim());
+            let x = b.input(&[1, c, h, h]);
+            let y = b.resized(x, &[1.0, 1.0, 3.0, 2.0]);
             b.requantized(y);
         }),
         (&["integer-matmul"], |b| {
