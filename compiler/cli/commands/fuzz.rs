@@ -78,12 +78,14 @@ pub fn fuzz(args: FuzzArgs) -> Result {
         settings.seeds = files_of(folder)?.iter().filter_map(|b| target.pair(b)).collect();
     }
     let current = args.output.join("current.pair");
+    let mut trace = None;
     if args.trace {
         folder(&args.output)?;
+        trace = std::fs::File::create(&current).ok();
     }
     let out = engine::fuzz(settings, &mut |pair| {
-        if args.trace {
-            drop(std::fs::write(&current, pair.encode().unwrap_or_default()));
+        if let Some(file) = &mut trace {
+            drop(replace(file, &pair.encode().unwrap_or_default()));
         }
     });
     if args.trace {
@@ -120,6 +122,14 @@ pub fn fuzz(args: FuzzArgs) -> Result {
         first.get_or_insert(format!("{finding}; {name}"));
     }
     first.map_or(Ok(()), |f| Err(Failure::self_check(format!("{} findings: {f}", out.findings.len()))))
+}
+
+/// Makes `bytes` all that a file holds. Its blocks stay, as giving them back each time takes longer than checking a pair.
+fn replace(file: &mut std::fs::File, bytes: &[u8]) -> std::io::Result<()> {
+    use std::io::{Seek, Write};
+    file.rewind()?;
+    file.write_all(bytes)?;
+    file.set_len(bytes.len() as u64)
 }
 
 fn tally_name(bytes: &[u8]) -> u64 {
