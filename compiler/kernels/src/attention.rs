@@ -12,6 +12,8 @@ use crate::scratch;
 use crate::simd::{LANES, Simd, tiered};
 use crate::vecmath::{exp, exp_term, tanh};
 
+mod open_keys;
+
 /// Distances, in elements, between neighbouring batches, heads, positions and elements of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadStrides {
@@ -193,18 +195,23 @@ impl Attention<'_> {
     ) {
         let kv = h / (self.heads / self.kv_heads);
         let wide = self.value_dim.next_multiple_of(LANES);
-        let at = |t: &Heads<'_>, head: usize| {
-            t.data.as_ptr().wrapping_add(b * t.strides.batch + head * t.strides.head)
+        // SAFETY: the caller's contract.
+        let open = unsafe { self.open_keys(tier, b, h, first..last) };
+        let at = |t: &Heads<'_>, head: usize, position: usize| {
+            let s = t.strides;
+            t.data.as_ptr().wrapping_add(b * s.batch + head * s.head + position * s.position)
         };
-        let mask =
-            self.mask.map(|m| (m.data.as_ptr().wrapping_add(b * m.batch + h * m.head), m.query, m.key));
+        let mask = self.mask.map(|m| {
+            let start = b * m.batch + h * m.head + open.start * m.key;
+            (m.data.as_ptr().wrapping_add(start), m.query, m.key)
+        });
         let size = |n: usize, w: usize| n * w;
-        let keys = self.keys.next_multiple_of(PANEL);
+        let keys = open.len().next_multiple_of(PANEL);
         // A vector more, as rows at powers of two share the lines of the first-level cache.
         let step = keys.min(KEYS) + LANES;
         let sizes = [
             size(keys, self.dim),
-            size(self.keys, wide),
+            size(open.len(), wide),
             size(QUERIES, self.dim),
             size(QUERIES, step),
             QUERIES * wide,
@@ -215,11 +222,12 @@ impl Attention<'_> {
             let (vs, rest) = rest.split_at_mut(sizes[1]);
             let (qs, rest) = rest.split_at_mut(sizes[2]);
             let (scores, sums) = rest.split_at_mut(sizes[3]);
-            pack_keys(at(&self.k, kv), self.k.strides, self.keys, self.dim, kt);
-            pack_rows(at(&self.v, kv), self.v.strides.position, self.keys, self.value_dim, wide, vs);
+            pack_keys(at(&self.k, kv, open.start), self.k.strides, open.len(), self.dim, kt);
+            let v = at(&self.v, kv, open.start);
+            pack_rows(v, self.v.strides.position, open.len(), self.value_dim, wide, vs);
             for i in (first..last).step_by(QUERIES) {
                 let n = QUERIES.min(last - i);
-                let from = at(&self.q, h).wrapping_add(i * self.q.strides.position);
+                let from = at(&self.q, h, i);
                 pack_queries(from, self.q.strides.position, n, self.dim, self.scale, qs);
                 let block = Block {
                     q: qs.as_ptr(),
@@ -237,7 +245,7 @@ impl Attention<'_> {
                     softcap: self.softcap,
                     causal: self.causal.map(|c| c.saturating_add_unsigned(i)),
                     queries: n,
-                    keys: self.keys,
+                    keys: open.len(),
                     dim: self.dim,
                     wide,
                     out: out.add(b * o.batch + h * o.head + i * o.position),
