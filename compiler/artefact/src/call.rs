@@ -35,6 +35,8 @@ pub struct Finish {
     pub act: Activation,
     /// Factors and addends of the columns, last.
     pub affine: Option<(Vec<f32>, Vec<f32>)>,
+    /// Behind all others, what quantization and dequantization leave of results.
+    pub grid: Option<kernels::Grid>,
 }
 
 /// A strided copy from one of the inputs to one of the outputs.
@@ -526,7 +528,7 @@ fields! {
         value_dim,
     }
     Residual { input, after_activation }
-    Finish { bias, residual, act, affine }
+    Finish { bias, residual, act, affine, grid }
     Scaling { signed, x_scale, x_zero, w_factor, w_zero, output }
     BytePairs { shape, right, shared }
     Pass { reverse, gates, weights, bias, peephole, hidden_bias }

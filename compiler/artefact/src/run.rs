@@ -209,7 +209,7 @@ impl Finish {
             after_activation: r.after_activation,
         });
         let affine = self.affine.as_ref().map(|(scale, shift)| Affine { scale, shift });
-        Epilogue { bias: self.bias.as_deref(), residual, act: self.act, affine }
+        Epilogue { bias: self.bias.as_deref(), residual, act: self.act, affine, grid: self.grid }
     }
 }
 

@@ -5,7 +5,7 @@ use crate::lower::contract::{Finish, native};
 use crate::lower::window::averaged_bytes;
 use crate::lower::{elementwise, typed};
 use ir::{Graph, Kind, NodeId, Result, ValueId};
-use kernels::{Activation, quantizes_by_column};
+use kernels::{Activation, Grid, quantizes_by_column};
 use ops::packed::fused;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -197,8 +197,16 @@ fn contraction(
             break;
         }
     }
-    let mut finish =
-        Finish { bias, act, residual, residual_last, affine: None, quantize: None, output: value };
+    let mut finish = Finish {
+        bias,
+        act,
+        residual,
+        residual_last,
+        affine: None,
+        grid: None,
+        quantize: None,
+        output: value,
+    };
     finish.affine = affine(graph, &mut finish.output, act, counts, at, &mut nodes);
     let quantize = match quantized(graph, node, &finish, counts, at) {
         Some((next, out, quantize)) => {
@@ -211,6 +219,9 @@ fn contraction(
     // A residual computed after this node must not depend on it; it is at its place before the group runs, because the
     // group runs at its last node.
     finish.quantize = quantize;
+    if finish.quantize.is_none() && !is_integer(node) {
+        finish.grid = grid(graph, &mut finish.output, counts, at, &mut nodes);
+    }
     Ok(Some((Group::Contraction { root: id, finish, nodes: nodes.clone() }, nodes)))
 }
 
@@ -288,6 +299,31 @@ fn quantized(
         }
     }
     Some((next, n.output(0)?, quantize))
+}
+
+/// A quantization by one scale and its dequantization, where nothing else reads the bytes. `value` becomes what they leave.
+fn grid(
+    graph: &Graph,
+    value: &mut ValueId,
+    counts: &[usize],
+    at: &BTreeMap<NodeId, usize>,
+    nodes: &mut Vec<NodeId>,
+) -> Option<Grid> {
+    let only = |v: ValueId, op: &str| {
+        let &next = graph.consumers(v).first().filter(|_| counts[v.index()] == 1)?;
+        let n = graph.get(next).filter(|n| n.is(op) && !at.contains_key(&next))?;
+        Some((next, n.output(0)?, quantization(graph, n).filter(|q| q.scale.len() == 1)?))
+    };
+    let (first, bytes, to) = only(*value, "QuantizeLinear")?;
+    let (second, out, from) = only(bytes, "DequantizeLinear")?;
+    let averaged = |&c: &NodeId| graph.get(c).is_some_and(|n| averaged_bytes(graph, n).is_some());
+    let floats = graph.dtype(out) == Some(ir::DType::F32);
+    if to != from || !floats || graph.consumers(out).iter().any(averaged) {
+        return None;
+    }
+    nodes.extend([first, second]);
+    *value = out;
+    Some(Grid { scale: to.scale[0], zero: to.zero, signed: to.signed })
 }
 
 /// Constant scales and the zero point of a quantization to bytes or, inputs being alike, a dequantization of them.

@@ -107,6 +107,7 @@ pub(crate) unsafe fn run(
         residual: epilogue.residual.map(|r| Residual { row_stride: p * cout, ..r }),
         act: epilogue.act,
         affine: affine.map(|(m, b)| Affine { scale: &m[..p * cout], shift: &b[..p * cout] }),
+        grid: epilogue.grid,
     }
     .finish(1.0, count, p * cout)?;
     let runs = x_stride == shape.cin && shape.cin < FEW_CHANNELS;

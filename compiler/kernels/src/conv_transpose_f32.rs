@@ -311,6 +311,7 @@ fn side_by_side(
         residual: e.residual.map(|r| Residual { row_stride: folded.cout, ..r }),
         act: e.act,
         affine: affine.as_ref().map(|(scale, shift)| Affine { scale, shift }),
+        grid: e.grid,
     };
     conv_transpose_f32(pool, folded, x, x_stride, weights, y, folded.cout, &epilogue)
 }

@@ -1,6 +1,8 @@
 //! What happens to a contraction's sums before they are stored.
 
+use crate::dispatch::Tier;
 use crate::error::{Error, product, same_length};
+use crate::quantizer::{Grid, to_grid};
 use crate::simd::Simd;
 use crate::tile::{Place, load};
 use crate::vecmath;
@@ -51,7 +53,7 @@ pub struct Affine<'a> {
     pub shift: &'a [f32],
 }
 
-/// `act(acc + bias + residual) · scale + shift`, fused into the kernel that makes `acc`.
+/// `act(acc + bias + residual) · scale + shift`, brought to a grid, fused into the kernel that makes `acc`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Epilogue<'a> {
     /// One addend for each column (output channel).
@@ -60,8 +62,10 @@ pub struct Epilogue<'a> {
     pub residual: Option<Residual<'a>>,
     /// The function applied to the sum, or before the residual is added.
     pub act: Activation,
-    /// Applied last; `act` must be cheap.
+    /// Applied behind the others; `act` must be cheap.
     pub affine: Option<Affine<'a>>,
+    /// Applied last: what quantization and dequantization leave of a value. Results must be float32.
+    pub grid: Option<Grid>,
 }
 
 impl Activation {
@@ -114,6 +118,7 @@ impl Epilogue<'_> {
             late_residual: after && !cheap,
             act: if cheap { self.act } else { Activation::None },
             late: if cheap { Activation::None } else { self.act },
+            grid: self.grid,
         })
     }
 }
@@ -153,6 +158,7 @@ pub(crate) struct Finish {
     late_residual: bool,
     act: Activation,
     late: Activation,
+    pub grid: Option<Grid>,
 }
 
 // SAFETY: the pointers are to shared slices that outlive the kernel call they are made for, and are only read.
@@ -243,7 +249,7 @@ impl Finish {
     /// Whether [`Finish::late`] has work.
     #[inline]
     pub(crate) fn is_late(&self) -> bool {
-        self.late != Activation::None
+        self.late != Activation::None || self.grid.is_some()
     }
 
     /// Whether [`Finish::late`] may take adjacent rows of `cols` columns as one piece.
@@ -266,6 +272,9 @@ impl Finish {
             for (c, r) in c.iter_mut().zip(r) {
                 *c += r;
             }
+        }
+        if let Some(grid) = self.grid {
+            to_grid(Tier::best(), grid, c);
         }
     }
 }

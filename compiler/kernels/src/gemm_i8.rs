@@ -49,8 +49,8 @@ impl Finish {
     /// Refuses an activation that works on stored floats where there are none.
     pub(crate) fn stores(&self, y: &Results, through_floats: bool) -> Result<(), Error> {
         let floats = matches!(y, Results::F32(_)) || through_floats && matches!(y, Results::Bytes { .. });
-        if self.is_late() && !floats {
-            return Err(Error::Shape { what: "this activation needs results in float32" });
+        if self.is_late() && !floats || self.grid.is_some() && !matches!(y, Results::F32(_)) {
+            return Err(Error::Shape { what: "this epilogue needs results in float32" });
         }
         Ok(())
     }

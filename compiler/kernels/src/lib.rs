@@ -89,4 +89,5 @@ pub use packed::{Codes, PackedCodes, Precision, Zero, gemm_packed};
 pub use parallel::{Pool, Serial};
 pub use pool_f32::{Pooling, global_pool_f32, pool_f32};
 pub use pool_i8::{Dequantization, global_average_i8};
+pub use quantizer::Grid;
 pub use sparse_f32::{SparseF32, gemm_sparse_f32};

@@ -4,6 +4,45 @@ use crate::dispatch::Tier;
 use crate::integers::Codes;
 use crate::simd::{LANES, Simd, mapped, tiered};
 
+/// What a quantization to 8 bits by one scale can tell apart.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Grid {
+    pub scale: f32,
+    pub zero: i32,
+    /// Of `i8`, not `u8`.
+    pub signed: bool,
+}
+
+crate::fields! { Grid { scale, zero, signed } }
+
+/// Makes of values what quantization and dequantization leave of them.
+pub(crate) fn to_grid(tier: Tier, grid: Grid, x: &mut [f32]) {
+    // SAFETY: the slice holds that many elements.
+    unsafe { snap(tier, grid, x.as_mut_ptr(), x.len()) }
+}
+
+tiered! {
+    /// # Safety
+    /// `x` is valid for reading and writing `n` elements.
+    unsafe fn snap(s: S; grid: Grid, x: *mut f32, n: usize) {
+        let (low, high) = if grid.signed { (-128, 127) } else { (0, 255) };
+        let q = Quantizer::new(s, grid.scale, grid.zero, low, high);
+        let mut i = 0;
+        while i + BLOCK <= n {
+            let y = q.snap(s, four(s, x.add(i), BLOCK));
+            for v in 0..4 {
+                s.store(x.add(i + v * LANES), y[v]);
+            }
+            i += BLOCK;
+        }
+        while i < n {
+            let [y] = q.snap(s, [s.load_up_to(x.add(i), n - i)]);
+            s.store_up_to(x.add(i), y, n - i);
+            i += LANES;
+        }
+    }
+}
+
 /// The distance from a whole number up to which a product with the reciprocal of `scale` rounds as the quotient does.
 fn certain(scale: f32) -> f32 {
     // A power of two divides exactly; beyond these bounds a reciprocal is not to be trusted at all.

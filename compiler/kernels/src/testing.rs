@@ -151,3 +151,9 @@ fn erf(x: f64) -> f64 {
     }
     sum * 2.0 / std::f64::consts::PI.sqrt()
 }
+
+/// What quantization and dequantization leave of values, by their definitions.
+pub fn on_grid(grid: crate::quantizer::Grid, x: &[f32]) -> Vec<f32> {
+    let whole = |x: f32| int(quantized(x, grid.scale, grid.zero, grid.signed), grid.signed);
+    x.iter().map(|&x| (whole(x) - grid.zero) as f32 * grid.scale).collect()
+}

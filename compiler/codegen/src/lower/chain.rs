@@ -176,7 +176,8 @@ impl Growth<'_> {
 
     /// A float32 value.
     fn value(&mut self, v: ValueId) -> Option<Arg> {
-        let dequantized = self.graph.producer(v).filter(|&p| widens(self.graph, p).is_some());
+        let widened = |&p: &NodeId| widens(self.graph, p).is_some() && !(self.taken)(p);
+        let dequantized = self.graph.producer(v).filter(widened);
         if dequantized.is_some() {
             self.dequantized.push(v);
         }

@@ -8,8 +8,8 @@ use crate::group::Quantize;
 use artefact::{Call, Residual};
 use ir::{Node, ValueId};
 use kernels::{
-    Activation, ConvShape, ConvTransposeShape, GemmShape, PackedB, PackedBf16, PackedConv, PackedConvBf16,
-    PackedConvTranspose, Strides,
+    Activation, ConvShape, ConvTransposeShape, GemmShape, Grid, PackedB, PackedBf16, PackedConv,
+    PackedConvBf16, PackedConvTranspose, Strides,
 };
 use ops::packed::fused;
 use ops::window::Windows;
@@ -24,6 +24,8 @@ pub struct Finish {
     pub residual_last: bool,
     /// For each column.
     pub affine: Option<(Vec<f32>, Vec<f32>)>,
+    /// What quantization and dequantization leave of the result is stored.
+    pub grid: Option<Grid>,
     /// The result is stored quantized; only integer contractions do that.
     pub quantize: Option<Quantize>,
     pub output: ValueId,
@@ -57,6 +59,7 @@ impl Finish {
             residual: None,
             residual_last: false,
             affine: None,
+            grid: None,
             quantize: None,
             output,
         };
@@ -74,7 +77,7 @@ impl Finish {
     /// As a call holds it; the residual is input `at`.
     pub(super) fn made(&self, at: usize, bias: Option<Vec<f32>>) -> artefact::Finish {
         let residual = self.residual.map(|_| Residual { input: at, after_activation: self.residual_last });
-        artefact::Finish { bias, residual, act: self.act, affine: self.affine.clone() }
+        artefact::Finish { bias, residual, act: self.act, affine: self.affine.clone(), grid: self.grid }
     }
 }
 

@@ -46,7 +46,11 @@ pub fn find(cx: &Cx, groups: &[Group]) -> BTreeMap<usize, usize> {
 }
 
 fn is_bare(f: &Finish) -> bool {
-    f.act == Activation::None && f.residual.is_none() && f.affine.is_none() && f.quantize.is_none()
+    f.act == Activation::None
+        && f.residual.is_none()
+        && f.affine.is_none()
+        && f.grid.is_none()
+        && f.quantize.is_none()
 }
 
 fn finish(g: &Group) -> Option<&Finish> {

@@ -16,7 +16,7 @@ fn check(shape: &ConvShape, pad: usize) {
     let (bias, residual) = (random(shape.cout, 3), random(count * shape.cout, 4));
     let residual = Residual { data: &residual, row_stride: shape.cout, after_activation: false };
     let act = Activation::Clip { lo: -0.5, hi: 2.0 };
-    let e = Epilogue { bias: Some(&bias), residual: Some(residual), act, affine: None };
+    let e = Epilogue { bias: Some(&bias), residual: Some(residual), act, affine: None, grid: None };
     let floats =
         PackedConv::new(Tier::Portable, &round(w.clone()), shape.cout, shape.cin, shape.kernel, shape.groups)
             .unwrap();

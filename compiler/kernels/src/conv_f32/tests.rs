@@ -1,7 +1,8 @@
 use super::*;
 use crate::epilogue::{Activation, Residual};
 use crate::parallel::Serial;
-use crate::testing::{Two, close, finished, random};
+use crate::quantizer::Grid;
+use crate::testing::{Two, close, finished, on_grid, random};
 use crate::winograd_f32::Side;
 use proptest::prelude::*;
 
@@ -44,7 +45,7 @@ fn check(shape: &ConvShape, pad: usize, act: Activation) {
     let w = random(shape.cout * k, 2);
     let (bias, residual) = (random(shape.cout, 3), random(count * shape.cout, 4));
     let residual = Residual { data: &residual, row_stride: shape.cout, after_activation: false };
-    let e = Epilogue { bias: Some(&bias), residual: Some(residual), act, affine: None };
+    let e = Epilogue { bias: Some(&bias), residual: Some(residual), act, affine: None, grid: None };
     let want = naive(shape, &x, xs, &w, &e);
     for &tier in Tier::available() {
         let plain = PackedConv::new(tier, &w, shape.cout, shape.cin, shape.kernel, shape.groups).unwrap();
@@ -103,6 +104,11 @@ fn check_form(
         let mut z = vec![7.0; count * ys];
         conv_f32(&Two, shape, x, xs, packed, &mut z, ys, e).unwrap();
         assert_eq!(y, z);
+        let grid = Grid { scale: 0.07, zero: 3, signed: false };
+        conv_f32(&Serial, shape, x, xs, packed, &mut z, ys, &Epilogue { grid: Some(grid), ..*e }).unwrap();
+        for row in 0..count {
+            assert_eq!(z[row * ys..][..shape.cout], on_grid(grid, &y[row * ys..][..shape.cout]));
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 use super::*;
 use crate::epilogue::Activation;
 use crate::parallel::Serial;
-use crate::testing::{Two, close, finished, random};
+use crate::quantizer::Grid;
+use crate::testing::{Two, close, finished, on_grid, random};
 use proptest::prelude::*;
 
 fn naive(s: &ConvTransposeShape, x: &[f32], x_stride: usize, w: &[f32], e: &Epilogue) -> Vec<f64> {
@@ -41,7 +42,13 @@ fn check(s: &ConvTransposeShape, pad: usize) {
     let w = random(s.cin * (s.cout / s.groups) * taps, 2);
     let (bias, residual) = (random(s.cout, 3), random(rows * s.cout, 4));
     let residual = Residual { data: &residual, row_stride: s.cout, after_activation: true };
-    let e = Epilogue { bias: Some(&bias), residual: Some(residual), act: Activation::Relu, affine: None };
+    let e = Epilogue {
+        bias: Some(&bias),
+        residual: Some(residual),
+        act: Activation::Relu,
+        affine: None,
+        grid: None,
+    };
     let want = naive(s, &x, xs, &w, &e);
     for &tier in Tier::available() {
         let packed = PackedConvTranspose::new(tier, &w, s).unwrap();
@@ -49,7 +56,11 @@ fn check(s: &ConvTransposeShape, pad: usize) {
         conv_transpose_f32(&Serial, s, &x, xs, &packed, &mut y, ys, &e).unwrap();
         conv_transpose_f32(&Two, s, &x, xs, &packed, &mut z, ys, &e).unwrap();
         assert_eq!(y, z);
+        let grid = Grid { scale: 0.07, zero: 3, signed: true };
+        conv_transpose_f32(&Serial, s, &x, xs, &packed, &mut z, ys, &Epilogue { grid: Some(grid), ..e })
+            .unwrap();
         for row in 0..rows {
+            assert_eq!(z[row * ys..][..s.cout], on_grid(grid, &y[row * ys..][..s.cout]));
             close(&y[row * ys..][..s.cout], &want[row * s.cout..][..s.cout], s.cin * taps);
         }
     }

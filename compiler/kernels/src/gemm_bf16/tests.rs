@@ -37,6 +37,7 @@ fn products_of_rounded_operands_match_the_definition() {
                 bias: Some(&bias),
                 residual: Some(residual),
                 affine: None,
+                grid: None,
                 act: Activation::HardSwish,
             };
             let (ra, rb) = (rounded(&a), rounded(&b));

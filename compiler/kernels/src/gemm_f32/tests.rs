@@ -101,7 +101,8 @@ fn every_epilogue_matches_its_definition() {
         for act in acts {
             for after_activation in [false, true] {
                 let residual = Residual { data: &residual, row_stride: n + 2, after_activation };
-                let e = Epilogue { bias: Some(&bias), residual: Some(residual), act, affine: None };
+                let e =
+                    Epilogue { bias: Some(&bias), residual: Some(residual), act, affine: None, grid: None };
                 check(tier, (m, n, k), 1, 0.5, &e);
                 check(tier, (1, n, k), 1, 0.5, &e);
             }

@@ -95,6 +95,27 @@ fn bytes_that_nothing_else_reads_are_not_made() {
 }
 
 #[test]
+fn what_quantization_leaves_of_sums_is_stored_at_once() {
+    let x = Tensor::new(&[5, 3], (0..15).map(|i| (i % 13) as f32 * 0.3 - 1.5).collect::<Vec<_>>()).unwrap();
+    let text = "(float[5,3] x) => (float[5,2] y) \
+        <float s = {0.05}, int8 z = {3}, float[3,2] w = {0.5, -6, 0.7, 1.8, 9, -1}> {
+            c = MatMul (x, w)
+            r = Relu (c)
+            d = QuantizeLinear (r, s, z)
+            e = DequantizeLinear (d, s, z)
+            f = MatMul (e, v)
+            g = Add (e, f)
+            y = Neg (g)
+        }";
+    let text = text.replace("> {", ", float[2,2] v = {1, 2, 3, -4}> {");
+    let kinds = kinds(&text, x);
+    assert!(
+        kinds.iter().all(|k| ["matrix product", "fused loop"].contains(k)) && kinds.len() == 3,
+        "{kinds:?}"
+    );
+}
+
+#[test]
 fn means_of_bytes_are_taken_of_bytes() {
     let x =
         Tensor::new(&[1, 3, 4, 4], (0..48).map(|i| (i % 13) as f32 * 0.3 - 1.5).collect::<Vec<_>>()).unwrap();
