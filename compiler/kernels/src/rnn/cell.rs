@@ -1,6 +1,6 @@
 //! kernel: products with packed recurrence weights, and the equations of the cells on rows of units.
 
-use super::{GROUP, RecurrenceArgs};
+use super::{GROUP, RecurrenceArgs, SMALL};
 use crate::dispatch::Tier;
 use crate::norm::affine;
 use crate::simd::{LANES, Simd, tiered};
@@ -312,6 +312,12 @@ unsafe fn sweep<S: Simd, const G: usize, const WIDE: usize, const NARROW: usize>
         if n == GROUP && S::WIDE {
             for b in blocks {
                 tile::<S, G, GROUP, 1>(s, packed, rows, 0, b, hidden, wide);
+            }
+            return;
+        }
+        if n == SMALL && S::WIDE {
+            for b in blocks {
+                tile::<S, G, SMALL, 1>(s, packed, rows, 0, b, hidden, wide);
             }
             return;
         }
