@@ -84,7 +84,8 @@ impl End {
         if code != 0 && said == 0 {
             return Some(format!("exit code {code} without a word"));
         }
-        if code == 1 && said > 1 && !self.err.contains("skipped") && !self.err.contains("images are") {
+        let noted = ["skipped", "images are", "values are converted"].iter().any(|w| self.err.contains(w));
+        if code == 1 && said > 1 && !noted {
             return Some(format!("{said} lines: {}", self.shown()));
         }
         if self.err.bytes().any(|b| b.is_ascii_control() && b != b'\n') {

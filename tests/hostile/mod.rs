@@ -6,6 +6,7 @@
 mod drive;
 mod images;
 mod inputs;
+mod learned;
 mod operators;
 mod proto;
 mod structures;
@@ -40,7 +41,7 @@ const COMMANDS: &[&[&str]] = &[
 
 fn cases() -> Vec<Case> {
     let mut all = Vec::new();
-    for (k, row) in operators::all().iter().enumerate() {
+    for (k, row) in operators::all().iter().chain(&learned::all()).enumerate() {
         let name = format!("{k:04}-{}", row.op.escape_debug());
         all.push(operator(format!("{name}-fed"), row, true));
         if row.inputs.iter().skip(1).any(Option::is_some) || row.inputs.is_empty() {
@@ -81,9 +82,15 @@ fn operator(name: String, row: &Row, fed: bool) -> Case {
     let outs: Vec<String> = (0..row.outputs).map(|k| format!("y{k}")).collect();
     let outs: Vec<&str> = outs.iter().map(String::as_str).collect();
     let results: Vec<proto::Msg> = outs.iter().map(|o| proto::Msg::default().text(1, o)).collect();
-    let node = proto::node(row.op, &names, &outs, &row.attrs);
+    let mut node = proto::node(row.op, &names, &outs, &row.attrs);
+    let mut domains = proto::Msg::default();
+    if let Some(version) = row.learned {
+        node = node.text(7, "ai.onnx.ml");
+        domains = domains.msg(8, &proto::Msg::default().text(1, "ai.onnx.ml").int(2, version));
+    }
     let g = proto::graph(&[node], &constants, &inputs, &results);
-    Case { name, model: proto::model(&g, 24).0, feeds, beside: Vec::new() }
+    let model = [proto::model(&g, 24).0, domains.0].concat();
+    Case { name, model, feeds, beside: Vec::new() }
 }
 
 /// Writes a case into its folder: the model and its inputs.

@@ -9,6 +9,8 @@ pub struct Row {
     pub inputs: Vec<Option<Tensor>>,
     pub attrs: Vec<Msg>,
     pub outputs: usize,
+    /// The version of "ai.onnx.ml" for an operator of that domain.
+    pub learned: Option<i64>,
 }
 
 const MAX: i64 = i64::MAX;
@@ -39,10 +41,10 @@ fn text(v: &[&str]) -> Option<Tensor> {
 }
 
 fn row(op: &'static str, inputs: Vec<Option<Tensor>>, attrs: Vec<Msg>) -> Row {
-    Row { op, inputs, attrs, outputs: 1 }
+    rows(op, 1, inputs, attrs)
 }
 fn rows(op: &'static str, outputs: usize, inputs: Vec<Option<Tensor>>, attrs: Vec<Msg>) -> Row {
-    Row { op, inputs, attrs, outputs }
+    Row { op, inputs, attrs, outputs, learned: None }
 }
 
 /// All rows.

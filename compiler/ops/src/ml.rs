@@ -150,11 +150,13 @@ fn impute(b: &mut Body) -> Result<Outputs> {
         let replaced = b.attrs.float_or("replaced_value_float", 0.0)?;
         let n = all.len();
         (Tensor::from_f32s(dtype, &[], vec![replaced])?, Tensor::from_f32s(dtype, &[n], all)?)
-    } else {
+    } else if dtype.is_int() {
         let all = b.attrs.ints("imputed_value_int64s")?.unwrap_or(&[]).to_vec();
         let replaced = b.attrs.int_or("replaced_value_int64", 0)?;
         let n = all.len();
         (Tensor::from_i64s(dtype, &[], vec![replaced])?, Tensor::from_i64s(dtype, &[n], all)?)
+    } else {
+        return Err(Error::model(format!("X is {dtype}, which has no numbers to impute")));
     };
     if imputed.is_empty() {
         return Err(Error::model(format!("no value to impute for {dtype}")));

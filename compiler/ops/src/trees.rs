@@ -164,6 +164,9 @@ impl Trees {
 
 fn eval(cx: &EvalCx) -> Result<Vec<Value>> {
     let x = cx.tensor(0)?;
+    if !matches!(x.dtype(), F16 | F32 | F64) {
+        return Err(Error::model(format!("X is {}, not float16, float or double", x.dtype())));
+    }
     let &[rows, features] = x.shape() else {
         return Err(Error::model(format!("X {:?} must have rank 2", x.shape())));
     };
@@ -225,7 +228,10 @@ mod tests {
     }
 
     fn run(a: Attrs) -> Result<Vec<f32>> {
-        let x = Tensor::new(&[3, 2], vec![2f32, 1., 3., 5., 4., 1.]).unwrap();
+        on(a, Tensor::new(&[3, 2], vec![2f32, 1., 3., 5., 4., 1.]).unwrap())
+    }
+
+    fn on(a: Attrs, x: Tensor) -> Result<Vec<f32>> {
         let op = crate::Standard.require("ai.onnx.ml", "TreeEnsemble")?;
         crate::testing::eval(op, a, &[Some(x.into())], 1)?[0].tensor()?.to_f32s()
     }
@@ -243,5 +249,13 @@ mod tests {
         assert!(run(attrs().with("nodes_featureids", vec![0, 2])).is_err());
         assert!(run(attrs().with("tree_roots", vec![5])).is_err());
         assert!(run(attrs().with("leaf_targetids", vec![0, 1, 2])).is_err());
+    }
+
+    #[test]
+    fn other_types_are_errors_of_the_model() {
+        for d in [ir::DType::I64, ir::DType::Bool, ir::DType::I4] {
+            let e = on(attrs(), Tensor::zeros(d, &[2, 2]).unwrap()).unwrap_err().to_string();
+            assert!(!e.contains("internal"), "{e}");
+        }
     }
 }

@@ -210,6 +210,11 @@ fn columns() {
     let ints = Tensor::new(&[2, 2], vec![0i64, 1, 2, 0]).unwrap();
     let a = Attrs::new().with("imputed_value_int64s", vec![4, 5]);
     assert_eq!(run("Imputer", a, ints, 1).unwrap()[0].to_i64s().unwrap(), [4, 1, 2, 5]);
+    for other in [Tensor::strings(&[1, 1], texts(&["a"])).unwrap(), Tensor::vector(vec![true])] {
+        let a = Attrs::new().with("imputed_value_int64s", vec![4]);
+        let e = run("Imputer", a, other, 1).unwrap_err().to_string();
+        assert!(!e.contains("internal"), "{e}");
+    }
     let a = |w: i64| Attrs::new().with("inputdimensions", vec![w]);
     close(&run("FeatureVectorizer", a(4), x(), 1).unwrap()[0], &[-1.0, 2.0, 0.0, 0.0, 1.0, -3.0, 0.0, 0.0]);
     close(&run("FeatureVectorizer", a(1), x(), 1).unwrap()[0], &[-1.0, 1.0]);
