@@ -496,8 +496,12 @@ pub struct EvalArgs {
     pub metric: Option<String>,
     /// Also on degraded images: noise (σ 0.08 of the range), blur (σ 1 pixel), contrast (× 0.4), jpeg (quality 25). Arrays are
     /// degraded within the range that --mean, --std and --scale say, else each within its own.
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "state")]
     pub robust: Vec<String>,
+    /// The output that the next step takes as an input, such as `hn=h`. Samples are then the steps of one sequence, in order (a
+    /// non-zero array `reset` starts another); both files get the states of the first. Repeatable.
+    #[arg(long, value_name = "OUT=IN", requires = "data")]
+    pub state: Vec<String>,
     /// Seed of the noise.
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,

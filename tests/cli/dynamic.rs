@@ -155,6 +155,19 @@ fn states_are_carried_from_step_to_step() {
     stateful(&d, &[], &[]).refused(1, &["'h'"]);
     let r = stateful(&d, &[], &["--state", "hn=h"]).ok();
     assert!(r.out.contains("own states through all 64 steps"), "{}", r.out);
+    let (m, small, steps) = (d.path("m.onnx"), d.path("small.onnx"), d.path("steps.npz"));
+    let eval = |other: &Path, more: &[&str]| {
+        compress(&[&["eval", arg(&m), arg(other), "--data", arg(&steps)], more].concat())
+    };
+    eval(&small, &[]).refused(1, &["'h'"]);
+    let r = eval(&small, &["--state", "hn=h"]).ok();
+    assert!(
+        r.out.contains("on 64 samples") && r.out.contains("own states through all 64 steps"),
+        "{}",
+        r.out
+    );
+    let r = eval(&m, &["--state", "hn=h", "--json"]).ok();
+    assert!(r.out.contains("\"last_tenth\": 0.0"), "{}", r.out);
     let marks: Vec<i64> = (0..64).map(|i| i64::from(i % 16 == 0)).collect();
     stateful(&d, &[("reset", Tensor::vector(marks).into())], &["--state", "hn=h"]).ok();
     let first = tensor(&[64, 32], 9);

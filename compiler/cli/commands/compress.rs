@@ -89,12 +89,8 @@ pub fn run(args: CompressArgs) -> Result {
     options.clock = None;
     outcome.decision.notes.extend(progress.cuts());
     if let (Some(steps), false) = (&steps, links.is_empty()) {
-        let [all, late] = steps.drift(&graph, &outcome.graph, &links, evaluate.as_ref())?;
-        let n = steps.samples().len();
-        outcome.decision.notes.push(format!(
-            "run on its own states through all {n} steps, its outputs differ from the original's by {all:.2e} (relative), \
-             by {late:.2e} in the last tenth"
-        ));
+        let drift = steps.drift(&graph, &outcome.graph, &links, evaluate.as_ref())?;
+        outcome.decision.notes.push(Steps::told(drift, steps.samples().len()));
     }
     let decision = &outcome.decision;
     let mut facts = Facts {

@@ -30,7 +30,8 @@ pub fn run(args: EvalArgs) -> Result {
     let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
     let engine = engine::frugal(threads);
     let data = robust::opening(&args.data, !ways.is_empty());
-    let steps = Steps::open(&data, &original, &Links::default(), engine.as_ref())?;
+    let links = Links::parse(&args.state, &original)?;
+    let steps = Steps::open(&data, &original, &links, engine.as_ref())?;
     let steps = steps.ok_or_else(|| Failure::usage("eval needs --data"))?;
     let samples = super::compress::Adapter(&steps);
     let labelled = steps.samples().labels().is_some();
@@ -52,12 +53,19 @@ pub fn run(args: EvalArgs) -> Result {
     let progress = Progress::new(args.json);
     let found =
         search::compare(&original, other.as_ref(), &samples, &others, metric, engine.as_ref(), &progress)?;
+    let drift = match &other {
+        Some(g) if !links.is_empty() => Some(steps.drift(&original, g, &links, engine.as_ref())?),
+        _ => None,
+    };
     progress.finish();
     let names: Vec<String> = ways.iter().map(|w| w.describe()).collect();
     if args.json {
-        println!("{:#}", as_json(&args, &found, &ways));
+        let mut all = as_json(&args, &found, &ways);
+        all["drift"] = json!(drift.map(|[all, late]| json!({"all_steps": all, "last_tenth": late})));
+        println!("{all:#}");
     } else {
         print!("{}", lines(&text(&args, &found, &names, search::Samples::len(&samples))));
+        drift.iter().for_each(|d| println!("{}", Steps::told(*d, search::Samples::len(&samples))));
     }
     Ok(())
 }
