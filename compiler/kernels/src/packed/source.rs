@@ -1,8 +1,11 @@
 //! kernel: where packed vectors come from: memory as it is, or a bitmap and what is not zero.
 
 use super::PackedCodes;
-use crate::hint::prefetch;
+use crate::hint::{prefetch, prefetch_outer};
 use crate::simd::{LANES, Simd};
+
+/// Bytes from which on lines are asked for to be in the first-level cache: few fetches of that cache are under way at once.
+const NEAR: usize = 1024;
 
 /// Bytes of a vector.
 pub(super) const VECTOR: usize = 64;
@@ -30,7 +33,8 @@ impl<S: Simd> Source<S> for Dense {
     }
     #[inline(always)]
     unsafe fn next<const AHEAD: usize>(&mut self, s: S) -> S::I {
-        prefetch(self.0.wrapping_add(AHEAD).cast());
+        prefetch_outer(self.0.wrapping_add(AHEAD));
+        prefetch(self.0.wrapping_add(NEAR).cast());
         // SAFETY: the caller's contract.
         let x = unsafe { s.load_i(self.0.cast()) };
         self.0 = self.0.wrapping_add(VECTOR);
