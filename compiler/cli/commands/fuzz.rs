@@ -146,7 +146,7 @@ fn tell(args: &FuzzArgs, out: &Outcome) {
             "{}",
             json!({"target": args.target, "seconds": e.seconds, "core_seconds": e.core_seconds,
                    "executions": e.executions, "graphs": e.graphs, "late": e.late, "features": e.features,
-                   "events": e.events, "new_graphs_passes": out.kinds, "findings": findings, "curve": curve})
+                   "events": e.events, "counters": out.counters, "new_graphs_passes": out.kinds, "findings": findings, "curve": curve})
         );
     } else {
         let rate = e.graphs as f64 / e.seconds.max(1e-9);

@@ -9,7 +9,7 @@ use crate::targets::{self, Target};
 use ir::Graph;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
-use tally::Seen;
+use tally::{Feature, Seen};
 
 /// Pairs to begin with.
 const FIRST: usize = 48;
@@ -115,6 +115,8 @@ pub struct Outcome {
     /// At even intervals.
     pub curve: Vec<Point>,
     pub findings: Vec<(Pair, Finding)>,
+    /// Of each kind of counter: its name, those that were ever above 0, and how many there are.
+    pub counters: Vec<(&'static str, usize, usize)>,
     /// Of new pairs, changed graphs and changed passes: executions, and features that they were the first to reach.
     pub kinds: [(u64, usize); 3],
     /// The pair that took longest, and its seconds.
@@ -126,7 +128,7 @@ struct Entry {
     pair: Pair,
     /// What its passes gave.
     result: Option<Graph>,
-    reaches: Vec<(u16, u8)>,
+    reaches: Vec<Feature>,
     worth: Yield,
 }
 
@@ -196,6 +198,7 @@ pub fn fuzz(settings: Settings, begin: &mut dyn FnMut(&Pair)) -> Outcome {
     fuzzer.run(begin);
     fuzzer.out.end = fuzzer.point();
     fuzzer.out.curve.push(fuzzer.out.end);
+    fuzzer.out.counters = fuzzer.seen.by_kind().map(|(k, n, of)| (k.name(), n, of)).collect();
     fuzzer.out
 }
 
@@ -447,7 +450,7 @@ impl Outcome {
     /// The fewest pairs that reach nearly all that was reached, at most `most`: each time the one that adds most a byte.
     pub fn smallest(&self, most: usize) -> Vec<Vec<u8>> {
         /// The bytes of a pair, and what it reaches.
-        type Coded<'a> = (Vec<u8>, &'a [(u16, u8)]);
+        type Coded<'a> = (Vec<u8>, &'a [Feature]);
         let mut left: Vec<Coded> = self
             .entries
             .iter()

@@ -28,6 +28,13 @@ impl Loop {
     pub fn units(&self) -> usize {
         if self.dims.len() == 1 { self.dims[0] } else { self.dims[..self.dims.len() - 1].iter().product() }
     }
+
+    /// What it computes.
+    #[cfg(feature = "counted")]
+    fn text(&self) -> String {
+        let nodes = (0..self.dag.len()).map(|id| format!("{:?} {} ", self.dag.op(id), self.dag.dtype(id)));
+        nodes.collect()
+    }
 }
 
 struct Emit<'a, 'b> {
@@ -108,6 +115,8 @@ impl Emit<'_, '_> {
 
     fn row(&mut self, begin: Value, end: Value) {
         self.each(begin, end, |e, i| {
+            #[cfg(feature = "counted")]
+            super::count::block(e.b, &e.l.text(), e.l.dims.len().min(4) as u64);
             let v = e.value(e.l.root, i);
             e.store(e.out, i, v);
         });
