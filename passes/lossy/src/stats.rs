@@ -20,8 +20,15 @@ const SEEN: usize = 1 << 14;
 const ROWS: usize = 256;
 /// Widest block of columns that are correlated with each other.
 const WIDEST: usize = 2304;
+/// Narrowest block where memory is short.
+const NARROWEST: usize = 32;
 /// Numbers in one Gram matrix; wider layers get narrower blocks.
 const ENTRIES: usize = 8 << 20;
+
+/// Columns of the blocks of a Gram matrix.
+fn block(width: usize, widest: usize) -> usize {
+    width.min(widest).min(ENTRIES / width.max(1))
+}
 
 /// Inverse factors per group, once they were asked for.
 type Kept = Mutex<Option<Arc<Vec<Vec<Inverse>>>>>;
@@ -83,12 +90,31 @@ impl Stats {
     /// Empty statistics for `groups` matrices of `width` columns; `runs` is the width of uncorrelated column blocks
     /// (grouped transposed convolution), or the full width.
     pub fn new(groups: usize, width: usize, runs: usize) -> Stats {
+        Stats::within(groups, width, runs, WIDEST)
+    }
+
+    /// As [`Stats::new`] with correlations in blocks of at most `widest` columns.
+    pub fn within(groups: usize, width: usize, runs: usize, widest: usize) -> Stats {
         let gram = if runs < width {
             Gram::with_blocks(width, runs)
         } else {
-            Gram::new(width, WIDEST.min(ENTRIES / width.max(1)))
+            Gram::new(width, block(width, widest))
         };
         Stats::of(vec![gram; groups.max(1)])
+    }
+
+    /// The widest blocks with which statistics of all these (groups, width, runs) hold at most so many numbers.
+    pub fn widest(of: &[[usize; 3]], numbers: u64) -> usize {
+        let one = |&[groups, width, runs]: &[usize; 3], widest: usize| {
+            let block = if runs < width { runs } else { block(width, widest) };
+            (groups.max(1) as u64).saturating_mul(width as u64).saturating_mul(block as u64)
+        };
+        let all = |widest: usize| of.iter().map(|s| one(s, widest)).fold(0, u64::saturating_add);
+        let mut widest = WIDEST;
+        while widest > NARROWEST && all(widest) > numbers {
+            widest /= 2;
+        }
+        widest
     }
 
     pub fn of(grams: Vec<Gram>) -> Stats {
@@ -312,6 +338,23 @@ mod tests {
         let mut s = Stats::new(1, x.ncols(), x.ncols());
         s.grams[0].push(x.view());
         s
+    }
+
+    #[test]
+    fn sums_keep_to_the_memory() {
+        let sizes = [[1, 9216, 9216], [1, 4608, 4608], [16, 9, 9], [1, 64, 16]];
+        let numbers = |widest: usize| -> usize {
+            let of = |&[groups, width, runs]: &[usize; 3]| Stats::within(groups, width, runs, widest).grams;
+            let squares = |g: &Gram| g.sizes().into_iter().map(|n| n * n).sum::<usize>();
+            sizes.iter().flat_map(of).map(|g| squares(&g)).sum()
+        };
+        assert_eq!(Stats::widest(&sizes, u64::MAX), WIDEST);
+        for most in [1usize << 20, 2 << 20, 8 << 20] {
+            let widest = Stats::widest(&sizes, most as u64);
+            // Blocks of equal width may be a little wider than asked.
+            assert!(numbers(widest) <= most + most / 16 && numbers(2 * widest) > most, "{widest}");
+        }
+        assert!(Stats::widest(&sizes, 0) <= NARROWEST);
     }
 
     #[test]

@@ -2,19 +2,25 @@
 
 use crate::goal::{Progress, Samples, check, late};
 use crate::sensitivity::each;
+use crate::turns::in_turns;
 use ir::{Evaluate, Feeds, Graph, Result, Value, ValueId, ValueType};
 use lossy::{Bias, Layer, Stats, patches::Extract, stats::Seen, view::View};
 use rayon::prelude::*;
 use std::sync::Arc;
 
-/// Values tapped of one sample, in bytes, and most samples they are held of at once: two, or more that take no more.
+/// Values tapped of one sample, in bytes, or a part of the memory where that is more, and most samples they are held of at
+/// once: two, or more that take no more.
 const TAPPED: usize = 16 << 20;
+const TAPPED_PART: u64 = 64;
 const TOGETHER: usize = 8;
 /// Results alive at once in a run for runs to go side by side, in bytes: each has an arena of its own.
 const SMALL: u64 = 16 << 20;
 
 /// Samples whose vectors wait for each other.
 const SEEN: usize = 4;
+
+/// Part of the memory that the sums may take, of samples that fit and of those that judge.
+const SUMS: u64 = 4;
 
 /// Calibration samples looked at; more change the statistics little.
 const SAMPLES: usize = 128;
@@ -46,13 +52,15 @@ pub fn calibrate(
     samples: &dyn Samples,
     [which, unseen]: [&[usize]; 2],
     evaluate: &dyn Evaluate,
+    memory: Option<u64>,
     progress: &dyn Progress,
 ) -> Result<Vec<Option<Arc<Stats>>>> {
-    let (mut streams, of_layer) = plan(layers);
+    let (mut streams, of_layer) = plan(layers, memory);
     let Some(&first) = which.first() else { return Ok(vec![None; layers.len()]) };
     let (which, unseen) = (spread(which, SAMPLES), spread(unseen, JUDGES));
     let apart = evaluate.side_by_side();
-    let groups = tap_groups(graph, &streams, &samples.feeds(first)?, TAPPED);
+    let most = memory.and_then(|m| usize::try_from(m / TAPPED_PART).ok()).map_or(TAPPED, |m| m.max(TAPPED));
+    let groups = tap_groups(graph, &streams, &samples.feeds(first)?, most);
     progress.stage("calibrate", (which.len() + unseen.len()) * groups.len());
     // One set of taps at a time: an engine prepares a graph once for all samples.
     for (taps, bytes) in &groups {
@@ -79,25 +87,22 @@ pub fn calibrate(
         }
         evaluate.forget();
     }
-    let done: Vec<Option<Arc<Stats>>> = streams
-        .into_par_iter()
-        .map(|s| {
-            let [fitted, unseen] = s.stats;
-            let Some(mut stats) = fitted.filter(|s| s.count() > 0) else { return Ok(None) };
-            stats.finish();
-            if let Some(unseen) = unseen {
-                stats = stats.judged_by(unseen);
-            }
-            if s.centered {
-                stats.center();
-            }
-            let l = &layers[s.largest];
-            if !late(progress, CALIBRATED) {
-                stats.tune(&l.view.matrix(&l.tensor)?, l.bias.is_some());
-            }
-            Ok(Some(Arc::new(stats)))
-        })
-        .collect::<Result<_>>()?;
+    let done: Vec<Option<Arc<Stats>>> = in_turns(streams, |s| {
+        let [fitted, unseen] = s.stats;
+        let Some(mut stats) = fitted.filter(|s| s.count() > 0) else { return Ok(None) };
+        stats.finish();
+        if let Some(unseen) = unseen {
+            stats = stats.judged_by(unseen);
+        }
+        if s.centered {
+            stats.center();
+        }
+        let l = &layers[s.largest];
+        if !late(progress, CALIBRATED) {
+            stats.tune(&l.view.matrix(&l.tensor)?, l.bias.is_some());
+        }
+        Ok(Some(Arc::new(stats)))
+    })?;
     Ok(of_layer.into_iter().map(|s| s.and_then(|s| done[s].clone())).collect())
 }
 
@@ -107,9 +112,9 @@ pub fn spread(which: &[usize], most: usize) -> Vec<usize> {
     (0..n).map(|i| which[i * which.len() / n]).collect()
 }
 
-fn plan(layers: &[Layer]) -> (Vec<Stream>, Vec<Option<usize>>) {
+fn plan(layers: &[Layer], memory: Option<u64>) -> (Vec<Stream>, Vec<Option<usize>>) {
     let mut keys: Vec<(&Layer, &View)> = Vec::new();
-    let mut streams = Vec::new();
+    let mut streams: Vec<Stream> = Vec::new();
     let mut of_layer = Vec::new();
     for (i, l) in layers.iter().enumerate() {
         if l.inputs.is_empty() {
@@ -124,14 +129,8 @@ fn plan(layers: &[Layer]) -> (Vec<Stream>, Vec<Option<usize>>) {
         };
         let at = keys.iter().position(same).unwrap_or_else(|| {
             keys.push((l, &l.view));
-            let stats = || Stats::new(l.view.groups, l.view.cols, l.view.run);
-            streams.push(Stream {
-                centered: true,
-                inputs: l.inputs.clone(),
-                width: l.view.cols,
-                stats: [Some(stats()), Some(stats())],
-                largest: i,
-            });
+            let (inputs, width) = (l.inputs.clone(), l.view.cols);
+            streams.push(Stream { centered: true, inputs, width, stats: [None, None], largest: i });
             streams.len() - 1
         });
         if l.bytes() > layers[streams[at].largest].bytes() {
@@ -139,6 +138,12 @@ fn plan(layers: &[Layer]) -> (Vec<Stream>, Vec<Option<usize>>) {
         }
         streams[at].centered &= matches!(l.bias, Some(Bias::Constant(_)));
         of_layer.push(Some(at));
+    }
+    let sizes: Vec<[usize; 3]> = keys.iter().map(|(_, v)| [v.groups, v.cols, v.run]).collect();
+    let both = 2 * std::mem::size_of::<f32>() as u64;
+    let widest = Stats::widest(&sizes, memory.map_or(u64::MAX, |m| m / SUMS / both));
+    for (s, [groups, width, runs]) in streams.iter_mut().zip(sizes) {
+        s.stats = [(); 2].map(|()| Some(Stats::within(groups, width, runs, widest)));
     }
     (streams, of_layer)
 }

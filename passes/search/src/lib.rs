@@ -40,6 +40,7 @@ mod sparsity;
 mod speed;
 mod table;
 mod tune;
+mod turns;
 mod worth;
 
 pub use allocate::Allocation;
@@ -135,7 +136,8 @@ fn search(
     let evaluate = apart.as_deref().unwrap_or(evaluate);
     let originals = samples.map(|s| Originals::look(graph, s, evaluate, progress)).transpose()?;
     let calibration = originals.as_ref().map_or_else(Vec::new, |o| o.split().calibration);
-    let bench = slim::Bench { samples, calibration: &calibration, evaluate, progress, known: None };
+    let memory = options.memory;
+    let bench = slim::Bench { samples, calibration: &calibration, evaluate, memory, progress, known: None };
     let (cut, mut notes) = slim::forced(graph, &options.overrides, bench)?;
     let start = cut.as_ref().unwrap_or(graph);
     let mut outcome = match &originals {
@@ -212,6 +214,7 @@ impl<'a> Search<'a> {
             samples,
             [&split.calibration, &split.selection],
             evaluate,
+            options.memory,
             progress,
         )?;
         // A front wants all.

@@ -36,6 +36,8 @@ pub struct Bench<'a> {
     pub samples: Option<&'a dyn Samples>,
     pub calibration: &'a [usize],
     pub evaluate: &'a dyn Evaluate,
+    /// Bytes that the search may take.
+    pub memory: Option<u64>,
     pub progress: &'a dyn Progress,
     /// Statistics of the graph's layers, kept where several cuts of it are looked at.
     pub known: Option<&'a Known>,
@@ -180,6 +182,7 @@ impl<'a> Search<'a> {
             samples: Some(self.samples),
             calibration: &self.split.calibration,
             evaluate: self.evaluate,
+            memory: self.options.memory,
             progress: self.progress,
         }
     }
@@ -416,6 +419,7 @@ impl<'a> Search<'a> {
             self.samples,
             [&self.split.calibration, &self.split.selection],
             self.evaluate,
+            self.options.memory,
             self.progress,
         )?;
         // Layers with fewer channels are much like they were.
@@ -515,9 +519,15 @@ fn consumers(graph: &Graph, groups: &[&Group], bench: Bench) -> Result<Vec<Optio
         bench.known.map(|k| k.all().clone()).unwrap_or_default();
     all.retain(|l| !stats.contains_key(&l.value));
     let new = match bench.samples {
-        Some(s) if !all.is_empty() => {
-            calibrate::calibrate(graph, &all, s, [bench.calibration, &[]], bench.evaluate, bench.progress)?
-        }
+        Some(s) if !all.is_empty() => calibrate::calibrate(
+            graph,
+            &all,
+            s,
+            [bench.calibration, &[]],
+            bench.evaluate,
+            bench.memory,
+            bench.progress,
+        )?,
         Some(_) => Vec::new(),
         None => all.iter().map(|l| Some(Arc::new(Stats::of(vec![Gram::identity(l.view.cols)])))).collect(),
     };

@@ -3,6 +3,7 @@
 use crate::goal::{Options, Override, Progress, check, late};
 use crate::knapsack::{Item, undominated};
 use crate::shelf::Offer;
+use crate::turns::in_turns;
 use ir::{Error, Graph, Result};
 use lossy::layer::subgraph;
 use lossy::{Candidate, Context, Hopes, Layer, Method, Scope, Stats};
@@ -204,17 +205,9 @@ pub fn build(
             rest.push((i, layer, stats, key));
         }
     }
-    // Large ones first on each of two threads, which take halves: time may end before all are done.
+    // Large ones first: time may end before all are done.
     rest.sort_by_key(|r| std::cmp::Reverse(r.1.bytes()));
-    let (mut half, mut other) = (Vec::new(), Vec::new());
-    for (i, r) in rest.into_iter().enumerate() {
-        if i % 2 == 0 { half.push(r) } else { other.push(r) }
-    }
-    half.append(&mut other);
-    let rest: Vec<(usize, Row)> = half
-        .into_par_iter()
-        .map(|(i, layer, stats, key)| Ok((i, one(i, layer, stats, key)?)))
-        .collect::<Result<_>>()?;
+    let rest = in_turns(rest, |(i, layer, stats, key)| Ok((i, one(i, layer, stats, key)?)))?;
     rest.into_iter().for_each(|(i, r)| rows[i] = Some(r));
     let cut = cut.into_inner();
     if cut > 0 {
