@@ -1,6 +1,6 @@
 //! The seam between the generated schedule and what runs steps that are no kernel calls.
 
-use ir::Value;
+use ir::{Result, Value};
 use std::ops::Deref;
 use std::sync::Mutex;
 
@@ -17,13 +17,13 @@ impl<'a> Deref for Io<'a> {
     }
 }
 
-/// One prepared computation. Errors are one line; the program adds the node.
+/// One prepared computation. The program adds the node to an error.
 pub trait Kernel: Send + Sync {
-    fn run(&self, io: &Io) -> Result<(), String>;
+    fn run(&self, io: &Io) -> Result<()>;
 }
 
-impl<F: Fn(&Io) -> Result<(), String> + Send + Sync> Kernel for F {
-    fn run(&self, io: &Io) -> Result<(), String> {
+impl<F: Fn(&Io) -> Result<()> + Send + Sync> Kernel for F {
+    fn run(&self, io: &Io) -> Result<()> {
         self(io)
     }
 }

@@ -275,7 +275,7 @@ struct Context<'a> {
     inputs: Vec<*mut u8>,
     outputs: Vec<*mut u8>,
     boxes: &'a [Mutex<Option<Value>>],
-    failure: RefCell<String>,
+    failure: RefCell<Option<Error>>,
     times: Option<RefCell<Vec<f64>>>,
 }
 
@@ -291,7 +291,7 @@ extern "C" fn host_step(cx: *const u8, step: i32) -> i32 {
     match result {
         Ok(Ok(())) => 0,
         Ok(Err(e)) => {
-            *cx.failure.borrow_mut() = e;
+            *cx.failure.borrow_mut() = Some(e);
             1
         }
         Err(p) => {
@@ -299,14 +299,14 @@ extern "C" fn host_step(cx: *const u8, step: i32) -> i32 {
                 .downcast_ref::<String>()
                 .cloned()
                 .or_else(|| p.downcast_ref::<&str>().map(|s| s.to_string()));
-            *cx.failure.borrow_mut() = format!("internal error: {}", text.unwrap_or_default());
+            *cx.failure.borrow_mut() = Some(Error::internal(text.unwrap_or_default()));
             1
         }
     }
 }
 
 impl Context<'_> {
-    fn run(&self, s: &Prepared) -> Result<(), String> {
+    fn run(&self, s: &Prepared) -> Result<()> {
         let mut operands: smallvec::SmallVec<[(*mut u8, usize); 8]> = smallvec::SmallVec::new();
         for o in &s.operands {
             operands.push(match *o {
@@ -321,7 +321,9 @@ impl Context<'_> {
         // which lives as long as the run; the memory plan, checked for overlap, keeps outputs apart.
         let memory = unsafe { artefact::Io::new(self.pool, &operands, s.inputs) };
         match &s.action {
-            Action::Call(c) => c.run(&memory, self.program.code.table()).map_err(|e| e.to_string()),
+            Action::Call(c) => {
+                c.run(&memory, self.program.code.table()).map_err(|e| Error::data(e.to_string()))
+            }
             Action::Kernel(k) => k.run(&Io { memory, boxes: self.boxes }),
         }
     }
@@ -371,7 +373,7 @@ impl Program {
                 .collect(),
             outputs: made.iter_mut().map(|w| w.words.as_mut_ptr().cast()).collect(),
             boxes: &state.boxes,
-            failure: RefCell::new(String::new()),
+            failure: RefCell::new(None),
             times: timed.then(|| RefCell::new(Vec::with_capacity(self.steps.len()))),
         };
         let status = match self.schedule {
@@ -384,7 +386,7 @@ impl Program {
         let (failure, times) = (cx.failure.into_inner(), cx.times.map(RefCell::into_inner));
         if status != 0 {
             let step = usize::try_from(status - 1).ok().and_then(|i| self.steps.get(i));
-            let e = Error::data(failure);
+            let e = failure.unwrap_or_else(|| Error::internal("a step ended without telling why"));
             return Err(step.map_or(e.clone(), |s| e.at(&s.name, &s.op)));
         }
         let mut outputs = Vec::new();

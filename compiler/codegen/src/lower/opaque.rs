@@ -104,13 +104,7 @@ fn copy(io: &Io, i: usize, d: DType, s: &[usize]) -> Result<Tensor> {
 }
 
 impl Kernel for Opaque {
-    fn run(&self, io: &Io) -> Result<(), String> {
-        self.evaluate(io).map_err(|e| e.to_string())
-    }
-}
-
-impl Opaque {
-    fn evaluate(&self, io: &Io) -> Result<()> {
+    fn run(&self, io: &Io) -> Result<()> {
         let inputs: Vec<Option<Value>> = self.inputs.iter().map(|o| load(io, o)).collect::<Result<_>>()?;
         let captures: Vec<Value> =
             self.captures.iter().filter_map(|o| load(io, o).transpose()).collect::<Result<_>>()?;
@@ -157,5 +151,38 @@ impl Opaque {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::compile;
+    use ir::{Blame, Graph, Tensor, Value, ValueType};
+
+    /// Whoever calls has to tell a size above the budget from data that do not fit.
+    #[test]
+    fn errors_of_steps_keep_their_kind() {
+        let mut g = Graph::new("g");
+        g.meta.opset = 21;
+        let n = g.add_input("n", ValueType::known(ir::DType::I64, &[1]));
+        let y = g.apply("made", ops::standard("ConstantOfShape").unwrap(), ir::Attrs::new(), &[n]);
+        g.add_output("y", y);
+        ir::infer(&mut g).unwrap();
+        let p = compile(&g).unwrap();
+        let run = |n: i64| p.run(&[Value::Tensor(Tensor::vector(vec![n]))], &kernels::Serial);
+        assert_eq!(run(3).unwrap()[0].tensor().unwrap().shape(), [3]);
+        let e = run(1 << 40).unwrap_err();
+        assert_eq!(
+            (e.blame, e.node.as_deref(), e.op.as_deref()),
+            (Blame::Limit, Some("made"), Some("ConstantOfShape")),
+            "{e}"
+        );
+        let reference = |n: i64| {
+            let feeds = ir::Feeds::from([("n".to_string(), Tensor::vector(vec![n]).into())]);
+            ir::Evaluate::run(&ir::Reference, &g, &feeds, &[]).err().map(|e| (e.blame, e.to_string()))
+        };
+        assert_eq!(reference(1 << 40), Some((e.blame, e.to_string())));
+        let e = run(-1).unwrap_err();
+        assert_eq!(reference(-1), Some((e.blame, e.to_string())));
     }
 }
