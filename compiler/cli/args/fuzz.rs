@@ -63,7 +63,8 @@ pub struct FuzzArgs {
     /// Write findings as they are, not reduced.
     #[arg(long)]
     pub raw: bool,
-    /// Keep the pair at hand in the folder for findings, so that one that ends the process is not lost.
+    /// Keep the pair at hand, and how coverage grows, in the folder for findings, so that neither is lost when the process
+    /// ends.
     #[arg(long)]
     pub trace: bool,
     /// Print the result, with how coverage grew, as JSON.

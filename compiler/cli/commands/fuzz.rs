@@ -4,13 +4,14 @@ use crate::args::{FuzzArgs, FuzzMutate, ReduceArgs};
 use crate::exit::{Failure, Result};
 use crate::{files, model};
 use harness::check::Finding;
-use harness::engine::{self, Mutate, Outcome, Settings};
+use harness::engine::{self, Event, Mutate, Outcome, Point, Settings};
 use harness::pair::Pair;
 use harness::passes::{Pass, Pipeline};
 use harness::targets::{self, Target};
 use harness::{container, random_bytes, reduce};
 use serde_json::json;
-use std::io::Write;
+use std::fs::File;
+use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -77,19 +78,14 @@ pub fn fuzz(args: FuzzArgs) -> Result {
     if let Some(folder) = &args.seeds {
         settings.seeds = files_of(folder)?.iter().filter_map(|b| target.pair(b)).collect();
     }
-    let current = args.output.join("current.pair");
-    let mut trace = None;
-    if args.trace {
-        folder(&args.output)?;
-        trace = std::fs::File::create(&current).ok();
-    }
-    let out = engine::fuzz(settings, &mut |pair| {
-        if let Some(file) = &mut trace {
-            drop(replace(file, &pair.encode().unwrap_or_default()));
+    let mut trace = args.trace.then(|| Trace::new(&args.output)).transpose()?;
+    let out = engine::fuzz(settings, &mut |event| {
+        if let Some(t) = &mut trace {
+            t.tell(&event);
         }
     });
     if args.trace {
-        drop(std::fs::remove_file(&current));
+        drop(std::fs::remove_file(args.output.join(CURRENT)));
     }
     if let Some(folder_path) = &args.keep {
         folder(folder_path)?;
@@ -124,12 +120,50 @@ pub fn fuzz(args: FuzzArgs) -> Result {
     first.map_or(Ok(()), |f| Err(Failure::self_check(format!("{} findings: {f}", out.findings.len()))))
 }
 
+const CURRENT: &str = "current.pair";
+
+/// What `--trace` writes while a run goes on: the pair at hand, a line for each point of the curve, what was found.
+struct Trace {
+    folder: PathBuf,
+    current: File,
+    curve: File,
+}
+
+impl Trace {
+    fn new(output: &Path) -> Result<Trace> {
+        folder(output)?;
+        let create = |name: &str| {
+            let path = output.join(name);
+            File::create(&path).map_err(|e| Failure::bad(format!("{}: {e}", path.display())))
+        };
+        Ok(Trace { current: create(CURRENT)?, curve: create("curve.jsonl")?, folder: output.to_path_buf() })
+    }
+
+    /// What cannot be written is left out: the run goes on.
+    fn tell(&mut self, event: &Event) {
+        drop(match event {
+            Event::Begin(pair) => replace(&mut self.current, &pair.encode().unwrap_or_default()),
+            Event::At(p) => writeln!(self.curve, "{}", coordinates(p)),
+            Event::Found(pair, finding) => {
+                let bytes = pair.encode().unwrap_or_default();
+                let path = self.folder.join(format!("found-{:08x}.pair", tally_name(&bytes) as u32));
+                writeln!(self.curve, "{}", json!({"found": finding.to_string(), "pair": path}))
+                    .and_then(|()| std::fs::write(path, bytes))
+            }
+        });
+    }
+}
+
 /// Makes `bytes` all that a file holds. Its blocks stay, as giving them back each time takes longer than checking a pair.
-fn replace(file: &mut std::fs::File, bytes: &[u8]) -> std::io::Result<()> {
-    use std::io::{Seek, Write};
+fn replace(file: &mut File, bytes: &[u8]) -> std::io::Result<()> {
     file.rewind()?;
     file.write_all(bytes)?;
     file.set_len(bytes.len() as u64)
+}
+
+/// A point of a curve: core-seconds, executions, features, counters above 0.
+fn coordinates(p: &Point) -> serde_json::Value {
+    json!([p.core_seconds, p.executions, p.features, p.events])
 }
 
 fn tally_name(bytes: &[u8]) -> u64 {
@@ -139,8 +173,7 @@ fn tally_name(bytes: &[u8]) -> u64 {
 fn tell(args: &FuzzArgs, out: &Outcome) {
     let e = out.end;
     if args.json {
-        let curve: Vec<_> =
-            out.curve.iter().map(|p| json!([p.core_seconds, p.executions, p.features, p.events])).collect();
+        let curve: Vec<_> = out.curve.iter().map(coordinates).collect();
         let findings: Vec<_> = out.findings.iter().map(|(_, f)| f.to_string()).collect();
         println!(
             "{}",

@@ -177,8 +177,17 @@ pub fn core_seconds() -> Option<f64> {
     fields.map(|f| f.parse::<f64>().ok()).sum::<Option<f64>>().map(|ticks| ticks / 100.0)
 }
 
-/// Runs the loop. `begin` is told each pair before it is checked, so that one that ends the process is known.
-pub fn fuzz(settings: Settings, begin: &mut dyn FnMut(&Pair)) -> Outcome {
+/// What is told while the loop runs, so that nothing is lost when the process ends before it.
+pub enum Event<'a> {
+    /// A pair that is checked next.
+    Begin(&'a Pair),
+    /// How far the loop is, at even intervals.
+    At(Point),
+    Found(&'a Pair, &'a Finding),
+}
+
+/// Runs the loop.
+pub fn fuzz(settings: Settings, tell: &mut dyn FnMut(Event)) -> Outcome {
     check::set_limits();
     let mut fuzzer = Fuzzer {
         r: Random(settings.seed),
@@ -195,7 +204,7 @@ pub fn fuzz(settings: Settings, begin: &mut dyn FnMut(&Pair)) -> Outcome {
         out: Outcome::default(),
         settings,
     };
-    fuzzer.run(begin);
+    fuzzer.run(tell);
     fuzzer.out.end = fuzzer.point();
     fuzzer.out.curve.push(fuzzer.out.end);
     fuzzer.out.counters = fuzzer.seen.by_kind().map(|(k, n, of)| (k.name(), n, of)).collect();
@@ -221,22 +230,22 @@ struct Fuzzer {
 }
 
 impl Fuzzer {
-    fn run(&mut self, begin: &mut dyn FnMut(&Pair)) {
+    fn run(&mut self, tell: &mut dyn FnMut(Event)) {
         let mut first = std::mem::take(&mut self.settings.seeds);
         if let Some(graph) = self.settings.model.clone() {
             let passes = self.first_passes();
             first.push(Pair { graph, pipeline: Pipeline::new(1, passes) });
         }
         for pair in first {
-            self.one(pair, None, begin);
+            self.one(pair, None, tell);
         }
         let mut next = 0.005;
         while self.share() < 1.0
             && self.out.end.executions < self.settings.executions
             && self.out.findings.len() < self.settings.findings
         {
-            if let Some((pair, parent)) = self.next() {
-                self.one(pair, parent, begin);
+            if let Some((pair, parent)) = self.next(tell) {
+                self.one(pair, parent, tell);
             }
             if self.out.end.executions.is_multiple_of(CLOCK) {
                 self.core = core_seconds().map_or(0.0, |s| s - self.began);
@@ -245,6 +254,7 @@ impl Fuzzer {
                 next = self.share() + 0.005;
                 let p = self.point();
                 self.out.curve.push(p);
+                tell(Event::At(p));
             }
         }
     }
@@ -270,7 +280,7 @@ impl Fuzzer {
     }
 
     /// A pair to check, and the entry it comes from.
-    fn next(&mut self) -> Option<(Pair, Option<Parent>)> {
+    fn next(&mut self, tell: &mut dyn FnMut(Event)) -> Option<(Pair, Option<Parent>)> {
         let n = self.out.entries.len();
         let generates = self.settings.model.is_none();
         let enough = self.settings.mutate == Mutate::Passes && n >= FIRST;
@@ -279,7 +289,7 @@ impl Fuzzer {
             || self.settings.mutate == Mutate::Nothing
             || (!enough && self.r.share(share.clamp(NEW.1, NEW.2)));
         if generates && fresh {
-            return Some((self.fresh()?, None));
+            return Some((self.fresh(tell)?, None));
         }
         if n == 0 {
             return None;
@@ -307,7 +317,7 @@ impl Fuzzer {
                 Ok(Some((g, _))) => pair.graph = g,
                 // Mutators look at what operators give beside what is inferred of them.
                 Err(message) => {
-                    self.found(pair, Finding { oracle: "inference", at: 0, pass: "mutate", message });
+                    self.found(pair, Finding { oracle: "inference", at: 0, pass: "mutate", message }, tell);
                     return None;
                 }
                 Ok(None) => {
@@ -357,13 +367,14 @@ impl Fuzzer {
         best.0
     }
 
-    fn found(&mut self, pair: Pair, f: Finding) {
+    fn found(&mut self, pair: Pair, f: Finding, tell: &mut dyn FnMut(Event)) {
         if self.known.insert(kind(&f)) {
+            tell(Event::Found(&pair, &f));
             self.out.findings.push((pair, f));
         }
     }
 
-    fn fresh(&mut self) -> Option<Pair> {
+    fn fresh(&mut self, tell: &mut dyn FnMut(Event)) -> Option<Pair> {
         let n = 64 + self.r.below(1024);
         let bytes = self.r.bytes(n);
         let pipeline = Pipeline::new(self.r.bits() >> 40, self.first_passes());
@@ -371,15 +382,15 @@ impl Fuzzer {
             Ok(case) => case?,
             Err(message) => {
                 let pair = Pair { graph: Graph::new("generated"), pipeline };
-                self.found(pair, Finding { oracle: "inference", at: 0, pass: "generate", message });
+                self.found(pair, Finding { oracle: "inference", at: 0, pass: "generate", message }, tell);
                 return None;
             }
         };
         Some(Pair::from((case, pipeline)))
     }
 
-    fn one(&mut self, pair: Pair, parent: Option<Parent>, begin: &mut dyn FnMut(&Pair)) {
-        begin(&pair);
+    fn one(&mut self, pair: Pair, parent: Option<Parent>, tell: &mut dyn FnMut(Event)) {
+        tell(Event::Begin(&pair));
         tally::clear();
         let started = Instant::now();
         let result = check::follow(&pair);
@@ -400,7 +411,7 @@ impl Fuzzer {
             Ok(done) => done,
             Err(f) => {
                 self.out.end.graphs += 1;
-                return self.found(pair, f);
+                return self.found(pair, f, tell);
             }
         };
         self.out.end.graphs += u64::from(ran.valid);
