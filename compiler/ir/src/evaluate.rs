@@ -50,50 +50,85 @@ impl Evaluate for Reference {
         true
     }
     fn run(&self, graph: &Graph, inputs: &Feeds, taps: &[ValueId]) -> Result<Outcome> {
-        let mut values = Vec::with_capacity(graph.inputs().len());
-        for &v in graph.inputs() {
-            let name = graph.value_name(v);
-            let x = inputs.get(name).ok_or_else(|| {
-                Error::data(format!("input '{name}' is missing; the model takes {}", graph.input_summary()))
-            })?;
-            graph
-                .ty(v)
-                .merge(&x.value_type())
-                .map_err(|e| Error { blame: crate::Blame::Data, ..e.tensor(name) })?;
-            values.push(x.clone());
-        }
-        walk(graph, values, &[], taps, false)
+        walk(graph, ordered(graph, inputs)?, &[], taps, How { counted: false, alter: None })
     }
+}
+
+impl Reference {
+    /// Runs `graph` with every value that is fed, constant or computed, in bodies as well, replaced by what `alter` makes
+    /// of it: which results does rounding decide, and what stands on the way to them? The graph is the one that the value
+    /// is of.
+    pub fn run_altered(
+        &self,
+        graph: &Graph,
+        inputs: &Feeds,
+        alter: &dyn Fn(&Graph, ValueId, Value) -> Value,
+    ) -> Result<Vec<Value>> {
+        let values = ordered(graph, inputs)?;
+        let values = graph.inputs().iter().zip(values).map(|(&v, x)| alter(graph, v, x)).collect();
+        Ok(walk(graph, values, &[], &[], How { counted: false, alter: Some(alter) })?.outputs)
+    }
+}
+
+/// The graph's inputs in its order.
+fn ordered(graph: &Graph, inputs: &Feeds) -> Result<Vec<Value>> {
+    let mut values = Vec::with_capacity(graph.inputs().len());
+    for &v in graph.inputs() {
+        let name = graph.value_name(v);
+        let x = inputs.get(name).ok_or_else(|| {
+            Error::data(format!("input '{name}' is missing; the model takes {}", graph.input_summary()))
+        })?;
+        graph
+            .ty(v)
+            .merge(&x.value_type())
+            .map_err(|e| Error { blame: crate::Blame::Data, ..e.tensor(name) })?;
+        values.push(x.clone());
+    }
+    Ok(values)
 }
 
 /// Runs a subgraph on formal inputs and captures with the reference semantics.
 pub fn run_subgraph(graph: &Graph, inputs: Vec<Value>, captures: &[Value]) -> Result<Vec<Value>> {
-    Ok(walk(graph, inputs, captures, &[], true)?.outputs)
+    let how = How { counted: true, alter: None };
+    Ok(walk(graph, inputs, captures, &[], how)?.outputs)
 }
 
-/// Work of subgraphs is counted: a loop may run them very often.
+type Alter<'a> = &'a dyn Fn(&Graph, ValueId, Value) -> Value;
+
+/// How the nodes of a graph or of a body are run.
+#[derive(Clone, Copy)]
+struct How<'a> {
+    /// Work of subgraphs is counted: a loop may run them very often.
+    counted: bool,
+    alter: Option<Alter<'a>>,
+}
+
 fn walk(
     graph: &Graph,
     inputs: Vec<Value>,
     captures: &[Value],
     taps: &[ValueId],
-    counted: bool,
+    how: How,
 ) -> Result<Outcome> {
     let order = graph.order()?;
     let last = last_use(graph, &order, taps);
     let mut env: BTreeMap<ValueId, Value> = graph.inputs().iter().copied().zip(inputs).collect();
     for (i, &id) in order.iter().enumerate() {
         let node = graph.node(id)?;
-        let results = step(graph, id, &env, captures, counted)
-            .map_err(|e| e.at(&node.name, &crate::qualified(node.op)))?;
+        let results =
+            step(graph, id, &env, captures, how).map_err(|e| e.at(&node.name, &crate::qualified(node.op)))?;
         for (o, v) in node.outputs().iter().zip(results) {
             if let Some(o) = o {
+                let v = match how.alter {
+                    Some(alter) => alter(graph, *o, v),
+                    None => v,
+                };
                 env.insert(*o, v);
             }
         }
         env.retain(|v, _| last[v.index()] > i);
     }
-    let get = |v: ValueId| lookup(graph, v, &env, captures);
+    let get = |v: ValueId| lookup(graph, v, &env, captures, how);
     Ok(Outcome {
         outputs: graph.outputs().iter().map(|o| get(o.value)).collect::<Result<_>>()?,
         taps: taps.iter().map(|&t| get(t)).collect::<Result<_>>()?,
@@ -105,14 +140,19 @@ fn step(
     id: NodeId,
     env: &BTreeMap<ValueId, Value>,
     captures: &[Value],
-    counted: bool,
+    how: How,
 ) -> Result<Vec<Value>> {
     let node = graph.node(id)?;
-    let get = |v: ValueId| lookup(graph, v, env, captures);
+    let get = |v: ValueId| lookup(graph, v, env, captures, how);
     let inputs: Vec<Option<Value>> =
         node.inputs().iter().map(|v| v.map(get).transpose()).collect::<Result<_>>()?;
     let caps: Vec<Value> = node.captures().iter().map(|&v| get(v)).collect::<Result<_>>()?;
-    let subgraph = |g: &Graph, ins: Vec<Value>| run_subgraph(g, ins, &caps);
+    let subgraph = |g: &Graph, mut ins: Vec<Value>| {
+        if let Some(alter) = how.alter {
+            ins = g.inputs().iter().zip(ins).map(|(&v, x)| alter(g, v, x)).collect();
+        }
+        Ok(walk(g, ins, &caps, &[], How { counted: true, alter: how.alter })?.outputs)
+    };
     let cx = EvalCx {
         node: &node.name,
         attrs: &node.attrs,
@@ -122,7 +162,7 @@ fn step(
         subgraph: &subgraph,
     };
     let results = node.op.eval(&cx)?;
-    if counted {
+    if how.counted {
         let all = inputs.iter().flatten().chain(&results);
         crate::budget::add_work(all.filter_map(|v| v.tensor().ok()).map(Tensor::len).sum());
     }
@@ -139,9 +179,21 @@ pub fn too_few_results(attrs: &Attrs, given: usize, read: usize) -> Error {
     if attrs.graphs().is_empty() { Error::internal(text) } else { Error::model(text) }
 }
 
-fn lookup(graph: &Graph, v: ValueId, env: &BTreeMap<ValueId, Value>, captures: &[Value]) -> Result<Value> {
+fn lookup(
+    graph: &Graph,
+    v: ValueId,
+    env: &BTreeMap<ValueId, Value>,
+    captures: &[Value],
+    how: How,
+) -> Result<Value> {
     match graph.def(v) {
-        Def::Initializer(t) => Ok(Value::Tensor(t.clone())),
+        Def::Initializer(t) => {
+            let t = Value::Tensor(t.clone());
+            Ok(match how.alter {
+                Some(alter) => alter(graph, v, t),
+                None => t,
+            })
+        }
         Def::Capture(i) => {
             captures.get(*i).cloned().ok_or_else(|| Error::internal(format!("capture {i} is missing")))
         }

@@ -296,3 +296,100 @@ fn integers_shrink_by_fractions() {
         }
     }
 }
+
+/// Numbers that are equal but for rounding are brought to mean 0 in the body of a loop.
+#[test]
+fn deviations_of_equal_numbers_in_a_loop_are_not_claimed() {
+    let all = |x: &str| vec![x; 65].join(",");
+    replay(
+        format!(
+            r#"case () => (float[?, 1, 1, 65] y) <
+   float[65] scale = {{{}}}, int64 trips = {{3}}, bool go = {{1}}, float[1, 1, 65] c = {{{}}}> {{
+   last, y = Loop <body: graph = turn (int64[] i, bool[] "go.1", float carried) => (bool[] more, next, seen) {{
+      next = LayerNormalization (carried, scale)
+      more = Identity ("go.1")
+      seen = Identity (next)
+   }}> (trips, go, c)
+}}
+"#,
+            all("0.5"),
+            all("-271517770000000.0")
+        ),
+        "seed = 1\n[[pass]]\nname = \"run\"",
+    );
+}
+
+/// Which of several zeros Max gives is told nowhere, nor is it whether all of them have the same sign.
+#[test]
+fn zeros_of_a_maximum_have_any_sign() {
+    replay(
+        r#"case (float[3, 5, 1] x) => (float[3, 5, 1] y) <
+   float zero = {-0.0}, float one = {1.0}, int64 trips = {1}, bool go = {1}> {
+   m = Loop <body: graph = turn (int64[] i, bool[] "go.1", float carried) => (bool[] more, next) {
+      next = Max (zero, carried)
+      more = Identity ("go.1")
+   }> (trips, go, x)
+   r = Relu (m)
+   d = Div (one, r)
+   y = Hardmax <axis: int = 0> (d)
+}
+"#,
+        "seed = 1\n[[pass]]\nname = \"run\"",
+    );
+}
+
+/// A logarithm of a sum of about 1 is 0 but for rounding: sizes, whether they fit, and products follow from that.
+#[test]
+fn what_is_only_rounding_decides_nothing() {
+    let run = "seed = 1\n[[pass]]\nname = \"run\"";
+    replay(
+        r#"case (float[1, 17, 31] x) => (int64[3, ?] y, int64[?, ?] z) <
+   float s = {0.0157}, float[1, 1, 1] one = {1.0}, int64[3, 527] c> {
+   d = Div (x, s)
+   e = Sub (one, d)
+   t = Transpose (e)
+   l = LogSoftmax <axis: int = 0> (t)
+   y = NonZero (l)
+   h = Shape (y)
+   z = Expand (y, h)
+}
+"#
+        .replace(", int64[3, 527] c", ""),
+        run,
+    );
+    replay(
+        r#"case (float[16, 9] x) => (float[16, 9] y) <int64 axis = {0}, float s = {0.06}> {
+   d = Div (x, s)
+   l = LogSoftmax (d)
+   p = CumProd (l, axis)
+   y = Sigmoid (p)
+}
+"#,
+        run,
+    );
+}
+
+/// Which of two values that are equal but for rounding comes first, and how many are the same.
+#[test]
+fn near_ties_are_not_claimed() {
+    let run = "seed = 1\n[[pass]]\nname = \"run\"";
+    replay(
+        r#"case (float[3, 8] x) => (int64[1, 8] y) <
+   int64[1] k = {1}, float[3, 3] c = {6.0,7.0,7.0,7.0,2.0,7.0,4.0,2.0,0.0}> {
+   m = MatMul (c, x)
+   a = Mish (m)
+   v, y = TopK <axis: int = -2> (a, k)
+}
+"#,
+        run,
+    );
+    replay(
+        r#"case (float[1, 15, 7, 2] x) => (int64[?] y) <
+   float[2, 15] w = {1.0,0.0,0.0,-0.9,-0.9,1.9,1.5,-1.5,-0.35,1.45,-1.4,0.27,0.0,-0.47,-0.44,1.36,-1.47,0.76,0.0,1.9,-0.94,-0.28,0.9,-0.9,-0.7,-1.3,-0.14,1.7,1.7,-0.07}> {
+   m = MatMul (x, w)
+   u, a, b, y = Unique (m)
+}
+"#,
+        run,
+    );
+}

@@ -36,6 +36,8 @@ pub mod random;
 #[cfg(feature = "run")]
 pub mod reduce;
 #[cfg(feature = "run")]
+mod shake;
+#[cfg(feature = "run")]
 pub mod targets;
 
 /// Between 64 and 4,096 pseudo-random bytes (SplitMix64).
