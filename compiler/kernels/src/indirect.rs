@@ -4,6 +4,8 @@
 //! is cut where a panel would leave the first-level cache; the sum continues from the stored result, in the same
 //! order, so no cut changes a bit. After Dukhan, The Indirect Convolution Algorithm (2019).
 
+#[cfg(target_arch = "x86_64")]
+use crate::amx::{Configured, Even};
 use crate::epilogue::Finish;
 use crate::integers::Integers;
 use crate::pack::{Cells, PackedRef, Panel};
@@ -59,8 +61,8 @@ unsafe impl Sync for Job<'_> {}
 const PANEL_BYTES: usize = 40 << 10;
 /// Bytes of input rows that the second-level cache keeps beside the panel.
 const BLOCK_BYTES: usize = 256 << 10;
-/// Every tile height of the widest tier divides this.
-const ROW_UNIT: usize = 24;
+/// Every tile height of the widest tier divides this, and the rows of the tile unit.
+const ROW_UNIT: usize = 48;
 /// Fewest rows that threads get for themselves: a block reads all panels.
 const LEAST_ROWS: usize = 12;
 /// Pointers of a block.
@@ -124,6 +126,7 @@ struct Scratch {
     out: Vec<usize>,
     spare: Vec<f32>,
     piece: Vec<f32>,
+    rows: Vec<f32>,
 }
 
 thread_local! {
@@ -150,8 +153,23 @@ pub(crate) unsafe fn block(job: &Job, first: usize, count: usize, panels: Range<
         let last = pointers[tap * step + count - 1];
         pointers[tap * step + count..(tap + 1) * step].fill(last);
     }
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the caller's contract; the copy outlives the panels, and nothing else on this thread uses the unit.
+    let (even, _configured) = unsafe {
+        let even = Even::of(job, pointers, step, count, &mut scratch.rows);
+        (even, even.map(|e| Configured::for_rows(&e)))
+    };
     for index in panels {
-        let lot = Lot { pointers, step, out, count, before: 0, all: count };
+        let lot = Lot {
+            pointers,
+            step,
+            out,
+            count,
+            before: 0,
+            all: count,
+            #[cfg(target_arch = "x86_64")]
+            even,
+        };
         // SAFETY: the caller's contract.
         unsafe { panel(job, job.b.panels.get(index), lot, &mut scratch.piece) };
     }
@@ -160,16 +178,19 @@ pub(crate) unsafe fn block(job: &Job, first: usize, count: usize, panels: Range<
 
 /// Rows of one block that a panel is multiplied with.
 #[derive(Clone, Copy)]
-struct Lot<'a> {
+pub(crate) struct Lot<'a> {
     /// The pointer of row `i` for tap `t` is at `t · step + i`; [`MOST_ROWS`] more follow the last.
     pointers: &'a [*const f32],
     step: usize,
     /// Their rows of the result, and as many more.
-    out: &'a [usize],
-    count: usize,
+    pub out: &'a [usize],
+    pub count: usize,
     /// Rows of the block before these, and all of it.
-    before: usize,
-    all: usize,
+    pub before: usize,
+    pub all: usize,
+    /// All rows of the block, where the tile unit takes them.
+    #[cfg(target_arch = "x86_64")]
+    even: Option<Even>,
 }
 
 impl<'a> Lot<'a> {
@@ -213,8 +234,14 @@ unsafe fn panel(job: &Job, panel: Panel, lot: Lot, piece: &mut Vec<f32>) {
 /// As [`panel`], for results that are no late bytes.
 unsafe fn values(job: &Job, panel: Panel, lot: Lot) {
     let width = panel.width * LANES;
-    let Lot { pointers, step, out, count, before, all } = lot;
+    let Lot { pointers, step, out, count, before, all, .. } = lot;
     let cols = width.min(job.b.panels.cols - panel.col);
+    #[cfg(target_arch = "x86_64")]
+    if let Some(even) = lot.even {
+        // SAFETY: the caller's contract; the unit was configured for the block.
+        unsafe { even.multiply(job, panel, &lot, cols) };
+        return late(job, panel, out, count, cols);
+    }
     let tiles = match job.b.cells {
         Cells::Pairs { native } => crate::tile_bf16::of(job.tier, native),
         Cells::One if job.integers.is_some() => Tiles::of_integers(job.tier),

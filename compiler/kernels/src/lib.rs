@@ -3,6 +3,8 @@
 //! Every kernel exists for each [`Tier`] and gives the same bits for any number of threads: work is cut over rows
 //! and columns of the result, never over a sum.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 pub mod arg;
 pub mod attention;
 #[cfg(target_arch = "x86_64")]
@@ -63,6 +65,8 @@ mod tile_bf16;
 #[cfg(target_arch = "x86_64")]
 use tile_bf16::native as tile_bf16_native;
 mod tile_i8;
+#[cfg(target_arch = "x86_64")]
+mod tile_sums;
 pub mod topk;
 pub mod transpose;
 pub mod vecmath;

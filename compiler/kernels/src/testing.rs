@@ -157,3 +157,11 @@ pub fn on_grid(grid: crate::quantizer::Grid, x: &[f32]) -> Vec<f32> {
     let whole = |x: f32| int(quantized(x, grid.scale, grid.zero, grid.signed), grid.signed);
     x.iter().map(|&x| (whole(x) - grid.zero) as f32 * grid.scale).collect()
 }
+
+/// Runs `f` with and without what a CPU has beside its tier for integer products.
+pub(crate) fn both(f: impl Fn()) {
+    #[cfg(target_arch = "x86_64")]
+    crate::amx::both(&f);
+    #[cfg(not(target_arch = "x86_64"))]
+    f();
+}

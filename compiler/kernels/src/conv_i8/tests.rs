@@ -1,7 +1,7 @@
 use super::*;
 use crate::epilogue::{Activation, Affine};
 use crate::parallel::Serial;
-use crate::testing::{Two, bends, bent, bytes, int, quantized, random, requantized};
+use crate::testing::{Two, bends, bent, both, bytes, int, quantized, random, requantized};
 use proptest::prelude::*;
 
 fn naive(shape: &ConvShape, x: &dyn Fn(usize) -> i32, w: &dyn Fn(usize, usize) -> i32) -> Vec<i32> {
@@ -114,7 +114,7 @@ proptest! {
         let d = (batch, size[0], size[1], cin * groups);
         let shape = ConvShape::d2(d, cout * groups, kernel, stride, dilation, pads, groups);
         if shape.output().unwrap().iter().all(|&n| n > 0) {
-            check(&shape, signed, zx, zw);
+            both(|| check(&shape, signed, zx, zw));
         }
     }
 
@@ -142,5 +142,15 @@ fn few_channels_run_along_lines() {
             9,
             0,
         );
+    }
+}
+
+#[test]
+fn many_channels_are_exact() {
+    for (cin, cout, kernel, stride) in [(64, 70, 1, 1), (72, 130, 1, 2), (37, 48, 3, 1), (96, 20, 3, 2)] {
+        let pad = [kernel / 2; 4];
+        let shape = ConvShape::d2((2, 7, 8, cin), cout, [kernel; 2], [stride; 2], [1, 1], pad, 1);
+        both(|| check(&shape, [false, true, false], 3, 0));
+        both(|| check(&shape, [true, false, true], 0, 5));
     }
 }

@@ -4,7 +4,7 @@ use crate::epilogue::{Affine, Residual};
 use crate::pack::Strides;
 use crate::pack_i8::Weights;
 use crate::parallel::Serial;
-use crate::testing::{Two, bends, bent, bytes, int, quantized, random, requantized};
+use crate::testing::{Two, bends, bent, both, bytes, int, quantized, random, requantized};
 use proptest::prelude::*;
 
 struct Case {
@@ -100,10 +100,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 64 }))]
     #[test]
     fn products_are_exact(
-        m in 1usize..30, k in 1usize..40, n in 1usize..150, signed in any::<[bool; 3]>(),
+        m in 1usize..70, k in 1usize..200, n in 1usize..150, signed in any::<[bool; 3]>(),
         zx in 0i32..120, zw in prop_oneof![Just(0), 1..100], per_column in any::<bool>(),
     ) {
-        check(&Case { m, k, n, signed, zeros: [zx, zw], per_column });
+        both(|| check(&Case { m, k, n, signed, zeros: [zx, zw], per_column }));
     }
 }
 
@@ -117,6 +117,10 @@ fn long_sums_of_extremes_do_not_saturate() {
         let mut y = [0];
         gemm_i8(&Serial, 1, &a, &packed, &mut Results::Sums(&mut y), &Epilogue::default()).unwrap();
         assert_eq!(y, [-4096 * 255 * 128]);
+        let (x, mut y) = (vec![255u8; 16 * k], [0; 16]);
+        let a = Activations { data: &x, ..a };
+        gemm_i8(&Serial, 16, &a, &packed, &mut Results::Sums(&mut y), &Epilogue::default()).unwrap();
+        assert_eq!(y, [-4096 * 255 * 128; 16]);
     }
 }
 

@@ -1,0 +1,359 @@
+//! kernel: integer contractions by the tile unit (AMX): sums of 16 rows and up to 64 columns, 64 products an instruction.
+//!
+//! A panel of cells is what the unit takes as its right operand, so packed weights are the same as for vectors; and
+//! sums are exact, so results are. The left rows have to lie at equal distances: those of a matrix do, windows are copied.
+
+use crate::dispatch::Tier;
+use crate::indirect::{Job, Lot};
+use crate::pack::Panel;
+use crate::simd::LANES;
+use crate::tile::{Place, Tile, Tiles, tiles};
+use std::arch::asm;
+use std::arch::x86_64::{__cpuid_count, _mm512_maskz_loadu_ps, _mm512_storeu_ps, _xgetbv};
+use std::sync::OnceLock;
+
+/// Rows of a tile of the unit, and its cells in a row.
+pub(crate) const SIDE: usize = 16;
+/// Sums of a row.
+pub(crate) const WIDE: usize = 4 * LANES;
+/// Rows of sums that the tallest loop below reads past the last.
+const SPARE: usize = 8;
+/// Fewer rows wait for their weights, which vectors read as fast.
+const LEAST_ROWS: usize = SIDE;
+/// Cells of a sum that make up for its way through memory.
+const LEAST_CELLS: usize = 4;
+
+/// From sums in memory to results.
+static FINISH: Tiles = tiles! { tile_sums, crate::simd::Avx512::new(), [#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]];
+    1: 1 8;
+    2: 1 8;
+    3: 1 4;
+    4: 1 4;
+};
+
+/// Whether contractions of this tier run here.
+pub(crate) fn usable(tier: Tier) -> bool {
+    static USABLE: OnceLock<bool> = OnceLock::new();
+    #[cfg(test)]
+    if OFF.get() {
+        return false;
+    }
+    tier == Tier::Avx512 && *USABLE.get_or_init(detect)
+}
+
+#[cfg(test)]
+thread_local! {
+    static OFF: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Runs `f` with and without the unit.
+#[cfg(test)]
+pub(crate) fn both(f: impl Fn()) {
+    f();
+    OFF.set(true);
+    f();
+    OFF.set(false);
+}
+
+/// Whether the CPU has the unit and the system saves its registers; Linux does so on request.
+fn detect() -> bool {
+    const LEAVES: u32 = 7;
+    // SAFETY: every CPU of [`Tier::Avx512`] has these leaves and the register of states.
+    let (unit, saved) = unsafe { (__cpuid_count(LEAVES, 0).edx >> 24 & 3 == 3, states() >> 17 & 3 == 3) };
+    unit && saved && request()
+}
+
+#[target_feature(enable = "xsave")]
+unsafe fn states() -> u64 {
+    // SAFETY: as [`detect`].
+    unsafe { _xgetbv(0) }
+}
+
+#[cfg(all(target_os = "linux", not(miri)))]
+fn request() -> bool {
+    const ARCH_PRCTL: i64 = 158;
+    const REQUEST: i64 = 0x1023;
+    const TILE_DATA: i64 = 18;
+    let mut result = ARCH_PRCTL;
+    // SAFETY: a system call that changes what the system saves of this process's registers, and nothing in its memory.
+    unsafe {
+        asm!("syscall", inlateout("rax") result, in("rdi") REQUEST, in("rsi") TILE_DATA, lateout("rcx") _, lateout("r11") _, options(nostack));
+    }
+    result == 0
+}
+
+#[cfg(not(all(target_os = "linux", not(miri))))]
+fn request() -> bool {
+    false
+}
+
+/// The left rows of a block: `rows`, at least 16, of `cells` four-byte cells, `step` bytes apart.
+#[derive(Clone, Copy)]
+pub(crate) struct Even {
+    base: *const u8,
+    step: usize,
+    rows: usize,
+    cells: usize,
+}
+
+impl Even {
+    /// The rows that `pointers` lead to, as in [`Lot`]; copied to `copy` where they are not at equal distances.
+    ///
+    /// # Safety
+    /// Pointers are valid for the cells of a tap. The result is valid as long as they and `copy` are.
+    pub(crate) unsafe fn of(
+        job: &Job,
+        pointers: &[*const f32],
+        step: usize,
+        count: usize,
+        copy: &mut Vec<f32>,
+    ) -> Option<Even> {
+        let cells = job.taps * job.depth;
+        if job.integers.is_none() || count < LEAST_ROWS || cells < LEAST_CELLS || !usable(job.tier) {
+            return None;
+        }
+        let address = |i: usize| pointers[i] as usize;
+        let apart = address(1).wrapping_sub(address(0));
+        let straight = |i: usize| address(i).wrapping_sub(address(i - 1)) == apart;
+        if job.taps == 1 && (1..count).all(straight) {
+            return Some(Even { base: pointers[0].cast(), step: apart, rows: count, cells });
+        }
+        // Rows a multiple of a page apart would share their places in the cache.
+        let wide = cells.next_multiple_of(SIDE);
+        let wide = if wide.is_multiple_of(256) { wide + SIDE } else { wide };
+        let len = count * wide + SIDE;
+        if copy.len() < len {
+            copy.resize(len, 0.0);
+        }
+        // SAFETY: the tier was checked; there is room for all rows and a vector behind them.
+        unsafe { gather(pointers, step, (job.taps, job.depth), count, copy.as_mut_ptr(), wide) };
+        Some(Even { base: copy.as_ptr().cast(), step: wide * size_of::<f32>(), rows: count, cells })
+    }
+
+    /// Multiplies the rows of a lot with a panel.
+    ///
+    /// # Safety
+    /// As [`crate::indirect::run`], for the rows of the lot, which lie here from [`Lot::before`] on; the unit is
+    /// [`Configured`] for these rows.
+    pub(crate) unsafe fn multiply(&self, job: &Job, panel: Panel, lot: &Lot, cols: usize) {
+        let row_bytes = panel.width * LANES * size_of::<f32>();
+        let b = job.b.data.wrapping_add(panel.col * job.b.rows).cast::<u8>();
+        let blocks = self.cells / SIDE;
+        // The next panel follows in memory: each tile asks for its share.
+        let lines = (row_bytes * SIDE * blocks / 64).div_ceil(blocks.max(1) * lot.all.div_ceil(SIDE));
+        let mut sums = Sums([0; WIDE * (SIDE + SPARE)]);
+        let mut row = 0;
+        while row < lot.count {
+            // The last 16 rows start among those before.
+            let at = lot.before + row;
+            let first = at.min(self.rows - SIDE);
+            let live = (first + SIDE - at).min(lot.count - row);
+            let ahead = b.wrapping_add(row_bytes * self.cells + at / SIDE * blocks * lines * 64);
+            let operands = Operands {
+                a: self.base.wrapping_add(first * self.step),
+                a_step: self.step,
+                b,
+                b_step: row_bytes,
+                blocks,
+                rest: self.cells % SIDE,
+                sums: sums.0.as_mut_ptr(),
+                ahead,
+                lines,
+            };
+            // SAFETY: 16 rows and a panel of the sum's cells are there.
+            unsafe {
+                match panel.width {
+                    1 => one(&operands),
+                    2 => two(&operands),
+                    3 => three(&operands),
+                    _ => four(&operands),
+                }
+            }
+            let mut done = 0;
+            while done < live {
+                let (height, f) = FINISH.pick(panel.width, live - done);
+                let rows = height.min(live - done);
+                let out = lot.out[row + done..].as_ptr();
+                let tile = Tile {
+                    rows: std::ptr::null(),
+                    tap_step: 0,
+                    taps: 0,
+                    offset: 0,
+                    depth: 0,
+                    b: sums.0[(at - first + done) * WIDE..].as_ptr().cast(),
+                    b_step: WIDE,
+                    ahead: std::ptr::null(),
+                    ahead_step: 0,
+                    c: job.c,
+                    c_step: job.c_step,
+                    place: Place { out, live_rows: rows, live_cols: cols, col: panel.col },
+                    first: true,
+                    last: true,
+                    finish: job.finish,
+                    integers: job.integers,
+                };
+                // SAFETY: the sums of these rows, and as many behind them as the loop reads.
+                unsafe { f(&tile) };
+                done += rows;
+            }
+            row += live;
+        }
+    }
+}
+
+#[repr(align(64))]
+pub(crate) struct Sums<const N: usize>(pub [i32; N]);
+
+/// Copies the taps of each row behind each other.
+///
+/// # Safety
+/// As [`Even::of`]; `to` has room for `count` rows of `wide` cells and one vector.
+#[target_feature(enable = "avx512f")]
+unsafe fn gather(
+    pointers: &[*const f32],
+    step: usize,
+    (taps, depth): (usize, usize),
+    count: usize,
+    to: *mut f32,
+    wide: usize,
+) {
+    for r in 0..count {
+        let mut to = to.wrapping_add(r * wide);
+        for tap in 0..taps {
+            let from = pointers[tap * step + r];
+            for k in (0..depth).step_by(LANES) {
+                let live = 0xffff_u16 >> (LANES - LANES.min(depth - k));
+                // SAFETY: live cells of the tap; what is written behind them is written again or is room.
+                unsafe { _mm512_storeu_ps(to.add(k), _mm512_maskz_loadu_ps(live, from.add(k))) };
+            }
+            to = to.wrapping_add(depth);
+        }
+    }
+}
+
+/// The registers of the unit, in use until dropped: four of sums, an operand each, and an operand each of the last cells.
+pub(crate) struct Configured;
+
+impl Configured {
+    /// # Safety
+    /// The unit is [`usable`], and not in use on this thread.
+    pub(crate) unsafe fn for_rows(rows: &Even) -> Configured {
+        // SAFETY: passed on.
+        unsafe { Configured::new(SIDE, rows.cells % SIDE) }
+    }
+
+    /// For `live` rows, and `rest` cells behind those that go by 16.
+    ///
+    /// # Safety
+    /// As [`Configured::for_rows`]; there are 1 to 16 rows, and fewer than 16 cells.
+    pub(crate) unsafe fn new(live: usize, rest: usize) -> Configured {
+        #[repr(C, align(64))]
+        struct Palette([u8; 64]);
+        let mut p = Palette([0; 64]);
+        p.0[0] = 1;
+        let mut register = |i: usize, rows: usize, bytes: usize| {
+            (p.0[16 + 2 * i], p.0[48 + i]) = (bytes as u8, rows as u8);
+        };
+        (0..5).for_each(|i| register(i, live, 4 * SIDE));
+        register(5, SIDE, 4 * SIDE);
+        if rest > 0 {
+            register(6, live, 4 * rest);
+            register(7, rest, 4 * SIDE);
+        }
+        // SAFETY: a palette that every such unit has.
+        unsafe { asm!("ldtilecfg [{}]", in(reg) p.0.as_ptr(), options(nostack, readonly, preserves_flags)) };
+        Configured
+    }
+}
+
+impl Drop for Configured {
+    fn drop(&mut self) {
+        // SAFETY: the registers hold nothing that is still read.
+        unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) };
+    }
+}
+
+/// Rows from `a`, a panel from `b`, their sums, [`WIDE`] apart; steps in bytes.
+pub(crate) struct Operands {
+    pub a: *const u8,
+    pub a_step: usize,
+    pub b: *const u8,
+    pub b_step: usize,
+    /// Products in steps of 64, and cells left after them.
+    pub blocks: usize,
+    pub rest: usize,
+    pub sums: *mut i32,
+    /// What is asked for meanwhile: so many lines with each step.
+    pub ahead: *const u8,
+    pub lines: usize,
+}
+
+macro_rules! multiply {
+    ($name:ident, $dot:literal, $($sum:literal at $at:literal),*) => {
+        /// # Safety
+        /// The unit is configured for these rows and cells, which are there.
+        pub(crate) unsafe fn $name(o: &Operands) {
+            // SAFETY: by the caller; the registers are the unit's own.
+            unsafe {
+                asm!(
+                    $(concat!("tilezero tmm", $sum),)*
+                    "test {blocks}, {blocks}",
+                    "jz 5f",
+                    "2:",
+                    "mov {left}, {lines}",
+                    "test {left}, {left}",
+                    "jz 4f",
+                    "3:",
+                    "prefetcht1 [{ahead}]",
+                    "add {ahead}, 64",
+                    "dec {left}",
+                    "jnz 3b",
+                    "4:",
+                    "tileloadd tmm4, [{a} + {a_step}*1]",
+                    $(
+                        concat!("tileloadd tmm5, [{b} + {b_step}*1 + ", $at, "]"),
+                        concat!($dot, " tmm", $sum, ", tmm4, tmm5"),
+                    )*
+                    "add {a}, 64",
+                    "add {b}, {block}",
+                    "dec {blocks}",
+                    "jnz 2b",
+                    "5:",
+                    "test {rest}, {rest}",
+                    "jz 6f",
+                    "tileloadd tmm6, [{a} + {a_step}*1]",
+                    $(
+                        concat!("tileloadd tmm7, [{b} + {b_step}*1 + ", $at, "]"),
+                        concat!($dot, " tmm", $sum, ", tmm6, tmm7"),
+                    )*
+                    "6:",
+                    "mov {block}, 256",
+                    $(concat!("tilestored [{sums} + {block}*1 + ", $at, "], tmm", $sum),)*
+                    a = inout(reg) o.a => _,
+                    a_step = in(reg) o.a_step,
+                    b = inout(reg) o.b => _,
+                    b_step = in(reg) o.b_step,
+                    block = inout(reg) SIDE * o.b_step => _,
+                    blocks = inout(reg) o.blocks => _,
+                    rest = in(reg) o.rest,
+                    sums = in(reg) o.sums,
+                    ahead = inout(reg) o.ahead => _,
+                    lines = in(reg) o.lines,
+                    left = out(reg) _,
+                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                    out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                    options(nostack),
+                );
+            }
+        }
+    };
+}
+
+const _: () = assert!(WIDE * size_of::<i32>() == 256);
+
+multiply!(one, "tdpbusd", 0 at 0);
+multiply!(two, "tdpbusd", 0 at 0, 1 at 64);
+multiply!(three, "tdpbusd", 0 at 0, 1 at 64, 2 at 128);
+multiply!(four, "tdpbusd", 0 at 0, 1 at 64, 2 at 128, 3 at 192);
+// Signed bytes on the left, unsigned ones on the right.
+multiply!(four_codes, "tdpbsud", 0 at 0, 1 at 64, 2 at 128, 3 at 192);
