@@ -11,6 +11,8 @@ mod entries;
 mod source;
 mod stored;
 mod stream;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
 
 use crate::dispatch::Tier;
 use crate::epilogue::{Epilogue, holds};

@@ -100,6 +100,14 @@ tiered! {
 
 tiered! {
     unsafe fn bytes(s: S; job: &Job, x: &Shared, col: usize, width: usize) {
+        #[cfg(target_arch = "x86_64")]
+        if S::WIDE && width == 4 && super::tiles::takes(job.w, x.m) && !(0..x.m).any(|row| odd(x.x, row, job.w.flushes())) {
+            return match x.x.digits {
+                1 => super::tiles::rows::<S, 1>(s, job, x.x, x.m, col),
+                WORDS => super::tiles::rows::<S, WORDS>(s, job, x.x, x.m, col),
+                _ => super::tiles::rows::<S, FLOAT>(s, job, x.x, x.m, col),
+            };
+        }
         match (x.x.digits, S::WIDE && width == 4) {
             _ if job.w.kept.is_some() => few_rows::<S, _, Sparse<S>>(s, Bytes, job, x, col, width),
             (1, true) => rows::<S, 4, 1, 1, _, Dense>(s, Bytes, job, x, col),
@@ -263,7 +271,7 @@ unsafe fn some_rows<S: Simd, const V: usize, const D: usize, const T: usize, C: 
 
 /// Complete sums of a row, through the epilogue into the result.
 #[inline(always)]
-unsafe fn finish<S: Simd, const V: usize>(s: S, job: &Job, y: [S::F; V], row: usize, col: usize) {
+pub(super) unsafe fn finish<S: Simd, const V: usize>(s: S, job: &Job, y: [S::F; V], row: usize, col: usize) {
     let place = Place { out: &row, live_rows: 1, live_cols: (V * LANES).min(job.w.n - col), col };
     let mut y = [y];
     // SAFETY: the caller's contract.
@@ -280,7 +288,7 @@ unsafe fn finish<S: Simd, const V: usize>(s: S, job: &Job, y: [S::F; V], row: us
 
 /// What the row sums to before its blocks' zero points: the value of its digits.
 #[inline(always)]
-fn total<const D: usize>(unit: f32, sums: &[i32]) -> f32 {
+pub(super) fn total<const D: usize>(unit: f32, sums: &[i32]) -> f32 {
     let mut t = 0i64;
     for d in (0..D).rev() {
         t = (t << 8) + i64::from(sums[d]);
@@ -383,7 +391,7 @@ unsafe fn block_sums<S: Simd, const V: usize, const D: usize, const T: usize, C:
 }
 
 #[inline(always)]
-unsafe fn scale<S: Simd>(s: S, w: &PackedCodes, at: usize) -> S::F {
+pub(super) unsafe fn scale<S: Simd>(s: S, w: &PackedCodes, at: usize) -> S::F {
     // SAFETY: the caller's index lies in the scales.
     unsafe {
         match &w.scales {
@@ -395,7 +403,7 @@ unsafe fn scale<S: Simd>(s: S, w: &PackedCodes, at: usize) -> S::F {
 
 /// Applies one scale for each output to complete sums.
 #[inline(always)]
-unsafe fn scaled<S: Simd, const V: usize>(
+pub(super) unsafe fn scaled<S: Simd, const V: usize>(
     s: S,
     w: &PackedCodes,
     x: &Digits,

@@ -176,6 +176,19 @@ fn many_rows_read_panels_in_parts() {
     }
 }
 
+/// What takes rows 16 at a time gives each what it has alone.
+#[test]
+fn many_rows_of_bytes_are_those_of_one() {
+    for (k, block, kind) in [(300, 300, 0), (520, 520, 1), (384, 128, 1), (320, 64, 0), (64, 32, 0)] {
+        for (m, n, seed) in [(16, 64, 3), (37, 150, 4), (21, 130, 5)] {
+            let case = Case::new(k, n, 8, block, kind, seed);
+            for &tier in Tier::available() {
+                check(tier, m, &case.codes(k, n, block, true), seed);
+            }
+        }
+    }
+}
+
 /// Digits are relative to their block: a large activation leaves the others their precision.
 #[test]
 fn blocks_of_very_different_size_keep_their_precision() {
