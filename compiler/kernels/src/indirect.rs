@@ -87,6 +87,8 @@ pub(crate) unsafe fn run(pool: &dyn Pool, job: &Job) {
     let blocks = job.count.div_ceil(rows);
     let groups = if threads == 1 { 1 } else { (3 * threads).div_ceil(blocks).min(panels) };
     let share = panels.div_ceil(groups);
+    // As many panels for each thread, where they can be shared out so.
+    let share = (share / 2 + 1..=share).rev().find(|s| panels.is_multiple_of(s * threads)).unwrap_or(share);
     let groups = panels.div_ceil(share);
     let task = |index: usize| {
         let (block, group) = (index / groups, index % groups);
