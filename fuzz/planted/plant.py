@@ -6,7 +6,10 @@ bug switched on at a time.
     plant.py build FOLDER               the copy with all bugs, each switched on by PLANTED=name, built in FOLDER (or in
                                         CARGO_TARGET_DIR, which saves building other crates again)
     plant.py run FOLDER SECONDS [-- compress fuzz options]
-                                        finds each; a table for RESULTS.md on stdout
+                                        finds each; a table for RESULTS.md on stdout, with core-seconds last
+    plant.py ways FOLDER CORE-SECONDS   finds each by each way of fuzzing; a table for RESULTS.md on stdout
+
+ONLY="name name" leaves the other bugs out.
 
 The sources themselves stay as they are: no build of this tree contains a planted bug.
 """
@@ -54,20 +57,46 @@ def build(folder):
     shutil.copy2(pathlib.Path(target) / "release/compress", folder / "compress")
 
 
+def chosen():
+    only = os.environ.get("ONLY", "").split()
+    return [b for b in BUGS if not only or b["name"] in only]
+
+
+WAYS = {"both": ["--mutate", "both"], "graph": ["--mutate", "graph"], "passes": ["--mutate", "passes"], "blind": ["--blind"]}
+
+
+def ways(folder, most):
+    print(f"| bug | area | {' | '.join(WAYS)} |")
+    totals = {w: [0, 0.0] for w in WAYS}
+    for b in chosen():
+        cells = []
+        for way, options in WAYS.items():
+            target = TARGETS[b["area"]][0]
+            command = [folder / "compress", "fuzz", "--core-time", f"{most}s", "--seed", "1", "--json", "--raw", "--target", target]
+            command += ["-o", folder / "findings", *options]
+            done = subprocess.run(command, env={**os.environ, "PLANTED": b["name"]}, capture_output=True, text=True)
+            out = json.loads(done.stdout) if done.stdout.startswith("{") else {"executions": 0, "core_seconds": 0.0}
+            found = done.returncode not in (0, 1, 2)
+            totals[way][0] += found
+            totals[way][1] += out["core_seconds"]
+            cells.append(f"{out['core_seconds']:.1f} ({out['executions']:,})" if found else f"not in {most:.0f}")
+        print(f"| {b['name']} | {b['area']} | {' | '.join(cells)} |", flush=True)
+    print(f"| **found, of {len(chosen())}** | | {' | '.join(f'**{n}**' for n, _ in totals.values())} |")
+    print(f"| core-seconds in all | | {' | '.join(f'{s:.1f}' for _, s in totals.values())} |")
+
+
 def run(folder, seconds, options):
     binary = folder / "compress"
-    only = os.environ.get("ONLY", "").split()
     rows, found = [], 0
-    for b in BUGS:
-        if only and b["name"] not in only:
-            continue
-        start, by, runs = time.monotonic(), "not found", 0
+    for b in chosen():
+        start, by, runs, core = time.monotonic(), "not found", 0, 0.0
         for target in TARGETS[b["area"]] if not any(o == "--target" for o in options) else [None]:
             pick = ["--target", target] if target else []
             command = [binary, "fuzz", "--time", f"{seconds}s", "--json", "--raw", "-o", folder / "findings", *pick, *options]
             done = subprocess.run(command, env={**os.environ, "PLANTED": b["name"]}, capture_output=True, text=True)
             out = json.loads(done.stdout) if done.stdout.startswith("{") else {"findings": [], "executions": 0}
             runs += out["executions"]
+            core += out.get("core_seconds", 0.0)
             if done.returncode == 4 and out["findings"]:
                 by = f"{target or 'joint'}: {out['findings'][0].split(':')[0]}"
             elif done.returncode not in (0, 4):
@@ -76,7 +105,7 @@ def run(folder, seconds, options):
                 continue
             found += 1
             break
-        rows.append(f"| {b['name']} | {b['area']} | {by} | {time.monotonic() - start:.1f} | {runs} |")
+        rows.append(f"| {b['name']} | {b['area']} | {by} | {time.monotonic() - start:.1f} | {runs} | {core:.1f} |")
         print(rows[-1], flush=True)
     print(f"\n{found} of {len(rows)} found, at most {seconds} s each")
 
@@ -89,6 +118,8 @@ if __name__ == "__main__":
             sys.exit(bool(check()))
         case ["build", folder]:
             build(pathlib.Path(folder).resolve())
+        case ["ways", folder, most]:
+            ways(pathlib.Path(folder).resolve(), float(most))
         case ["run", folder, seconds, *_]:
             run(pathlib.Path(folder).resolve(), float(seconds), options)
         case _:

@@ -323,7 +323,7 @@ fn deviations_of_equal_numbers_in_a_loop_are_not_claimed() {
 #[test]
 fn zeros_of_a_maximum_have_any_sign() {
     replay(
-        r#"case (float[3, 5, 1] x) => (float[3, 5, 1] y) <
+        r#"case (float[3, 15, 1] x) => (float[3, 15, 1] y) <
    float zero = {-0.0}, float one = {1.0}, int64 trips = {1}, bool go = {1}> {
    m = Loop <body: graph = turn (int64[] i, bool[] "go.1", float carried) => (bool[] more, next) {
       next = Max (zero, carried)
@@ -331,7 +331,10 @@ fn zeros_of_a_maximum_have_any_sign() {
    }> (trips, go, x)
    r = Relu (m)
    d = Div (one, r)
-   y = Hardmax <axis: int = 0> (d)
+   y = Loop <body: graph = turn (int64[] i, bool[] "go.1", float carried) => (bool[] more, next) {
+      next = Hardmax <axis: int = 0> (carried)
+      more = Identity ("go.1")
+   }> (trips, go, d)
 }
 "#,
         "seed = 1\n[[pass]]\nname = \"run\"",
@@ -376,6 +379,16 @@ fn near_ties_are_not_claimed() {
     replay(
         r#"case (float[3, 8] x) => (int64[1, 8] y) <
    int64[1] k = {1}, float[3, 3] c = {6.0,7.0,7.0,7.0,2.0,7.0,4.0,2.0,0.0}> {
+   m = MatMul (c, x)
+   a = Mish (m)
+   v, y = TopK <axis: int = -2> (a, k)
+}
+"#,
+        run,
+    );
+    replay(
+        r#"case (float[2, 8] x) => (int64[2, 8] y) <
+   int64[1] k = {2}, float[5, 2] c = {4.1,8.0,5.4,7.6,6.6,2.6,4.0,7.9,5.0,4.9}> {
    m = MatMul (c, x)
    a = Mish (m)
    v, y = TopK <axis: int = -2> (a, k)
