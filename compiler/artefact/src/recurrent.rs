@@ -8,7 +8,7 @@ use kernels::{Activations, Epilogue, Error, Pool, Results, Serial, gemm_f32, gem
 use std::sync::Mutex;
 
 /// Bytes of input projections that are computed at once.
-const PROJECTED: usize = 512 << 10;
+const PROJECTED: usize = 1 << 20;
 
 /// What one direction gives: all its states where they are asked for, the last state and the last cell.
 type Ends = (Vec<f32>, [Vec<f32>; 2]);
@@ -86,7 +86,7 @@ impl Recurrence {
     ) -> Projected<'a> {
         let (steps, batch) = (self.steps, self.batch);
         let (step, row) = if self.batch_first { (gates, steps * gates) } else { (batch * gates, gates) };
-        Projected { data, steps, batch, step, row, lengths, reverse: p.reverse }
+        Projected { data, steps, batch, step, row, lengths, reverse: p.reverse, by_blocks: false }
     }
 
     fn args<'a>(&self, p: &'a Pass) -> RecurrenceArgs<'a> {
@@ -133,7 +133,8 @@ impl Recurrence {
             let inputs = inputs.get(..m * self.size).unwrap_or_default();
             let data = &mut projected[..m * gates];
             gemm_f32(io.pool, m, inputs, self.size, projection, data, gates, 1.0, &e)?;
-            let x = Projected { steps, ..self.projected(p, data, gates, lengths) };
+            let by_blocks = recurrence.kind().projects_by_blocks(self.hidden);
+            let x = Projected { steps, by_blocks, ..self.projected(p, data, gates, lengths) };
             let y = y.as_deref_mut().map(|y| y.get_mut(from * step..).unwrap_or_default());
             let states = y.map(|data| States { data, step, row });
             recur(io.pool, recurrence, &self.args(p), &x, &mut h, &mut c, states)?;

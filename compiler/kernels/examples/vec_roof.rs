@@ -146,6 +146,7 @@ fn recurrences() {
                 row: width,
                 lengths: None,
                 reverse: false,
+                by_blocks: false,
             };
             let (mut h, mut c) = (vec![0.0; batch * n], vec![0.0; batch * n]);
             let flop = 2 * steps * batch * width * n;

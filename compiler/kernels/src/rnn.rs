@@ -42,6 +42,21 @@ impl Kind {
         }
     }
 
+    /// Whether input projections of this kind come block by block ([`Projected::by_blocks`]): what a block of units starts
+    /// with then lies together, as it is made by one panel of the projection's weights.
+    pub fn projects_by_blocks(self, hidden: usize) -> bool {
+        self == Kind::Lstm && hidden.is_multiple_of(LANES)
+    }
+
+    /// The row of the input weights, and the element of the biases, that makes element `i` of a projection.
+    pub fn projected_from(self, hidden: usize, i: usize) -> usize {
+        if !self.projects_by_blocks(hidden) {
+            return i;
+        }
+        let block = self.gates() * LANES;
+        i % block / LANES * hidden + i / block * LANES + i % LANES
+    }
+
     /// Gates that are computed together, by their first and count.
     fn passes(self) -> &'static [(usize, usize)] {
         match self {
@@ -155,6 +170,8 @@ pub struct Projected<'a> {
     pub lengths: Option<&'a [usize]>,
     /// From the last step of each sequence to its first.
     pub reverse: bool,
+    /// For each block of 16 units all gates, in place of for each gate all units: as [`Kind::projects_by_blocks`] says.
+    pub by_blocks: bool,
 }
 
 /// Where the state after each step goes: `[steps, batch, hidden]` in some order of the first two. Steps past a
@@ -190,6 +207,9 @@ pub fn recur_on(
     mut y: Option<States<'_>>,
 ) -> Result<(), Error> {
     check(weights.kind, [weights.hidden; 2], args, x, h, c, y.as_ref())?;
+    if x.by_blocks && !weights.kind.projects_by_blocks(weights.hidden) {
+        return Err(Error::Shape { what: "input projections of this kind do not come block by block" });
+    }
     if x.batch == 0 || weights.hidden == 0 {
         return Ok(());
     }
@@ -207,7 +227,10 @@ pub fn recur_on(
     ranges(pool, x.batch, least, &|range| {
         let wide = weights.hidden.next_multiple_of(LANES);
         scratch::with(ROWS * range.len() * wide, |buffer| {
-            buffer.fill(0.0);
+            // Whole vectors are written before they are read.
+            if wide > weights.hidden {
+                buffer.fill(0.0);
+            }
             let batch = Batch {
                 tier,
                 pool,
@@ -389,17 +412,23 @@ impl Batch<'_> {
 
     /// Stores the state after step `i` of sequence `r`, or zeros past its end.
     unsafe fn keep(&self, i: usize, r: usize) {
+        // SAFETY: passed on.
+        unsafe { self.keep_units(i, r, 0..self.weights.hidden) };
+    }
+
+    /// [`Batch::keep`] for some units.
+    unsafe fn keep_units(&self, i: usize, r: usize, units: Range<usize>) {
         if self.y.is_null() {
             return;
         }
-        let n = self.weights.hidden;
         // SAFETY: every position and sequence was checked against the output.
         unsafe {
             let to = self.y.add(self.position(i, r) * self.y_step + (self.first + r) * self.y_row);
+            let to = to.add(units.start);
             if i < self.length(r) {
-                std::ptr::copy_nonoverlapping(self.row(1 - i % 2, r), to, n);
+                std::ptr::copy_nonoverlapping(self.row(1 - i % 2, r).add(units.start), to, units.len());
             } else {
-                to.write_bytes(0, n);
+                to.write_bytes(0, units.len());
             }
         }
     }
@@ -410,8 +439,9 @@ impl Batch<'_> {
     /// As [`Batch::run`].
     unsafe fn step(&self, i: usize, groups: &[Group]) {
         let (w, a, tier, wide, n) = (self.weights, self.args, self.tier, self.wide, self.weights.hidden);
+        let (gate, step) = if self.x.by_blocks { (LANES, 4 * LANES) } else { (n, LANES) };
         let x = |r: usize, g: usize| {
-            let at = self.position(i, r) * self.x.step + (self.first + r) * self.x.row + g * n;
+            let at = self.position(i, r) * self.x.step + (self.first + r) * self.x.row + g * gate;
             self.x.data.as_ptr().wrapping_add(at)
         };
         let old = |r: usize| self.row(i % 2, r);
@@ -422,10 +452,19 @@ impl Batch<'_> {
         // of their own, tasks of cells rows of their own.
         unsafe {
             match w.kind {
+                Kind::Lstm if a.is_plain_lstm() => self.product(groups, 4, &|group, blocks| {
+                    let start = group.lanes(|r| [0, 1, 2, 3].map(|g| x(r, g)));
+                    let rows = Rows { start, step, input: states(group), sums: group.lanes(sums) };
+                    cell::multiply_lstm(tier, w.data.as_ptr(), &rows, group.count, n, wide, blocks.clone());
+                    for r in group.r..group.r + group.count {
+                        cell::lstm_units(tier, sums(r), wide, blocks.clone(), self.row(2, r), new(r));
+                        self.keep_units(i, r, blocks.start * LANES..n.min(blocks.end * LANES));
+                    }
+                }),
                 Kind::Lstm => {
                     self.product(groups, 4, &|group, blocks| {
                         let start = group.lanes(|r| [0, 1, 2, 3].map(|g| x(r, g)));
-                        let rows = Rows { start, input: states(group), sums: group.lanes(sums) };
+                        let rows = Rows { start, step, input: states(group), sums: group.lanes(sums) };
                         cell::multiply_lstm(tier, w.data.as_ptr(), &rows, group.count, n, wide, blocks)
                     });
                     self.cells(groups, &|r| {
@@ -437,7 +476,7 @@ impl Batch<'_> {
                     let bias = Shared(a.hidden_bias.map_or(std::ptr::null(), <[f32]>::as_ptr));
                     self.product(groups, 3, &|group, blocks| {
                         let start = group.lanes(|r| [x(r, 0), x(r, 1), bias.get()]);
-                        let rows = Rows { start, input: states(group), sums: group.lanes(sums) };
+                        let rows = Rows { start, step, input: states(group), sums: group.lanes(sums) };
                         cell::multiply_three(tier, w.data.as_ptr(), &rows, group.count, n, wide, blocks)
                     });
                     self.cells(groups, &|r| {
@@ -448,7 +487,7 @@ impl Batch<'_> {
                 Kind::Gru { linear_before_reset: false } => {
                     self.product(groups, 2, &|group, blocks| {
                         let start = group.lanes(|r| [x(r, 0), x(r, 1)]);
-                        let rows = Rows { start, input: states(group), sums: group.lanes(sums) };
+                        let rows = Rows { start, step, input: states(group), sums: group.lanes(sums) };
                         cell::multiply_two(tier, w.data.as_ptr(), &rows, group.count, n, wide, blocks)
                     });
                     self.cells(groups, &|r| cell::gru_reset(tier, a, sums(r), wide, n, old(r)));
@@ -456,7 +495,7 @@ impl Batch<'_> {
                     self.product(groups, 1, &|group, blocks| {
                         let start = group.lanes(|r| [x(r, 2)]);
                         let input = group.lanes(|r| sums(r).wrapping_add(2 * wide).cast_const());
-                        let rows = Rows { start, input, sums: group.lanes(third) };
+                        let rows = Rows { start, step, input, sums: group.lanes(third) };
                         let p = w.data.as_ptr().add(2 * wide * n);
                         cell::multiply_one(tier, p, &rows, group.count, n, wide, blocks)
                     });
@@ -468,7 +507,7 @@ impl Batch<'_> {
                 Kind::Rnn => {
                     self.product(groups, 1, &|group, blocks| {
                         let start = group.lanes(|r| [x(r, 0)]);
-                        let rows = Rows { start, input: states(group), sums: group.lanes(sums) };
+                        let rows = Rows { start, step, input: states(group), sums: group.lanes(sums) };
                         cell::multiply_one(tier, w.data.as_ptr(), &rows, group.count, n, wide, blocks)
                     });
                     self.cells(groups, &|r| {

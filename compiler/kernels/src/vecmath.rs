@@ -12,11 +12,11 @@ mod log;
 mod pow;
 mod trig;
 
-pub(crate) use exp::{exp, exp_term, tanh};
+pub(crate) use exp::{exp, exp_term, sigmoid, sigmoid_ratio, tanh, tanh_ratio};
 pub(crate) use log::log;
 
 use erf::{erf, gelu};
-use exp::{gelu_tanh, mish, sigmoid, silu};
+use exp::{gelu_tanh, mish, silu};
 use log::softplus;
 
 use crate::dispatch::Tier;

@@ -98,9 +98,19 @@ fn part<T: Copy>(all: &[T], n: usize, d: usize) -> Option<Vec<T>> {
 /// Weights of the input and of the state of each direction.
 fn float_weights(cx: &Cx, g: &RnnGeometry, w: ValueId, r: ValueId) -> Option<Vec<Weights>> {
     let rows = g.cell.gates() * g.hidden;
+    let by_blocks = kind(g).projects_by_blocks(g.hidden);
     let inputs = cx.pack_unaligned(w, |w| {
         let strides = Strides::nk(g.input);
-        let pack = |w| PackedB::from_unaligned(cx.tier, w, strides, g.input, rows).ok();
+        let mut turned = Vec::new();
+        let pack = |w: &[[u8; 4]]| {
+            turned.clear();
+            if by_blocks {
+                let from = |i: usize| kind(g).projected_from(g.hidden, i) * g.input;
+                (0..rows).for_each(|i| turned.extend_from_slice(&w[from(i)..from(i) + g.input]));
+            }
+            let w = if by_blocks { &turned[..] } else { w };
+            PackedB::from_unaligned(cx.tier, w, strides, g.input, rows).ok()
+        };
         w.chunks_exact(rows * g.input).map(pack).collect::<Option<Vec<_>>>()
     })?;
     let states = cx.pack_unaligned(r, |r| {
@@ -159,6 +169,8 @@ fn pass(
         let gates = bias.chunks_exact(hidden);
         let wide = projection.n() / g.cell.gates();
         bias = gates.flat_map(|b| b.iter().copied().chain(vec![0.0; wide - hidden])).collect();
+    } else {
+        bias = (0..rows).map(|i| bias[kind(g).projected_from(hidden, i)]).collect();
     }
     let peephole = match peephole {
         Some(p) => Some(part(p, 3 * hidden, d)?),
@@ -204,12 +216,16 @@ mod tests {
 
     /// A layer with bias and first states, both ways of running it; it must be one kernel call.
     fn check(op: &str, directions: usize, attrs: Attrs) {
+        [18, 32].into_iter().for_each(|hidden| check_units(op, directions, attrs.clone(), hidden));
+    }
+
+    fn check_units(op: &str, directions: usize, attrs: Attrs, hidden: usize) {
         let gates = match op {
             "LSTM" => 4,
             "GRU" => 3,
             _ => 1,
         };
-        let (steps, batch, size, hidden) = (5, 3, 7, 18);
+        let (steps, batch, size) = (5, 3, 7);
         let batch_first = attrs.int_or("layout", 0).unwrap() != 0;
         let x = data(&if batch_first { [batch, steps, size] } else { [steps, batch, size] }, 1);
         let state =

@@ -148,8 +148,16 @@ mod tests {
         let x = random(steps * batch * 4 * wide, 5);
         let (h0, c0) = (random(batch * n, 6), random(batch * n, 7));
         let args = RecurrenceArgs { peephole, ..RecurrenceArgs::default() };
-        let projected =
-            Projected { data: &x, steps, batch, step: batch * 4 * wide, row: 4 * wide, lengths, reverse };
+        let projected = Projected {
+            data: &x,
+            steps,
+            batch,
+            step: batch * 4 * wide,
+            row: 4 * wide,
+            lengths,
+            reverse,
+            by_blocks: false,
+        };
         let mut all = Vec::new();
         for &tier in Tier::available() {
             let weights = Weights { data: &w, signed, zero: &zeros, scale: &scale };
@@ -238,8 +246,16 @@ mod tests {
         let packed = pack_gates(Tier::best(), &w(0), 4, 4).unwrap();
         let x = [0.0; 2 * 64];
         let go = |x: &[f32], h: usize| {
-            let x =
-                Projected { data: x, steps: 2, batch: 1, step: 64, row: 64, lengths: None, reverse: false };
+            let x = Projected {
+                data: x,
+                steps: 2,
+                batch: 1,
+                step: 64,
+                row: 64,
+                lengths: None,
+                reverse: false,
+                by_blocks: false,
+            };
             let args = RecurrenceArgs::default();
             recur_bytes(&Serial, &packed, &args, &x, &mut vec![0.0; h], &mut vec![0.0; h], None)
         };
@@ -248,7 +264,16 @@ mod tests {
         assert!(go(&x, 5).is_err());
         // Weights of another layer.
         let square = PackedI8::from_strided(Tier::best(), &w(1), Strides::kn(8), 8, 8).unwrap();
-        let x = Projected { data: &x, steps: 1, batch: 1, step: 64, row: 64, lengths: None, reverse: false };
+        let x = Projected {
+            data: &x,
+            steps: 1,
+            batch: 1,
+            step: 64,
+            row: 64,
+            lengths: None,
+            reverse: false,
+            by_blocks: false,
+        };
         let args = RecurrenceArgs::default();
         assert!(recur_bytes(&Serial, &square, &args, &x, &mut [0.0; 8], &mut [0.0; 8], None).is_err());
     }

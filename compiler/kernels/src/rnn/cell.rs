@@ -2,10 +2,14 @@
 
 use super::{GROUP, RecurrenceArgs, SMALL};
 use crate::dispatch::Tier;
+use crate::hint::prefetch;
 use crate::norm::affine;
 use crate::simd::{LANES, Simd, tiered};
-use crate::vecmath::Function;
+use crate::vecmath::{Function, sigmoid, sigmoid_ratio, tanh_ratio};
 use std::ops::Range;
+
+/// Rows of weights ahead that are asked for.
+const NEAR: usize = 8;
 
 /// An activation of the ONNX recurrent operators.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -169,6 +173,38 @@ pub(super) unsafe fn lstm(
     }
 }
 
+impl RecurrenceArgs<'_> {
+    /// Whether [`lstm_units`] computes this LSTM.
+    pub(super) fn is_plain_lstm(&self) -> bool {
+        let gates = (self.f, self.g, self.h) == (Gate::Sigmoid, Gate::Tanh, Gate::Tanh);
+        gates && self.clip == f32::INFINITY && !self.input_forget && self.peephole.is_none()
+    }
+}
+
+/// The product of two ratios by one division, which is what takes most of a gate.
+#[inline(always)]
+fn product_of<S: Simd>(s: S, a: (S::F, S::F), b: (S::F, S::F)) -> S::F {
+    s.div(s.mul(a.0, b.0), s.mul(a.1, b.1))
+}
+
+tiered! {
+    /// [`lstm`] with its usual gates for some blocks of 16 units, in one pass.
+    ///
+    /// # Safety
+    /// `gates` holds `4·wide` elements, the others `wide`, and `wide` is a multiple of 16.
+    pub(super) unsafe fn lstm_units(s: S; gates: *const f32, wide: usize, blocks: Range<usize>, cell: *mut f32, new: *mut f32) {
+        for block in blocks {
+            let at = block * LANES;
+            let (i, o) = (sigmoid_ratio(s, s.load(gates.add(at))), sigmoid_ratio(s, s.load(gates.add(wide + at))));
+            let f = sigmoid(s, s.load(gates.add(2 * wide + at)));
+            let added = product_of(s, i, tanh_ratio(s, s.load(gates.add(3 * wide + at))));
+            let c = s.fma(f, s.load(cell.add(at)), added);
+            s.store(cell.add(at), c);
+            s.store(new.add(at), product_of(s, o, tanh_ratio(s, c)));
+        }
+    }
+}
+
 /// The gates z and r from their sums, and `r·old` behind them in the third row.
 ///
 /// # Safety
@@ -246,6 +282,8 @@ pub(super) unsafe fn plain(tier: Tier, a: &RecurrenceArgs<'_>, sums: *const f32,
 pub(super) struct Rows<const G: usize> {
     /// Added to the product: `hidden` elements for each gate; null for zeros.
     pub(super) start: [[*const f32; G]; GROUP],
+    /// Elements from what a block starts with to the next block's.
+    pub(super) step: usize,
     /// `hidden` elements.
     pub(super) input: [*const f32; GROUP],
     /// `G` rows of `wide`.
@@ -311,12 +349,14 @@ unsafe fn sweep<S: Simd, const G: usize, const WIDE: usize, const NARROW: usize>
     unsafe {
         if n == GROUP && S::WIDE {
             for b in blocks {
+                ask(rows, n, b + 1);
                 tile::<S, G, GROUP, 1>(s, packed, rows, 0, b, hidden, wide);
             }
             return;
         }
         if n == SMALL && S::WIDE {
             for b in blocks {
+                ask(rows, n, b + 1);
                 tile::<S, G, SMALL, 1>(s, packed, rows, 0, b, hidden, wide);
             }
             return;
@@ -339,6 +379,14 @@ unsafe fn sweep<S: Simd, const G: usize, const WIDE: usize, const NARROW: usize>
     }
 }
 
+/// Asks for what the sums of a block start with.
+#[inline(always)]
+fn ask<const G: usize>(rows: &Rows<G>, n: usize, block: usize) {
+    for start in &rows.start[..n] {
+        start.iter().for_each(|p| prefetch(p.wrapping_add(block * rows.step)));
+    }
+}
+
 /// `R` sequences from `row`, `B` blocks of 16 units from `block`.
 #[inline(always)]
 unsafe fn tile<S: Simd, const G: usize, const R: usize, const B: usize>(
@@ -358,7 +406,7 @@ unsafe fn tile<S: Simd, const G: usize, const R: usize, const B: usize>(
                 for g in 0..G {
                     let (p, unit) = (rows.start[row + r][g], (block + b) * LANES);
                     if !p.is_null() {
-                        acc[r][b][g] = s.load_up_to(p.add(unit), hidden - unit);
+                        acc[r][b][g] = s.load_up_to(p.add((block + b) * rows.step), hidden - unit);
                     }
                 }
             }
@@ -368,6 +416,11 @@ unsafe fn tile<S: Simd, const G: usize, const R: usize, const B: usize>(
         for k in 0..hidden {
             for b in 0..B {
                 let mut w = [s.zero(); G];
+                if R > 1 {
+                    // Weights lie in the second-level cache.
+                    let ahead = first.wrapping_add(b * stride + (k + NEAR) * G * LANES);
+                    (0..G).for_each(|g| prefetch(ahead.wrapping_add(g * LANES)));
+                }
                 for g in 0..G {
                     w[g] = s.load(first.add(b * stride + (k * G + g) * LANES));
                 }

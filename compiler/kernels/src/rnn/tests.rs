@@ -98,8 +98,16 @@ fn check(
     let r = values(gates * n * n, 1);
     let packed = PackedRecurrence::pack(kind, &r, n).unwrap();
     let x = values(steps * batch * gates * n, 2);
-    let projected =
-        Projected { data: &x, steps, batch, step: gates * n, row: steps * gates * n, lengths, reverse };
+    let projected = Projected {
+        data: &x,
+        steps,
+        batch,
+        step: gates * n,
+        row: steps * gates * n,
+        lengths,
+        reverse,
+        by_blocks: false,
+    };
     let (h0, c0) = (values(batch * n, 3), values(batch * n, 4));
     for &tier in Tier::available() {
         let mut all = Vec::new();
@@ -110,6 +118,15 @@ fn check(
             all.push((h, c, y));
         }
         assert_eq!(all[0], all[1]);
+        if kind.projects_by_blocks(n) {
+            let row = |x: &[f32]| (0..gates * n).map(|i| x[kind.projected_from(n, i)]).collect::<Vec<_>>();
+            let data: Vec<f32> = x.chunks_exact(gates * n).flat_map(row).collect();
+            let projected = Projected { data: &data, by_blocks: true, ..projected };
+            let (mut h, mut c, mut y) = (h0.clone(), c0.clone(), vec![7.0; steps * batch * n]);
+            let out = States { data: &mut y, step: batch * n, row: n };
+            recur_on(tier, &Many, &packed, a, &projected, &mut h, &mut c, Some(out)).unwrap();
+            assert_eq!(all[0], (h, c, y));
+        }
         let (h, c, y) = &all[0];
         for b in 0..batch {
             let mut wh: Vec<f64> = h0[b * n..][..n].iter().map(|v| f64::from(*v)).collect();
@@ -189,7 +206,16 @@ fn wrong_sizes_are_refused() {
     assert!(PackedRecurrence::pack(Kind::Lstm, &[], usize::MAX).is_err());
     let w = PackedRecurrence::pack(Kind::Rnn, &[0.0; 4], 2).unwrap();
     let (x, a) = ([0.0; 12], RecurrenceArgs::default());
-    let good = Projected { data: &x, steps: 3, batch: 2, step: 4, row: 2, lengths: None, reverse: false };
+    let good = Projected {
+        data: &x,
+        steps: 3,
+        batch: 2,
+        step: 4,
+        row: 2,
+        lengths: None,
+        reverse: false,
+        by_blocks: false,
+    };
     let mut y = [0.0; 12];
     let mut go = |x: &Projected<'_>, h: usize, step: usize| {
         let out = States { data: &mut y, step, row: 2 };

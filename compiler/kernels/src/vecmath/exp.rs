@@ -48,17 +48,31 @@ pub(crate) fn expm1<S: Simd>(s: S, x: S::F) -> S::F {
 /// `tanh x = t / (t + 2)`, `t = e^(2|x|) - 1`, with the sign of `x`.
 #[inline(always)]
 pub(crate) fn tanh<S: Simd>(s: S, x: S::F) -> S::F {
+    let (n, d) = tanh_ratio(s, x);
+    s.div(n, d)
+}
+
+/// Numerator and denominator of [`tanh`].
+#[inline(always)]
+pub(crate) fn tanh_ratio<S: Simd>(s: S, x: S::F) -> (S::F, S::F) {
     let a = s.min(s.splat(10.0), s.abs(x));
     let t = expm1(s, s.add(a, a));
-    s.xor_sign(s.div(t, s.add(t, s.splat(2.0))), x)
+    (s.xor_sign(t, x), s.add(t, s.splat(2.0)))
 }
 
 /// `1 / (1 + e^-x)`, computed from `e^-|x|` so that no side overflows.
 #[inline(always)]
 pub(crate) fn sigmoid<S: Simd>(s: S, x: S::F) -> S::F {
+    let (n, d) = sigmoid_ratio(s, x);
+    s.div(n, d)
+}
+
+/// Numerator and denominator of [`sigmoid`].
+#[inline(always)]
+pub(crate) fn sigmoid_ratio<S: Simd>(s: S, x: S::F) -> (S::F, S::F) {
     let one = s.splat(1.0);
     let e = exp(s, s.neg(s.abs(x)));
-    s.div(s.select(s.lt(x, s.zero()), e, one), s.add(one, e))
+    (s.select(s.lt(x, s.zero()), e, one), s.add(one, e))
 }
 
 /// `x · sigmoid(x)`.
