@@ -6,6 +6,7 @@
 //! Bound: |w − ŵ| ≤ step/2 where not compensated.
 
 use crate::candidate::Candidate;
+use crate::descent;
 use crate::factor::Order;
 use crate::fragment::integers;
 use crate::layer::{Layer, Role};
@@ -18,7 +19,8 @@ use ndarray::Array2;
 pub struct Coded;
 
 /// About the coded bits per weight that candidates are made for.
-const BITS: &[f64] = &[1.25, 1.75, 2.25, 2.75, 3.25, 3.75, 4.25, 4.75, 5.25, 6.0];
+const BITS: &[f64] =
+    &[1.25, 1.75, 2.25, 2.5, 2.75, 3.0, 3.25, 3.5, 3.75, 4.0, 4.25, 4.5, 4.75, 5.0, 5.25, 6.0];
 /// Differential entropy of a normal distribution of unit variance, in bits: ½·log₂(2πe).
 const NORMAL: f64 = 2.047;
 
@@ -43,15 +45,40 @@ impl Method for Coded {
     fn plain(&self) -> bool {
         false
     }
+
+    fn candidate(&self, cx: &Context, recipe: &str) -> Result<Option<Candidate>> {
+        let (Some(bits), Some(entropy)) = (bits(recipe), entropy(cx.matrix)) else { return Ok(None) };
+        candidate(cx, bits, (entropy - bits).exp2() as f32).map(Some)
+    }
+
+    fn narrower(&self, recipe: &str, less: f64) -> Option<String> {
+        let left = bits(recipe)? - less;
+        (left > 0.0).then(|| named(left))
+    }
+}
+
+fn named(bits: f64) -> String {
+    format!("coded {bits} bits")
+}
+
+fn bits(recipe: &str) -> Option<f64> {
+    let bits: f64 = recipe.strip_prefix("coded ")?.strip_suffix(" bits")?.parse().ok()?;
+    (0.0..8.0).contains(&bits).then_some(bits)
 }
 
 fn candidate(cx: &Context, bits: f64, step: f32) -> Result<Candidate> {
     let top = |row: usize| cx.matrix.row(row).iter().fold(0f32, |m, x| m.max(x.abs()));
     let scales = Array2::from_shape_fn((cx.matrix.nrows(), 1), |(r, _)| step.max(top(r) / 127.0));
     let grid = Grid { bits: 8, block: cx.matrix.ncols().max(1), scales, half: false, columns: Vec::new() };
-    let rounded = round(cx.matrix, cx.sweep(), Order::Activity, &grid);
+    let mut rounded = round(cx.matrix, cx.sweep(), Order::Activity, &grid);
+    if let Some(stats) = cx.sweep() {
+        let moved = descent::codes(cx.matrix, stats, &grid, &rounded, false);
+        if cx.error(&moved.values) < cx.error(&rounded.values) {
+            rounded = moved;
+        }
+    }
     let fragment = integers(&cx.layer.weight, &cx.layer.view, &rounded, &grid)?;
-    Ok(cx.weight("coded", format!("coded {bits} bits"), fragment, &rounded.values))
+    Ok(cx.weight("coded", named(bits), fragment, &rounded.values))
 }
 
 /// Mean differential entropy of the rows, in bits, as if each were normal; `None` for a weight of zeros.
@@ -65,4 +92,47 @@ fn entropy(w: &Array2<f32>) -> Option<f64> {
         .map(|p| 0.5 * p.log2() + NORMAL)
         .collect();
     (!bits.is_empty()).then(|| bits.iter().sum::<f64>() / bits.len() as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gram::Gram;
+    use crate::method::Hopes;
+    use crate::stats::Stats;
+    use crate::testing::{correlated, matrix};
+    use ir::{Attrs, DType, Graph, Tensor, ValueType};
+
+    #[test]
+    fn recipes_give_one_candidate_and_narrower_ones_lose_more() {
+        let (mut g, w) = (Graph::new("g"), matrix(48, 64, 5));
+        let t = Tensor::new(&[64, 48], w.t().iter().copied().collect::<Vec<f32>>()).unwrap();
+        let (x, t) = (g.add_input("x", ValueType::known(DType::F32, &[1, 64])), g.add_initializer("w", t));
+        let y = g.apply("y", ops::standard("MatMul").unwrap(), Attrs::new(), &[x, t]);
+        g.add_output("y", y);
+        let mut gram = Gram::new(64, 4096);
+        gram.push(correlated(400, 64, 6).view());
+        let (stats, layer) = (Stats::of(vec![gram]), crate::layers(&g).remove(0));
+        let of = |compensate: bool| Context {
+            graph: &g,
+            layer: &layer,
+            matrix: &w,
+            stats: Some(&stats),
+            measure: Some(&stats),
+            compensate,
+            hopes: Hopes::ALL,
+        };
+        let (cx, plain) = (of(true), of(false));
+        let one = |cx: &Context, recipe: &str| Coded.candidate(cx, recipe).unwrap().unwrap();
+        for c in Coded.candidates(&cx).unwrap() {
+            let again = one(&cx, &c.recipe);
+            assert_eq!((&again.recipe, again.error), (&c.recipe, c.error));
+            assert_eq!(again.decode().unwrap(), c.decode().unwrap());
+            assert!(c.error < 0.8 * one(&plain, &c.recipe).error, "{}", c.recipe);
+            let less = Coded.narrower(&c.recipe, 0.3).unwrap();
+            assert!(one(&cx, &less).error > c.error, "{less}");
+        }
+        assert!(Coded.narrower("coded 1.25 bits", 2.0).is_none() && Coded.narrower("int4", 1.0).is_none());
+        assert!(Coded.candidate(&cx, "coded 99 bits").unwrap().is_none());
+    }
 }

@@ -115,6 +115,10 @@ pub trait Method: Sync {
     fn candidate(&self, cx: &Context, recipe: &str) -> Result<Option<Candidate>> {
         Ok(self.candidates(cx)?.into_iter().find(|c| c.recipe == recipe))
     }
+    /// A recipe like this one that takes about so many bits of each weight less, of methods whose recipes say how many.
+    fn narrower(&self, _recipe: &str, _less: f64) -> Option<String> {
+        None
+    }
 }
 
 impl Context<'_> {

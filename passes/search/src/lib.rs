@@ -39,7 +39,6 @@ mod slim;
 mod sparsity;
 mod speed;
 mod table;
-mod tune;
 mod turns;
 mod worth;
 

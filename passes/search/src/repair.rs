@@ -19,12 +19,16 @@ use rayon::prelude::*;
 use std::collections::BTreeMap;
 
 /// Most calibration samples that are run for every layer, and most runs of both models for all layers.
-const SAMPLES: usize = 48;
-const RUNS: usize = 1024;
+const SAMPLES: usize = 128;
+const RUNS: usize = 4096;
 /// Damping of the part of earlier errors that is taken back, as shares of the mean diagonal.
 const TARGETS: [f64; 3] = [0.02, 0.1, 0.5];
 /// Damping of the compensated rounding.
 const DAMPINGS: [f64; 3] = [0.05, 0.3, 1.0];
+
+/// How often a layer whose codes got longer is stored with fewer bits, and how many fewer of each weight than it exceeds.
+const NARROWER: usize = 3;
+const LESS: f64 = 2e-3;
 
 /// Samples whose inputs of a layer wait for each other.
 const TOGETHER: usize = 4;
@@ -195,7 +199,7 @@ impl Bench<'_> {
             let weight = c.replaces == Replaces::Weight;
             weight.then(|| layer.view.matrix(&c.decode()?)).transpose()
         };
-        let make = |fit: &Drift, target: &Array2<f32>, damping: f64| -> Result<Option<Candidate>> {
+        let made_as = |recipe: &str, fit: &Drift, target: &Array2<f32>, damping: f64| {
             let stats = fit.stats.damped(damping);
             let cx = Context {
                 graph: body,
@@ -206,8 +210,10 @@ impl Bench<'_> {
                 compensate: self.options.compensate,
                 hopes: Hopes::ALL,
             };
-            method.candidate(&cx, &old.recipe)
+            method.candidate(&cx, recipe)
         };
+        let make =
+            |fit: &Drift, target: &Array2<f32>, damping: f64| made_as(&old.recipe, fit, target, damping);
         let follow = {
             let of = |&t: &f64| (judge.loss(&w, &fit.target(&w, t)), Some(t));
             let losses: Vec<(f64, Option<f64>)> = TARGETS.par_iter().map(of).collect();
@@ -246,12 +252,24 @@ impl Bench<'_> {
                 target
             }
         };
+        new.bytes = self.options.bytes(&new);
+        // Codes of other weights take other numbers of bits.
+        let mut bits = 0.0;
+        for _ in 0..NARROWER {
+            if new.bytes <= old.bytes {
+                break;
+            }
+            bits += 8.0 * (new.bytes - old.bytes) as f64 / w.len().max(1) as f64 + LESS;
+            let Some(other) = method.narrower(&old.recipe, bits) else { break };
+            let Some(c) = made_as(&other, last, &target, damping)? else { break };
+            new = Candidate { bytes: self.options.bytes(&c), ..c };
+        }
+        new.recipe.clone_from(&old.recipe);
+        new.error = old.error;
         if let Some(b) = &mut new.bias {
             b.iter_mut().zip(last.shift(&w, &target)).for_each(|(b, more)| *b += more);
         }
         let finite = new.bias.iter().flatten().all(|b| b.is_finite());
-        new.bytes = self.options.bytes(&new);
-        new.error = old.error;
         Ok((finite && new.bytes <= old.bytes).then_some(new))
     }
 }
