@@ -108,7 +108,8 @@ fn follow(args: &mut CompressArgs, r: &report::json::Report) {
     if args.robust.is_empty() {
         args.robust = r.repro.robust.clone();
     }
-    args.repairs = r.repair.map_or(search::Repairs::Never, |_| search::Repairs::Again);
+    args.repairs =
+        r.repair.map_or(search::Repairs::Never, |repair| search::Repairs::Again { tuned: repair.tuned });
     let pins: Vec<String> = r.layers.iter().map(|l| l.pin.clone()).collect();
     args.layer = [pins, std::mem::take(&mut args.layer)].concat();
 }

@@ -140,7 +140,7 @@ fn a_repair_is_repeated_to_the_bit() {
         let Some(repair) = first.decision.repair else { continue };
         repeated += 1;
         let again = search(goal, |o| {
-            o.repairs = Repairs::Again;
+            o.repairs = Repairs::Again { tuned: repair.tuned };
             o.overrides = first.decision.layers.iter().map(|l| Override::parse(&l.pin).unwrap()).collect();
         });
         assert_eq!(again.decision.status, Status::Met);

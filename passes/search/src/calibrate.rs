@@ -187,6 +187,11 @@ fn bytes(g: &Graph, v: ValueId) -> u64 {
     produced.map_or(0, |s| 4 * s.iter().product::<usize>() as u64)
 }
 
+/// Bytes of the results of all nodes.
+pub fn activations(g: &Graph) -> u64 {
+    g.values().map(|v| bytes(g, v)).sum()
+}
+
 /// Most bytes of results that are alive at once, as each goes with its last reader.
 fn alive(g: &Graph) -> u64 {
     let (mut left, mut now, mut most) = (g.use_counts(), 0u64, 0u64);

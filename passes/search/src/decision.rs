@@ -129,6 +129,8 @@ pub struct Trial {
 pub struct Repair {
     pub before: f64,
     pub after: f64,
+    /// Whether scales and biases were tuned on the outputs after it.
+    pub tuned: bool,
 }
 
 /// The whole decision.

@@ -151,8 +151,10 @@ pub enum Repairs {
     /// Where the outputs get nearer to the original's.
     #[default]
     Paying,
-    /// As an earlier run did that had these layers: what repair does follows from them and the data.
-    Again,
+    /// As an earlier run did that had these layers, with tuning or without: what repair does follows from both and the data.
+    Again {
+        tuned: bool,
+    },
 }
 
 /// Everything the search needs to know besides graph and data.
@@ -166,6 +168,8 @@ pub struct Options {
     pub shelf: Box<dyn Shelf>,
     /// What the errors of two layers do together counts; false shows what that is worth.
     pub interactions: bool,
+    /// Steps along gradients follow a repair; false shows what that is worth.
+    pub tune: bool,
     /// Gains are measured again where the search arrives; false shows what that is worth.
     pub again: bool,
     /// Whether the selection is repaired.
@@ -204,6 +208,7 @@ impl Options {
             shelf: Box::new(Memory::default()),
             interactions: true,
             again: true,
+            tune: true,
             repairs: Repairs::default(),
             memory: None,
             price: None,

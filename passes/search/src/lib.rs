@@ -39,6 +39,7 @@ mod slim;
 mod sparsity;
 mod speed;
 mod table;
+mod tune;
 mod turns;
 mod worth;
 

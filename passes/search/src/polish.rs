@@ -42,6 +42,7 @@ struct Attempt {
     /// ones where the goal is no promise.
     before: f64,
     found: Measured,
+    tuned: bool,
     /// Those that predicted the error without repair, and the pairs.
     gains: Vec<f64>,
     pairs: Option<Arc<Pairs>>,
@@ -212,8 +213,22 @@ impl Search<'_> {
                 break;
             }
         }
+        let chosen = self.with(&solution, &repaired);
+        // Steps along gradients take twice the time of the search and gain nothing where a drop is the goal.
+        let tune = shared && self.options.tune && self.options.repairs != (Repairs::Again { tuned: false });
+        let turned = if tune { bench.tune(&chosen, found.distortion)? } else { None };
+        let mut is_tuned = false;
+        if let Some(tuned) = turned {
+            let with: Vec<(&Layer, &Offer)> =
+                chosen.iter().zip(&tuned).map(|(&(l, o), t)| (l, t.as_ref().unwrap_or(o))).collect();
+            let after = measure(&with)?;
+            if better(&after, &found) {
+                (found, is_tuned) = (after, true);
+                repaired = tuned.into_iter().zip(repaired).map(|(t, r)| t.or(r)).collect();
+            }
+        }
         let (before, gains, pairs) = (before.distortion, self.gains(), self.pairs.clone());
-        Ok(Some(Attempt { solution, repaired, before, found, gains, pairs }))
+        Ok(Some(Attempt { solution, repaired, before, found, tuned: is_tuned, gains, pairs }))
     }
 
     /// The layers of a selection, each with its repaired offer where there is one.
@@ -255,7 +270,7 @@ impl Search<'_> {
             gap: a.solution.gap(minimised),
             trials,
             notes: self.doubts(Some(held)),
-            repair: Some(Repair { before: a.before, after: a.found.distortion }),
+            repair: Some(Repair { before: a.before, after: a.found.distortion, tuned: a.tuned }),
             front: self.predicted_front(),
             ..self.summary(&a.solution, status)
         };

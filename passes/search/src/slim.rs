@@ -67,7 +67,7 @@ struct Priced<'a> {
 
 /// Runs the search, then again with fewer channels if that promises smaller files.
 pub fn run(mut wide: Search, size: Size) -> Result<Outcome> {
-    if matches!(wide.options.repairs, Repairs::Again) && repairable(wide.options.goal) {
+    if matches!(wide.options.repairs, Repairs::Again { .. }) && repairable(wide.options.goal) {
         return wide.again(size);
     }
     let mut base = wide.run(size)?;

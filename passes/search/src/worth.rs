@@ -31,7 +31,7 @@ pub fn passes(options: &Options) -> (Methods, Methods) {
     let apart = matches!(options.goal, Goal::MaxDrop(_) | Goal::TargetBytes(_))
         && options.allocation == Allocation::Dynamic
         && options.judge.is_none()
-        && !matches!(options.repairs, Repairs::Again)
+        && !matches!(options.repairs, Repairs::Again { .. })
         && quick.len() >= FEWEST
         && quick.iter().any(|m| m.name() == YARDSTICK);
     if apart && quick.iter().any(|m| m.name() == FASTER.1) {
