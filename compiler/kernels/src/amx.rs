@@ -87,6 +87,39 @@ fn request() -> bool {
     false
 }
 
+/// Operands of the loop that tells how fast the unit is: they stay in the first-level cache.
+const PROBED: usize = 24;
+
+/// Operations of [`turn`]: a multiplication and an addition of a product are two.
+pub(crate) const TURN: usize = 2 * PROBED * SIDE * WIDE * 4 * SIDE;
+
+/// One long sum of each of 16 rows and 64 columns, for measuring; `turns` of them.
+///
+/// # Safety
+/// The unit is [`usable`], and not in use on this thread.
+pub(crate) unsafe fn turn(turns: usize) -> i32 {
+    let bytes = Sums([0x0101_0101; PROBED * SIDE * LANES + WIDE]);
+    let mut sums = Sums([0; WIDE * SIDE]);
+    // Rows of the right operand overlap, those of the left one are the same: less memory, as many operations.
+    let operands = Operands {
+        a: bytes.0.as_ptr().cast(),
+        a_step: 0,
+        b: bytes.0.as_ptr().cast(),
+        b_step: 4 * LANES,
+        blocks: PROBED,
+        rest: 0,
+        sums: sums.0.as_mut_ptr(),
+        ahead: std::ptr::null(),
+        lines: 0,
+    };
+    // SAFETY: by the caller; each step reads a line of the left operand and 16 lines, three more for its columns, of the right.
+    unsafe {
+        let _configured = Configured::new(SIDE, 0);
+        (0..turns).for_each(|_| four(&operands));
+    }
+    sums.0[0]
+}
+
 /// The left rows of a block: `rows`, at least 16, of `cells` four-byte cells, `step` bytes apart.
 #[derive(Clone, Copy)]
 pub(crate) struct Even {

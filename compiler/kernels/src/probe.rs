@@ -16,10 +16,27 @@ pub fn peak_f32(tier: Tier) -> f64 {
     rate(2 * LANES, chains(tier), || unsafe { black_box(multiply_adds(tier)) })
 }
 
-/// Operations a second of products of bytes in registers, a multiplication and an addition counted as two.
+/// Operations a second of products of bytes in registers, or of the tile unit where it is there; a multiplication and an
+/// addition counted as two.
 pub fn peak_i8(tier: Tier) -> f64 {
     // SAFETY: registers only.
-    rate(8 * LANES, chains(tier), || unsafe { black_box(dots(tier)) })
+    let vectors = rate(8 * LANES, chains(tier), || unsafe { black_box(dots(tier)) });
+    vectors.max(tiles(tier))
+}
+
+#[cfg(target_arch = "x86_64")]
+fn tiles(tier: Tier) -> f64 {
+    const TURNS: usize = 256;
+    if !crate::amx::usable(tier) {
+        return 0.0;
+    }
+    // SAFETY: the unit is usable, and this thread is in no kernel.
+    (TURNS * crate::amx::TURN) as f64 / best(RUNS, || unsafe { crate::amx::turn(black_box(TURNS)) as f32 })
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn tiles(_: Tier) -> f64 {
+    0.0
 }
 
 /// Bytes a second that one thread reads from `data`, which stays in the cache its size fits in.
