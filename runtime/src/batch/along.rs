@@ -48,7 +48,9 @@ pub fn separable(graph: &Graph, symbol: &Dim) -> Result<bool> {
             }
         }
     }
-    Ok(graph.outputs().iter().all(|o| along.get(&o.value) == Some(&Axis(0))))
+    // Parts of an output are put together byte by byte.
+    let whole = |v: ValueId| graph.dtype(v).is_some_and(|d| d.bits() >= 8);
+    Ok(graph.outputs().iter().all(|o| along.get(&o.value) == Some(&Axis(0)) && whole(o.value)))
 }
 
 struct Cx<'a> {
@@ -147,7 +149,13 @@ impl Cx<'_> {
                 first.filter(|a| self.attr_axis(attrs, -1, rank).is_some_and(|x| x != *a))?
             }
             "LayerNormalization" | "RMSNormalization" => {
-                first.filter(|a| alone && self.attr_axis(attrs, -1, rank).is_some_and(|x| x > *a))?
+                // A scale of the rank of the input may differ from item to item.
+                let shared = |a: usize| {
+                    let more = node.inputs().get(1..).unwrap_or_default();
+                    more.iter().flatten().all(|&v| self.is_one_at(v, a, rank))
+                };
+                let within = |a: usize| self.attr_axis(attrs, -1, rank).is_some_and(|x| x > a);
+                first.filter(|&a| alone && within(a) && shared(a))?
             }
             "ArgMax" | "ArgMin" => {
                 let axis = self.attr_axis(attrs, 0, rank)?;

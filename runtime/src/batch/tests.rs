@@ -73,6 +73,12 @@ const MODELS: &[(bool, &str, &str)] = &[
         "t = Transpose <perm = [1,0,2]> (x) s, h = LSTM <hidden_size = 3> (t, w, r) y = Squeeze (h, z)",
     ),
     (true, "float[2,4,3] w = {C}", "c = Conv <pads = [1,1]> (x, w) y = Relu (c)"),
+    (true, "float[6] s = {1,2,3,4,5,6}", "y = LayerNormalization (x, s)"),
+    // A scale for each item.
+    (false, "float[6,1,6] s = {R}", "y = LayerNormalization (x, s)"),
+    // Items that are no whole bytes of their own.
+    (false, "", "y = Cast <to = 8> (x)"),
+    (false, "", "y = Cast <to = 22> (x)"),
 ];
 
 fn models() -> impl Iterator<Item = (bool, Graph, &'static str)> {
