@@ -324,6 +324,7 @@ def main():
     print(" | ".join(columns), flush=True)
     with tempfile.TemporaryDirectory() as t:
         d = a.work or t
+        os.makedirs(d, exist_ok=True)
         for name in sorted(os.listdir(f"{a.zoo}/models")):
             path = f"{a.zoo}/models/{name}/model.onnx"
             if not re.search(a.k, name) or not os.path.exists(path):
