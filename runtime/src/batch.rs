@@ -5,7 +5,7 @@ mod along;
 
 use crate::prepare::{Key, deciding_inputs, key, specialise};
 use codegen::Program;
-use ir::{Dim, Error, Feeds, Graph, Kind, Result, Tensor, Value, ValueType, budget};
+use ir::{Dim, Error, Feeds, Graph, Kind, Node, Result, Tensor, Value, ValueType, budget};
 use kernels::{Pool, Serial};
 use std::sync::Mutex;
 
@@ -16,6 +16,9 @@ const L3: f64 = 8e6;
 const FROM_L3: f64 = 30.0;
 const FROM_MEMORY: f64 = 8.0;
 const WEIGHTS: f64 = 20.0;
+/// The same where each step in time reads the weights again, for so many items at once.
+const AGAIN: f64 = 130.0;
+const TOGETHER: f64 = 6.0;
 /// Nanoseconds a step costs beside its work: alone, and where threads meet behind it.
 const STEP: f64 = 300.0;
 const MEETING: f64 = 3000.0;
@@ -202,6 +205,8 @@ fn symbolic(graph: &Graph, key: &Key, cut: &[bool], symbol: &Dim) -> Result<Grap
 struct Cost {
     /// Bytes of weights of contractions.
     weights: f64,
+    /// Bytes of recurrent weights, as often as steps in time read them.
+    again: f64,
     /// Bytes an item takes of each value.
     values: Vec<f64>,
     steps: f64,
@@ -214,18 +219,20 @@ impl Cost {
             let n = t.shape.as_ref()?.iter().map(|d| if d == symbol { Some(1) } else { d.known() });
             Some(n.map(|n| n.map(|n| n as f64)).product::<Option<f64>>()? * t.dtype.bits() as f64 / 8.0)
         };
-        let (mut weights, mut values, mut steps) = (0.0, Vec::new(), 0.0);
+        let (mut weights, mut again, mut values, mut steps) = (0.0, 0.0, Vec::new(), 0.0);
         for (_, n) in graph.nodes() {
             let contracts = n.op.kind(&n.attrs) == Kind::Contract;
             // The rest goes along with contractions, mostly.
             if contracts {
-                steps += 1.0;
+                let times = recurrences(graph, n);
+                steps += times.unwrap_or(1.0);
+                again += times.and_then(|t| Some(t * n.input(2).and_then(bytes)?)).unwrap_or(0.0);
                 let known = n.inputs().iter().flatten().filter(|v| graph.constant(**v).is_some());
                 weights += known.filter_map(|&v| bytes(v)).sum::<f64>();
                 values.extend(n.outputs().iter().flatten().filter_map(|&v| bytes(v)));
             }
         }
-        Cost { weights, values, steps }
+        Cost { weights, again, values, steps }
     }
 
     /// Nanoseconds for each item in parts of `items`.
@@ -238,8 +245,19 @@ impl Cost {
             _ => 2.0 * b / FROM_MEMORY,
         };
         let meeting = if alone && threads > 1 || threads == 1 { STEP } else { MEETING };
-        self.weights / n / WEIGHTS + self.values.iter().map(moved).sum::<f64>() + self.steps * meeting / n
+        let again = self.again / n.min(TOGETHER) / AGAIN / threads as f64;
+        self.weights / n / WEIGHTS
+            + again
+            + self.values.iter().map(moved).sum::<f64>()
+            + self.steps * meeting / n
     }
+}
+
+/// Steps in time of a recurrent layer, behind each of which its threads meet.
+fn recurrences(graph: &Graph, n: &Node) -> Option<f64> {
+    let recurrent = matches!(n.op.name(), "LSTM" | "GRU" | "RNN");
+    let sequence = n.input(0).filter(|_| recurrent)?;
+    Some(graph.ty(sequence).shape()?.first()?.known()?.max(1) as f64)
 }
 
 #[cfg(test)]

@@ -148,3 +148,11 @@ fn a_session_cuts_large_batches() {
     let (all, last) = (all.to_f32s().unwrap(), last[0].tensor().unwrap().to_f32s().unwrap());
     assert!(all[all.len() - last.len()..].iter().zip(&last).all(|(a, b)| (a - b).abs() < 1e-4));
 }
+
+#[test]
+fn threads_take_sequences_of_their_own_and_do_not_meet_behind_each_step_in_time() {
+    let (_, g, _) = models().find(|m| m.2.contains("LSTM")).unwrap();
+    let key: Key = vec![(ir::DType::F32, vec![16, 4, 6], None)];
+    assert_eq!(Parts::of(&g, &key, 2).map(|p| p.count()), Some(2));
+    assert!(Parts::of(&g, &key, 1).is_none(), "a single thread meets nobody");
+}
