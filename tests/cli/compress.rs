@@ -133,6 +133,21 @@ fn channels_leave_the_tensors() {
 }
 
 #[test]
+fn a_model_without_weights_ends_before_it_is_run() {
+    let d = Dir::new("weightless");
+    let mut relu =
+        ir::text::parse("g (float[N, 4] x) => (float[N, 4] y) { y = Relu (x) }", &ops::Standard).unwrap();
+    relu.meta.opset = 17;
+    let m = crate::harness::write_graph(&d, "relu.onnx", &relu);
+    let x = ir::Tensor::new(&[8, 4], vec![-1f32; 32]).unwrap();
+    let data = crate::harness::write_feeds(&d, "x.npz", &[("x", x.into())]);
+    let out = d.path("y.onnx");
+    compress(&[arg(&m), "-o", arg(&out), "--data", arg(&data)])
+        .refused(3, &["nothing to compress", "no file written"]);
+    assert_eq!(d.files(), ["relu.onnx", "x.npz"]);
+}
+
+#[test]
 fn outputs_are_guarded() {
     let d = Dir::new("guard");
     let data = samples(&d, 16);

@@ -56,6 +56,12 @@ pub fn run(args: CompressArgs) -> Result {
     let ways = robust::parse(&args.robust)?;
     let data = robust::opening(&args.data, !ways.is_empty());
     let mut steps = Steps::open(&data, &graph, &links, evaluate.as_ref())?;
+    let size: search::Size = if packed::wanted(&output) { &packed::size } else { &model::size };
+    if !options.goal.timed() && lossy::layers(&graph).is_empty() && size(&graph)? >= opened.file_bytes {
+        let why = "nothing to compress: no product or convolution has constant float weights worth storing otherwise, \
+                   and exact rewrites save no bytes; no file written";
+        return Err(Failure::no_gain(why));
+    }
     if let Some(s) = &mut steps {
         s.put_away(options.shelf.as_ref());
     }
@@ -70,7 +76,6 @@ pub fn run(args: CompressArgs) -> Result {
         .transpose()?;
     let plain = adapter.as_ref().map(|a| a as &dyn search::Samples);
     let samples = mixed.as_ref().map(|m| m as &dyn search::Samples).or(plain);
-    let size: search::Size = if packed::wanted(&output) { &packed::size } else { &model::size };
     let progress = Progress::new(args.quiet || args.json).within(started, args.time);
     if options.goal.timed() && !args.replayed {
         options.clock = Some(Box::new(costs::Stopwatch::new(args.threads.unwrap_or(1), args.costs.clone())));

@@ -30,6 +30,8 @@ const NEAR: f64 = 1.4;
 
 /// Relative squared output error below which layers carry too little on to the next for repair to show.
 pub(crate) const LEAST_ERROR: f64 = 1e-4;
+/// The same at a given size, where nothing else is left that could take errors away.
+const LEAST_AT_A_SIZE: f64 = 1e-6;
 
 /// Share of the time after which no selection is repaired any more.
 const LATE: f64 = 0.6;
@@ -64,7 +66,8 @@ impl Search<'_> {
             && !late(self.progress, LATE)
             && matches!(base.decision.status, Status::Met | Status::NotReached);
         let Some(last) = self.last.clone().filter(|_| reached) else { return Ok(None) };
-        if self.measure(&last)?.distortion < LEAST_ERROR {
+        let least = if self.options.goal.drop().is_some() { LEAST_ERROR } else { LEAST_AT_A_SIZE };
+        if self.measure(&last)?.distortion < least {
             return Ok(None);
         }
         let Some(first) = self.attempt(last)? else { return Ok(None) };
