@@ -50,6 +50,9 @@ fn text(l: &LayerDecision) -> String {
     if let (Some(before), Some(after)) = (l.ns_before, l.ns_after) {
         s += &format!("  one run: {} → {}\n", microseconds(before), microseconds(after));
     }
+    if l.sharing > 0 {
+        s += &format!("  factors stored once for {} layers\n", l.sharing);
+    }
     if let Some(r) = &l.runner_up {
         let time = r.ns.map_or(String::new(), |ns| format!("{}, ", microseconds(ns)));
         s += &format!(

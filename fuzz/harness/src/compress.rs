@@ -45,7 +45,10 @@ pub fn apply(graph: &Graph, feeds: &Feeds, choice: &Choice) -> Result<Option<Gra
     let matrix = layer.view.matrix(&layer.tensor)?;
     let measure = if layer.bias.is_some() { seen.as_ref().map(Stats::centered) } else { seen.as_ref() };
     let (stats, hopes) = (seen.as_ref(), lossy::Hopes::ALL);
-    let cx = Context { graph: &g, layer, matrix: &matrix, stats, measure, compensate: true, hopes };
+    // What others might share, the layer has for itself here.
+    let bases = if method.shares() { lossy::joint::bases(&[(layer, stats)])? } else { Vec::new() };
+    let (compensate, matrix, bases) = (true, &matrix, &bases[..]);
+    let cx = Context { graph: &g, layer, matrix, stats, measure, compensate, hopes, bases };
     let all = method.candidates(&cx)?;
     let Some(c) = all.get(choice.candidate % all.len().max(1)) else { return Ok(None) };
     tally::hit(tally::Kind::Verdict, tally::key(&c.recipe), layer.role as u64);

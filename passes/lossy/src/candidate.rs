@@ -12,6 +12,24 @@ pub enum Replaces {
     Node,
 }
 
+/// What candidates of several layers store together: the outputs of their fragments behind the node's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Common {
+    /// Tells it from what others store together.
+    pub id: u64,
+    /// Layers that may use it.
+    pub members: usize,
+    /// Its bytes in the file, where it is once.
+    pub bytes: u64,
+}
+
+impl Common {
+    /// The bytes that each of all members pays.
+    pub fn part(&self) -> u64 {
+        self.bytes / self.members.max(1) as u64
+    }
+}
+
 /// One way to store a layer.
 #[derive(Debug, Clone)]
 pub struct Candidate {
@@ -23,8 +41,9 @@ pub struct Candidate {
     pub fragment: Graph,
     /// Added to the layer's bias: the mean of the error, taken back.
     pub bias: Option<Vec<f32>>,
-    /// Bytes of the fragment in a plain ONNX file.
+    /// Bytes of the fragment in a plain ONNX file; of what is common only a part, as if all members used it.
     pub bytes: u64,
+    pub common: Option<Common>,
     /// E‖y − ŷ‖² of the layer's output vectors, after bias correction.
     pub error: f64,
 }
@@ -52,6 +71,25 @@ pub fn graph_bytes(g: &Graph) -> u64 {
 }
 
 impl Candidate {
+    /// Bytes of what no other layer uses.
+    pub fn own_bytes(&self) -> u64 {
+        self.bytes.saturating_sub(self.common.map_or(0, |c| c.part()))
+    }
+
+    /// What is common as a graph of its own, without inputs.
+    pub fn common_graph(&self) -> Result<Option<Graph>> {
+        if self.common.is_none() {
+            return Ok(None);
+        }
+        let mut g = self.fragment.clone();
+        g.set_outputs(g.outputs().iter().skip(1).cloned().collect());
+        g.prune();
+        for i in (0..g.inputs().len()).rev() {
+            g.remove_input(i)?;
+        }
+        Ok(Some(g.compacted()?))
+    }
+
     /// The same codes with the scales of each row times a factor (missing ones are 1); `None` where rows have no scales of
     /// their own.
     pub fn rescaled(&self, layer: &Layer, factors: &[f32]) -> Option<Candidate> {

@@ -121,6 +121,7 @@ mod tests {
             measure: Some(&stats),
             compensate,
             hopes: Hopes::ALL,
+            bases: &[],
         };
         let (cx, plain) = (of(true), of(false));
         let one = |cx: &Context, recipe: &str| Coded.candidate(cx, recipe).unwrap().unwrap();

@@ -1,6 +1,8 @@
 //! What every method promises: a candidate's fragment computes the layer with the error and the bytes it states.
 
+use crate::basis::Basis;
 use crate::candidate::{Candidate, Replaces, graph_bytes};
+use crate::joint::{self, Joint};
 use crate::layer::{Bias, Layer, layers};
 use crate::method::{Context, Hopes, Method, Scope};
 use crate::methods::METHODS;
@@ -97,10 +99,17 @@ fn applied(g: &Graph, layer: &Layer, c: &Candidate) -> Graph {
     g
 }
 
+/// Factors that the layer shares with none.
+fn bases(layer: &Layer, stats: Option<&Stats>) -> Vec<Basis> {
+    if Joint.applies(layer, true).is_ok() { joint::bases(&[(layer, stats)]).unwrap() } else { Vec::new() }
+}
+
 fn candidates(method: &dyn Method, g: &Graph, layer: &Layer, stats: Option<&Stats>) -> Vec<Candidate> {
     let m = layer.view.matrix(&layer.tensor).unwrap();
     let measure = if layer.bias.is_some() { stats.map(Stats::centered) } else { stats };
-    let cx = Context { graph: g, layer, matrix: &m, stats, measure, compensate: true, hopes: Hopes::ALL };
+    let bases = bases(layer, stats);
+    let (compensate, hopes) = (true, Hopes::ALL);
+    let cx = Context { graph: g, layer, matrix: &m, stats, measure, compensate, hopes, bases: &bases };
     match method.applies(layer, stats.is_some()) {
         Ok(()) => method.candidates(&cx).unwrap(),
         Err(_) => Vec::new(),
@@ -147,6 +156,7 @@ fn recipes_are_found_again_and_rows_are_rescaled() {
         let s = stats(&layer, &x);
         let m = layer.view.matrix(&layer.tensor).unwrap();
         let measure = if layer.bias.is_some() { s.centered() } else { &s };
+        let bases = bases(&layer, Some(&s));
         let cx = Context {
             graph: &g,
             layer: &layer,
@@ -155,6 +165,7 @@ fn recipes_are_found_again_and_rows_are_rescaled() {
             measure: Some(measure),
             compensate: true,
             hopes: Hopes::ALL,
+            bases: &bases,
         };
         let factors: Vec<f32> = (0..layer.view.rows).map(|r| 1.0 + r as f32 / 64.0).collect();
         for method in METHODS.iter().filter(|m| m.applies(&layer, true).is_ok()) {

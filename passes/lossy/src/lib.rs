@@ -1,6 +1,7 @@
 //! Compression methods, one file each behind one trait, and the mathematics they share.
 #![deny(unsafe_code)]
 
+pub mod basis;
 pub mod candidate;
 pub mod channels;
 mod codebook;
@@ -17,6 +18,7 @@ pub mod gram;
 mod int8;
 mod int8_dynamic;
 mod integer;
+pub mod joint;
 pub mod kmeans;
 pub mod layer;
 mod low_rank;
@@ -44,7 +46,8 @@ pub mod view;
 mod whiten;
 mod wide;
 
-pub use candidate::{Candidate, Replaces};
+pub use basis::Basis;
+pub use candidate::{Candidate, Common, Replaces};
 pub use layer::{Bias, Layer, Role, layers};
 pub use method::{Context, Hopes, Method, Refusal, Scope, Serves};
 pub use methods::METHODS;

@@ -1,5 +1,6 @@
 //! The trait of all compression methods.
 
+use crate::basis::Basis;
 use crate::candidate::{Candidate, Replaces, graph_bytes};
 use crate::layer::{Bias, Layer};
 use crate::stats::Stats;
@@ -31,6 +32,8 @@ pub struct Context<'a> {
     pub compensate: bool,
     /// What is known of errors here before all candidates are made.
     pub hopes: Hopes<'a>,
+    /// Factors that layers of this shape may share.
+    pub bases: &'a [Basis],
 }
 
 /// Error of factors as int8, as a share of that of 5-bit integers, from which rounding is a small part of it: three factors
@@ -115,6 +118,10 @@ pub trait Method: Sync {
     fn candidate(&self, cx: &Context, recipe: &str) -> Result<Option<Candidate>> {
         Ok(self.candidates(cx)?.into_iter().find(|c| c.recipe == recipe))
     }
+    /// Whether its candidates need what several layers share: [`Context::bases`].
+    fn shares(&self) -> bool {
+        false
+    }
     /// A recipe like this one that takes about so many bits of each weight less, of methods whose recipes say how many.
     fn narrower(&self, _recipe: &str, _less: f64) -> Option<String> {
         None
@@ -151,6 +158,11 @@ impl Context<'_> {
         if self.fixable() { self.measure } else { self.stats }
     }
 
+    /// E‖Wx‖² as [`Context::node`] measures errors.
+    pub fn node_power(&self) -> f64 {
+        self.difference(self.node_stats(), &Array2::zeros(self.matrix.raw_dim()))
+    }
+
     fn fixable(&self) -> bool {
         matches!(self.layer.bias, Some(Bias::Constant(_)))
     }
@@ -171,6 +183,7 @@ impl Context<'_> {
             bytes: graph_bytes(&fragment),
             fragment,
             bias: if self.fixable() { self.correction(decoded) } else { None },
+            common: None,
             error,
         }
     }
@@ -198,6 +211,7 @@ impl Context<'_> {
             recipe,
             replaces: Replaces::Weight,
             bytes: graph_bytes(&fragment) + extra,
+            common: None,
             error: self.error(decoded),
             fragment,
             bias,

@@ -7,6 +7,7 @@ use crate::float16::Float16;
 use crate::int8::Int8;
 use crate::int8_dynamic::Int8Dynamic;
 use crate::integer::{INT2, INT3, INT3_COLUMNS, INT4, INT4_COLUMNS, INT5, INT6, INT7, INT8_WEIGHT};
+use crate::joint::Joint;
 use crate::low_rank::LowRank;
 use crate::method::Method;
 use crate::nm::TwoOfFour;
@@ -36,6 +37,7 @@ pub static METHODS: &[&dyn Method] = &[
     &Coded,
     &LowRank,
     &Tucker,
+    &Joint,
     &Separable,
     &Prune,
     &TwoOfFour,

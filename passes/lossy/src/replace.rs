@@ -28,18 +28,18 @@ impl Stored<'_> {
 
 /// Emits one factor, as floats or rounded to 8 bits, and returns what it decodes to.
 pub fn emit(
-    n: &mut NodeBuild,
+    b: &mut Build,
     what: &str,
     view: &View,
     m: Array2<f32>,
     int8: bool,
 ) -> Result<(ValueId, Array2<f32>)> {
     if !int8 {
-        return Ok((Stored::Float(&m).emit(&mut n.b, what, view)?, m));
+        return Ok((Stored::Float(&m).emit(b, what, view)?, m));
     }
     let g = grid(m.view(), 8, m.ncols(), None, false);
     let r = nearest(m.view(), &g);
-    Ok((Stored::Integers(&r, &g).emit(&mut n.b, what, view)?, r.values))
+    Ok((Stored::Integers(&r, &g).emit(b, what, view)?, r.values))
 }
 
 /// A fragment with the node's inputs except the weight.

@@ -164,12 +164,12 @@ fn candidate(cx: &Context, f: &Terms, int8: bool) -> Result<Option<Candidate>> {
         View::leading(&shape, 1)
     };
     let depthwise: Vec<usize> = [rank, 1].into_iter().chain(spatial.iter().copied()).collect();
-    let (wi, inp) = emit(&mut n, "i", &pointwise(rank, i), single(&f.inp), int8)?;
-    let (wt, taps) = emit(&mut n, "t", &View::leading(&depthwise, rank), single(&f.taps), int8)?;
+    let (wi, inp) = emit(&mut n.b, "i", &pointwise(rank, i), single(&f.inp), int8)?;
+    let (wt, taps) = emit(&mut n.b, "t", &View::leading(&depthwise, rank), single(&f.taps), int8)?;
     let features = Array2::from_shape_fn((rank, i * t), |(r, c)| inp[[r, c / t]] * taps[[r, c % t]]);
     let Some((out, _)) = left(cx.matrix, &features, cx.node_stats()) else { return Ok(None) };
     let out = out.mapv(|v| v as f32);
-    let (wo, out) = emit(&mut n, "o", &pointwise(o, rank), out, int8)?;
+    let (wo, out) = emit(&mut n.b, "o", &pointwise(o, rank), out, int8)?;
     let node = cx.graph.node(cx.layer.node)?;
     let a = n.b.op("Conv", "h1", Attrs::new(), &[n.x, wi])?;
     let attrs = node.attrs.clone().with("group", rank as i64);

@@ -114,6 +114,7 @@ mod tests {
             measure: stats_ref,
             compensate: true,
             hopes: Hopes::ALL,
+            bases: &[],
         };
         smoothing(&cx, &stats)
     }

@@ -15,16 +15,16 @@ use crate::replace::{NodeBuild, emit, splits};
 use crate::spectrum::eigen;
 use crate::view::View;
 use crate::whiten::{Modes, left_of_channels, unit};
-use ir::{Attrs, Graph, Result, ValueId};
+use ir::{Attrs, Result, ValueId};
 use ndarray::{Array2, Array3, s};
 
 pub struct Tucker;
 
 /// Shares of both channel counts that are kept.
 const SHARES: [f64; 5] = [0.25, 0.4, 0.55, 0.7, 0.85];
-const SWEEPS: usize = 3;
+pub const SWEEPS: usize = 3;
 /// Multiplications that a fit to the data may take.
-const WORK: usize = 2_000_000_000;
+pub const WORK: usize = 2_000_000_000;
 
 /// `core ×₁ out ×₂ inp`: kernel (O × I × taps) ≈ Σ out·core·inpᵀ.
 pub struct Factors {
@@ -38,13 +38,13 @@ pub struct Factors {
 
 /// All singular vectors of both unfoldings.
 #[derive(Default)]
-struct Start {
+pub struct Start {
     out: Array2<f64>,
     inp: Array2<f64>,
 }
 
 impl Start {
-    fn of(w: &Array3<f64>) -> Result<Start> {
+    pub fn of(w: &Array3<f64>) -> Result<Start> {
         let (o, i, _) = w.dim();
         Ok(Start { out: leading(&unfold_out(w), o)?, inp: leading(&unfold_inp(w), i)? })
     }
@@ -58,7 +58,7 @@ impl Factors {
     }
 
     /// As `Factors::of` from what is the same for all ranks.
-    fn from(w: &Array3<f64>, start: &Start, r2: usize, r1: usize, sweeps: usize) -> Result<Factors> {
+    pub fn from(w: &Array3<f64>, start: &Start, r2: usize, r1: usize, sweeps: usize) -> Result<Factors> {
         let first = |u: &Array2<f64>, r: usize| u.slice(s![.., ..r.min(u.ncols())]).to_owned();
         let (mut out, mut inp) = (first(&start.out, r2), first(&start.inp, r1));
         for _ in 0..sweeps {
@@ -77,14 +77,14 @@ impl Factors {
 }
 
 /// Σ_o m[o, r]·w[o, ·, ·]
-fn times_out(w: &Array3<f64>, m: &Array2<f64>) -> Array3<f64> {
+pub fn times_out(w: &Array3<f64>, m: &Array2<f64>) -> Array3<f64> {
     let (o, i, t) = w.dim();
     let flat = w.to_shape((o, i * t)).map(|f| dot(m.t(), f.view())).unwrap_or_default();
     flat.into_shape_with_order((m.ncols(), i, t)).unwrap_or_default()
 }
 
 /// Σ_i m[i, r]·w[·, i, ·]
-fn times_inp(w: &Array3<f64>, m: &Array2<f64>) -> Array3<f64> {
+pub fn times_inp(w: &Array3<f64>, m: &Array2<f64>) -> Array3<f64> {
     let (o, _, t) = w.dim();
     let mut y = Array3::zeros((o, m.ncols(), t));
     for k in 0..t {
@@ -115,17 +115,7 @@ impl Method for Tucker {
     }
 
     fn applies(&self, layer: &Layer, _stats: bool) -> Result<(), Refusal> {
-        let taps: usize = layer.view.shape.iter().skip(2).product();
-        if layer.role != Role::Conv || !splits(layer) || taps < 2 {
-            return Err(Refusal::new("only ungrouped convolutions with a kernel above 1×1 have this form"));
-        }
-        if layer.view.shape[0].min(layer.view.shape[1]) < 8 {
-            return Err(Refusal::new("too few channels to factor"));
-        }
-        if layer.view.shape[0].max(layer.view.shape[1]) > WIDEST {
-            return Err(Refusal::new(format!("factoring more than {WIDEST} channels takes too long")));
-        }
-        Ok(())
+        may_factor(layer)
     }
 
     fn serves(&self) -> Serves {
@@ -157,12 +147,27 @@ impl Method for Tucker {
     }
 }
 
+/// Whether a layer can be factored like this.
+pub fn may_factor(layer: &Layer) -> Result<(), Refusal> {
+    let taps: usize = layer.view.shape.iter().skip(2).product();
+    if layer.role != Role::Conv || !splits(layer) || taps < 2 {
+        return Err(Refusal::new("only ungrouped convolutions with a kernel above 1×1 have this form"));
+    }
+    if layer.view.shape[0].min(layer.view.shape[1]) < 8 {
+        return Err(Refusal::new("too few channels to factor"));
+    }
+    if layer.view.shape[0].max(layer.view.shape[1]) > WIDEST {
+        return Err(Refusal::new(format!("factoring more than {WIDEST} channels takes too long")));
+    }
+    Ok(())
+}
+
 fn recipe_of([o, i]: [usize; 2], int8: bool) -> String {
     format!("tucker {i}×{o}{}", if int8 { " int8" } else { "" })
 }
 
 /// Channels of outputs and of inputs that are kept.
-fn ranks(view: &View, share: f64) -> [usize; 2] {
+pub fn ranks(view: &View, share: f64) -> [usize; 2] {
     [view.shape[0], view.shape[1]].map(|n| ((n as f64 * share).round() as usize).clamp(1, n))
 }
 
@@ -253,41 +258,57 @@ fn candidate(
     rest: impl Fn(&Array2<f32>) -> Result<Option<Rest>>,
 ) -> Result<Option<Candidate>> {
     let Some(mut n) = NodeBuild::new(cx)? else { return Ok(None) };
+    let axes = cx.layer.view.shape.len();
     let first = inp.t().mapv(|v| v as f32).as_standard_layout().into_owned();
-    let (inp_id, inp) = emit(&mut n, "i", &pointwise(cx, inp.ncols(), inp.nrows()), first, int8)?;
+    let (inp_id, inp) = emit(&mut n.b, "i", &pointwise(axes, inp.ncols(), inp.nrows()), first, int8)?;
     let Some((out, core)) = rest(&inp)? else { return Ok(None) };
-    let (r2, r1, taps) = core.dim();
-    let core = Array2::from_shape_fn((r2, r1 * taps), |(a, b)| core[[a, b / taps, b % taps]] as f32);
+    let (r2, r1, _) = core.dim();
+    let (core_id, core) = emit_core(cx, &mut n, &core, int8)?;
     let out = out.mapv(|v| v as f32);
-    let mut shape = cx.layer.view.shape.clone();
-    (shape[0], shape[1]) = (r2, r1);
-    let (core_id, core) = emit(&mut n, "c", &View::leading(&shape, 1), core, int8)?;
-    let (out_id, out) = emit(&mut n, "o", &pointwise(cx, out.nrows(), r2), out, int8)?;
-    let fragment = chain(cx, n, inp_id, core_id, out_id)?;
-    let stored = Factors {
-        out: out.mapv(f64::from),
-        inp: inp.t().mapv(f64::from),
-        core: Array3::from_shape_fn((r2, r1, taps), |(a, b, c)| f64::from(core[[a, b * taps + c]])),
-    };
-    let product = stored.product();
-    let decoded =
-        Array2::from_shape_fn(cx.matrix.raw_dim(), |(a, b)| product[[a, b / taps, b % taps]] as f32);
+    let (out_id, out) = emit(&mut n.b, "o", &pointwise(axes, out.nrows(), r2), out, int8)?;
+    let y = chain(cx, &mut n, inp_id, core_id, out_id)?;
+    let fragment = n.b.finish(&[y])?;
+    let decoded = decoded(&inp, core, &out);
     Ok(Some(cx.node("tucker", recipe_of([r2, r1], int8), fragment, &decoded)))
 }
 
-fn pointwise(cx: &Context, rows: usize, cols: usize) -> View {
-    let mut shape = vec![1; cx.layer.view.shape.len()];
+/// Stores a kernel between factors and returns what it decodes to.
+pub fn emit_core(
+    cx: &Context,
+    n: &mut NodeBuild,
+    core: &Array3<f64>,
+    int8: bool,
+) -> Result<(ValueId, Array3<f64>)> {
+    let (r2, r1, taps) = core.dim();
+    let flat = Array2::from_shape_fn((r2, r1 * taps), |(a, b)| core[[a, b / taps, b % taps]] as f32);
+    let mut shape = cx.layer.view.shape.clone();
+    (shape[0], shape[1]) = (r2, r1);
+    let (id, flat) = emit(&mut n.b, "c", &View::leading(&shape, 1), flat, int8)?;
+    Ok((id, Array3::from_shape_fn((r2, r1, taps), |(a, b, c)| f64::from(flat[[a, b * taps + c]]))))
+}
+
+/// The matrix that stored factors (r₁ × I and O × r₂) stand for with the kernel between them.
+pub fn decoded(inp: &Array2<f32>, core: Array3<f64>, out: &Array2<f32>) -> Array2<f32> {
+    let taps = core.dim().2;
+    let stored = Factors { out: out.mapv(f64::from), inp: inp.t().mapv(f64::from), core };
+    let product = stored.product();
+    Array2::from_shape_fn((out.nrows(), inp.ncols() * taps), |(a, b)| product[[a, b / taps, b % taps]] as f32)
+}
+
+/// A factor as the weight of a convolution of 1×1, in a tensor of so many axes.
+pub fn pointwise(axes: usize, rows: usize, cols: usize) -> View {
+    let mut shape = vec![1; axes];
     (shape[0], shape[1]) = (rows, cols);
     View::leading(&shape, 1)
 }
 
-fn chain(cx: &Context, mut n: NodeBuild, inp: ValueId, core: ValueId, out: ValueId) -> Result<Graph> {
+/// The node as three; returns its output.
+pub fn chain(cx: &Context, n: &mut NodeBuild, inp: ValueId, core: ValueId, out: ValueId) -> Result<ValueId> {
     let node = cx.graph.node(cx.layer.node)?;
     let a = n.b.op("Conv", "h1", Attrs::new(), &[n.x, inp])?;
     let b = n.b.op("Conv", "h2", node.attrs.clone(), &[a, core])?;
     let inputs: Vec<ValueId> = [b, out].into_iter().chain(n.bias).collect();
-    let y = n.b.op("Conv", "y", Attrs::new(), &inputs)?;
-    n.b.finish(&[y])
+    n.b.op("Conv", "y", Attrs::new(), &inputs)
 }
 
 #[cfg(test)]

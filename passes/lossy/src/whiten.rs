@@ -5,6 +5,7 @@
 //! the end, under H itself ([`left`]).
 
 use crate::factor::lower;
+use crate::gram::Gram;
 use crate::product::dot;
 use crate::spectrum::solve_right;
 use crate::stats::Stats;
@@ -24,23 +25,30 @@ impl Modes {
     /// Of `channels`·`taps` columns, taps innermost; without statistics nothing is changed.
     pub fn of(stats: Option<&Stats>, channels: usize, taps: usize) -> Modes {
         let gram = stats.and_then(|s| s.grams.first()).filter(|g| g.dim() == channels * taps);
-        let Some(gram) = gram else {
-            return Modes { channels: Array2::eye(channels), taps: Array2::eye(taps) };
-        };
-        let (mut c, mut t) = (Array2::zeros((channels, channels)), Array2::zeros((taps, taps)));
-        for i in 0..channels {
-            for k in 0..taps {
-                for j in 0..=i {
-                    c[[i, j]] += gram.moment(i * taps + k, j * taps + k) / taps as f64;
-                }
-                for l in 0..=k {
-                    t[[k, l]] += gram.moment(i * taps + k, i * taps + l);
-                }
-            }
+        match gram {
+            Some(gram) => Modes::rooted(moments(gram, channels, taps)),
+            None => Modes { channels: Array2::eye(channels), taps: Array2::eye(taps) },
         }
-        let mean = t.diag().sum() / taps.max(1) as f64;
-        t.mapv_inplace(|v| v / if mean > 0.0 { mean } else { 1.0 });
-        Modes { channels: root(c), taps: root(t) }
+    }
+
+    /// Of several layers, each with the same weight in them.
+    pub fn over(stats: &[&Stats], channels: usize, taps: usize) -> Modes {
+        let grams = stats.iter().filter_map(|s| s.grams.first()).filter(|g| g.dim() == channels * taps);
+        let parts = grams.map(|g| {
+            let (c, t) = moments(g, channels, taps);
+            let mean = c.diag().sum() / channels.max(1) as f64;
+            if mean > 0.0 { (c / mean, t / (mean * channels as f64)) } else { (c, t) }
+        });
+        match parts.reduce(|a, b| (a.0 + b.0, a.1 + b.1)) {
+            Some(sum) => Modes::rooted(sum),
+            None => Modes::of(None, channels, taps),
+        }
+    }
+
+    fn rooted((channels, mut taps): (Array2<f64>, Array2<f64>)) -> Modes {
+        let mean = taps.diag().sum() / taps.nrows().max(1) as f64;
+        taps.mapv_inplace(|v| v / if mean > 0.0 { mean } else { 1.0 });
+        Modes { channels: root(channels), taps: root(taps) }
     }
 
     /// The kernel (outputs × inputs × taps) in whitened coordinates.
@@ -60,6 +68,22 @@ impl Modes {
         };
         (back(inp, &self.channels), back(taps, &self.taps))
     }
+}
+
+/// Lower halves of the second moments of channels, a mean over taps, and of taps, a sum over channels.
+fn moments(gram: &Gram, channels: usize, taps: usize) -> (Array2<f64>, Array2<f64>) {
+    let (mut c, mut t) = (Array2::zeros((channels, channels)), Array2::zeros((taps, taps)));
+    for i in 0..channels {
+        for k in 0..taps {
+            for j in 0..=i {
+                c[[i, j]] += gram.moment(i * taps + k, j * taps + k) / taps as f64;
+            }
+            for l in 0..=k {
+                t[[k, l]] += gram.moment(i * taps + k, i * taps + l);
+            }
+        }
+    }
+    (c, t)
 }
 
 /// Lower factor of a symmetric matrix of which the lower half is given.
@@ -155,7 +179,6 @@ pub fn unit(m: &mut Array2<f64>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gram::Gram;
     use crate::testing::{correlated, matrix};
 
     #[test]

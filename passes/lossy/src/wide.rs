@@ -89,6 +89,7 @@ mod tests {
             measure: None,
             compensate: true,
             hopes: Hopes::ALL,
+            bases: &[],
         };
         let of = |m: &dyn Method| m.candidates(&cx).unwrap().remove(0);
         let (eight, ten, twelve) = (of(&crate::integer::INT8_WEIGHT), of(&INT10), of(&INT12));

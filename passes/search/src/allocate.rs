@@ -28,11 +28,8 @@ impl Search<'_> {
     /// Least bytes within an error.
     pub(crate) fn least_bytes(&self, budget: f64) -> Option<Solution> {
         match self.options.allocation {
-            Allocation::Dynamic => match &self.pairs {
-                Some(p) => p.least_weight(&self.items, budget),
-                None => knapsack::least_weight(&self.items, budget),
-            },
-            Allocation::Greedy => knapsack::greedy_weight(&self.items, budget),
+            Allocation::Dynamic => self.shares.least_weight(&self.items, budget, self.pairs.as_deref()),
+            Allocation::Greedy => knapsack::greedy_weight(&self.shares.none(&self.items), budget),
             Allocation::Uniform | Allocation::Global => {
                 let fit = self.uniform().into_iter().filter(|s| s.error <= budget);
                 fit.min_by(|a, b| a.weight.cmp(&b.weight).then(a.error.total_cmp(&b.error)))
@@ -44,8 +41,8 @@ impl Search<'_> {
     /// the ones that are off (efficientnet-lite0 at 3.1 MB agrees on 0.850 with them, on 0.879 without).
     pub(crate) fn least_error(&self, bytes: u64) -> Option<Solution> {
         match self.options.allocation {
-            Allocation::Dynamic => knapsack::least_error(&self.items, bytes),
-            Allocation::Greedy => knapsack::greedy_error(&self.items, bytes),
+            Allocation::Dynamic => self.shares.least_error(&self.items, bytes),
+            Allocation::Greedy => knapsack::greedy_error(&self.shares.none(&self.items), bytes),
             Allocation::Uniform | Allocation::Global => {
                 let fit = self.uniform().into_iter().filter(|s| s.weight <= bytes);
                 fit.min_by(|a, b| a.error.total_cmp(&b.error).then(a.weight.cmp(&b.weight)))
@@ -57,7 +54,8 @@ impl Search<'_> {
     pub(crate) fn solution(&self, choice: Vec<usize>) -> Solution {
         let together = self.pairs.as_ref().map_or(0.0, |p| p.together(&self.items, &choice));
         let s = solution(&self.items, choice);
-        Solution { error: (s.error + together).max(0.0), ..s }
+        let weight = self.shares.weight(&self.items, &s.choice);
+        Solution { error: (s.error + together).max(0.0), weight, ..s }
     }
 
     /// Every recipe in all layers that have it; the others take the next larger candidate of its method, or stay.

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 /// The graph with each chosen candidate's fragment in place of its layer, compacted and with types inferred.
 pub fn compressed(graph: &Graph, chosen: &[(&Layer, &Offer)], shelf: &dyn Shelf) -> Result<Graph> {
     let mut g = graph.clone();
+    let mut common: BTreeMap<u64, Vec<ValueId>> = BTreeMap::new();
     for (layer, offer) in chosen {
         let c = &offer.get(shelf)?;
         let body = body(&mut g, layer)?;
@@ -18,7 +19,14 @@ pub fn compressed(graph: &Graph, chosen: &[(&Layer, &Offer)], shelf: &dyn Shelf)
                 body.replace_uses(layer.value, first(&out)?);
                 correct_bias(body, layer, c)?;
             }
-            Replaces::Node => drop(replace_node(body, layer, c)?),
+            Replaces::Node => {
+                let (_, more) = replace_node(body, layer, c)?;
+                if let Some(of) = c.common {
+                    // Those that came first serve all; layers of subgraphs have nothing in common with others.
+                    let first = common.entry(of.id).or_insert_with(|| more.clone());
+                    more.iter().zip(first.iter()).for_each(|(&v, &first)| body.replace_uses(v, first));
+                }
+            }
         }
         body.prune();
     }
@@ -64,7 +72,7 @@ pub fn put(
         body.set_constant(layer.value, c.decode()?);
         return correct_bias(body, layer, c);
     }
-    let replaced = replace_node(body, layer, c)?;
+    let (replaced, _) = replace_node(body, layer, c)?;
     if layer.path.is_empty() {
         moved.extend(replaced);
     }
@@ -103,15 +111,19 @@ fn correct_bias(g: &mut Graph, layer: &Layer, c: &Candidate) -> Result<()> {
     Ok(())
 }
 
-/// Returns the node's outputs with what stands for them now.
-fn replace_node(g: &mut Graph, layer: &Layer, c: &Candidate) -> Result<Vec<(ValueId, ValueId)>> {
+/// Values with what stands for them now.
+type Moved = Vec<(ValueId, ValueId)>;
+
+/// Returns the node's outputs with what stands for them now, and the fragment's outputs behind these.
+fn replace_node(g: &mut Graph, layer: &Layer, c: &Candidate) -> Result<(Moved, Vec<ValueId>)> {
     correct_bias(g, layer, c)?;
     let node = g.node(layer.node)?;
     let inputs: Vec<ValueId> =
         node.inputs().iter().flatten().copied().filter(|&v| v != layer.value).collect();
     let outputs: Vec<ValueId> = node.outputs().iter().flatten().copied().collect();
-    let new = c.fragment.inline_into(g, &inputs, &[])?;
-    let pairs: Vec<(ValueId, ValueId)> = outputs.into_iter().zip(new).collect();
-    pairs.iter().for_each(|&(old, new)| g.replace_uses(old, new));
-    Ok(pairs)
+    let mut new = c.fragment.inline_into(g, &inputs, &[])?;
+    let more = new.split_off(outputs.len().min(new.len()));
+    let moved: Moved = outputs.into_iter().zip(new).collect();
+    moved.iter().for_each(|&(old, new)| g.replace_uses(old, new));
+    Ok((moved, more))
 }

@@ -4,7 +4,7 @@ use crate::{Goal, Options, Override, Repairs, Samples, Silent, Status, compress}
 use ir::{Attrs, DType, Evaluate, Feeds, Graph, Reference, Result, Tensor, Value, ValueType};
 
 /// SplitMix64 as nearly normal values.
-struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
     fn uniform(&mut self) -> f32 {
@@ -12,10 +12,12 @@ impl Random {
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         ((z ^ (z >> 27)) >> 40) as f32 / (1u32 << 24) as f32
     }
+    pub fn values(&mut self, n: usize) -> Vec<f32> {
+        (0..n).map(|_| (0..6).map(|_| self.uniform()).sum::<f32>() - 3.0).collect()
+    }
     fn tensor(&mut self, shape: &[usize], scale: f32) -> Tensor {
-        let n = shape.iter().product();
-        let one = |r: &mut Random| ((0..6).map(|_| r.uniform()).sum::<f32>() - 3.0) * scale;
-        Tensor::new(shape, (0..n).map(|_| one(self)).collect::<Vec<f32>>()).unwrap()
+        let values = self.values(shape.iter().product());
+        Tensor::new(shape, values.into_iter().map(|v| v * scale).collect::<Vec<f32>>()).unwrap()
     }
 }
 

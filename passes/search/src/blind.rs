@@ -1,7 +1,8 @@
 //! The search without data.
 
 use crate::goal::{Goal, Options, Progress};
-use crate::knapsack::{Item, Solution, least_error, least_weight};
+use crate::knapsack::{Item, Solution};
+use crate::shares::Shares;
 use crate::table::{self, Pass, Row};
 use crate::{Decision, Outcome, Size, Status, apply, chosen, sensitivity, smallest, summary};
 use ir::{Error, Graph, Result};
@@ -22,6 +23,7 @@ pub fn blind(
     let mut rows = table::build(graph, layers, none, Pass::all(&options.methods), options, progress)?;
     sensitivity::assume_gains(&mut rows);
     let items: Vec<Vec<Item>> = rows.iter().map(Row::items).collect();
+    let shares = Shares::of(&rows);
     let (solution, gap) = match options.goal {
         Goal::Fastest(_) | Goal::TargetLatency(_) => {
             return Err(Error::data(
@@ -37,14 +39,14 @@ pub fn blind(
                         .collect()
                 })
                 .collect();
-            (least_weight(&within, f64::MAX), 0.0)
+            (shares.least_weight(&within, f64::MAX, None), 0.0)
         }
         Goal::TargetSparsity(_) => {
             return Err(Error::data("a target of sparsity needs data to tell layers apart"));
         }
         Goal::TargetBytes(bytes) => {
             let fixed = size(graph)?.saturating_sub(rows.iter().map(|r| r.bytes).sum());
-            let s = least_error(&items, bytes.saturating_sub(fixed));
+            let s = shares.least_error(&items, bytes.saturating_sub(fixed));
             let gap = s.as_ref().map_or(0.0, |s| s.gap(s.error));
             (s, gap)
         }

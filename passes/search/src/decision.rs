@@ -8,6 +8,7 @@ use crate::table::Row;
 use ir::Graph;
 use lossy::{Layer, candidate::tensor_bytes, layer::subgraph};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// How the search ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,7 +61,11 @@ pub struct LayerDecision {
     /// Set when the layer lost channels.
     pub channels: Option<Channels>,
     pub bytes_before: u64,
+    /// Of what is stored once for several layers, its part.
     pub bytes_after: u64,
+    /// Layers that use what is stored once for this one too; 0 where it is stored alone.
+    #[serde(default)]
+    pub sharing: usize,
     /// Predicted distortion of the model output from this layer.
     pub error: f64,
     /// Its share of the predicted distortion.
@@ -171,7 +176,24 @@ pub fn layers(original: &Graph, rows: &[Row], solution: &Solution) -> Vec<LayerD
         c.checked_sub(1).and_then(|i| Some(r.distortion(i, r.candidates.get(i)?))).unwrap_or(0.0)
     };
     let total = rows.iter().zip(&solution.choice).map(own).sum::<f64>().max(f64::MIN_POSITIVE);
-    rows.iter().zip(&solution.choice).map(|(r, &c)| layer(original, r, c, total)).collect()
+    let mut users: BTreeMap<u64, u64> = BTreeMap::new();
+    let common = |r: &Row, c: usize| r.candidate(c).and_then(|o| o.head.common);
+    for common in rows.iter().zip(&solution.choice).filter_map(|(r, &c)| common(r, c)) {
+        *users.entry(common.id).or_default() += 1;
+    }
+    let mut first = users.clone();
+    let one = |(r, &c): (&Row, &usize)| {
+        let alone = layer(original, r, c, total);
+        let Some((head, common)) = r.candidate(c).and_then(|o| Some((&o.head, o.head.common?))) else {
+            return alone;
+        };
+        // Those that use it pay alike, the first one what is left.
+        let n = users.get(&common.id).copied().unwrap_or(1);
+        let rest = first.remove(&common.id).map_or(0, |n| common.bytes % n);
+        let bytes_after = head.own_bytes() + common.bytes / n + rest;
+        LayerDecision { bytes_after, sharing: n as usize, ..alone }
+    };
+    rows.iter().zip(&solution.choice).map(one).collect()
 }
 
 fn layer(original: &Graph, row: &Row, column: usize, total: f64) -> LayerDecision {
@@ -194,6 +216,7 @@ fn layer(original: &Graph, row: &Row, column: usize, total: f64) -> LayerDecisio
         channels: channels(l, whole.shape()),
         bytes_before: tensor_bytes(whole),
         bytes_after: bytes,
+        sharing: 0,
         error,
         share: error / total,
         gain: row.gain,

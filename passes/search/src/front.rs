@@ -1,7 +1,6 @@
 //! The whole trade: fewest bytes at each of many error budgets, each measured.
 
 use crate::goal::{Options, Progress, Samples, check};
-use crate::knapsack::least_weight;
 use crate::metric::{Measured, Metric};
 use crate::originals::Originals;
 use crate::{Search, Size, decision, largest, on_threads};
@@ -47,7 +46,7 @@ pub fn front(
             check(progress)?;
             let budget = LEAST * (ceiling / LEAST).powf(i as f64 / (POINTS - 1) as f64);
             progress.step();
-            let Some(s) = least_weight(&search.items, budget) else { continue };
+            let Some(s) = search.shares.least_weight(&search.items, budget, None) else { continue };
             let bytes = outside + s.weight;
             if points.last().is_some_and(|p| p.bytes <= bytes) {
                 continue;

@@ -7,7 +7,7 @@ use crate::metric::Metric;
 use crate::shelf::{Memory, Shelf};
 use ir::{Error, Feeds, Graph, Result, Tensor};
 use lossy::candidate::tensor_bytes;
-use lossy::{Candidate, Layer, METHODS, Method, Serves, methods};
+use lossy::{Candidate, Common, Layer, METHODS, Method, Serves, methods};
 use regex::Regex;
 use std::collections::BTreeMap;
 
@@ -236,14 +236,22 @@ impl Options {
         }
     }
 
-    /// Bytes of a candidate in the output.
-    pub(crate) fn bytes(&self, c: &Candidate) -> u64 {
+    /// A candidate with the bytes that it takes in the output.
+    pub(crate) fn counted(&self, c: Candidate) -> Result<Candidate> {
         if self.price.is_none() {
-            return c.bytes;
+            return Ok(c);
         }
-        let constants = || c.fragment.initializers().map(|(_, t)| t);
-        let plain: u64 = constants().map(tensor_bytes).sum();
-        (c.bytes + constants().map(|t| self.tensor_bytes(t)).sum::<u64>()).saturating_sub(plain)
+        let priced = |g: &Graph, bytes: u64| {
+            let constants = || g.initializers().map(|(_, t)| t);
+            let plain: u64 = constants().map(tensor_bytes).sum();
+            (bytes + constants().map(|t| self.tensor_bytes(t)).sum::<u64>()).saturating_sub(plain)
+        };
+        let (Some(common), Some(graph)) = (c.common, c.common_graph()?) else {
+            return Ok(Candidate { bytes: priced(&c.fragment, c.bytes), ..c });
+        };
+        let all = priced(&c.fragment, c.own_bytes() + common.bytes);
+        let common = Common { bytes: priced(&graph, common.bytes), ..common };
+        Ok(Candidate { bytes: all.saturating_sub(common.bytes) + common.part(), common: Some(common), ..c })
     }
 }
 

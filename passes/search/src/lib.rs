@@ -23,6 +23,7 @@ mod goal;
 mod histogram;
 mod hold;
 mod kin;
+mod kindred;
 pub mod knapsack;
 mod latency;
 mod margins;
@@ -34,6 +35,7 @@ mod polish;
 mod regain;
 mod repair;
 mod sensitivity;
+mod shares;
 mod shelf;
 mod slim;
 mod sparsity;
@@ -66,6 +68,7 @@ use margins::Margins;
 use metric::Reference;
 use originals::Originals;
 use pairs::Pairs;
+use shares::Shares;
 use shelf::Offer;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -168,6 +171,7 @@ struct Search<'a> {
     split: Split,
     rows: Vec<Row>,
     items: Vec<Vec<Item>>,
+    shares: Shares,
     /// What errors do together, once that was measured.
     pairs: Option<Arc<Pairs>>,
     selection: Arc<Reference>,
@@ -235,7 +239,6 @@ impl<'a> Search<'a> {
         )?;
         let items = rows.iter().map(Row::items).collect();
         let base = options.judge.as_ref().map_or(Ok(0.0), |j| j(originals.graph))?;
-        let (trials, seen) = (Vec::new(), BTreeMap::new());
         let mut search = Search {
             originals,
             graph,
@@ -244,14 +247,15 @@ impl<'a> Search<'a> {
             evaluate,
             progress,
             split,
+            shares: Shares::of(&rows),
             rows,
             items,
             pairs: None,
             selection,
             margins,
             fixed: 0.0,
-            trials,
-            seen,
+            trials: Vec::new(),
+            seen: BTreeMap::new(),
             last: None,
             looks: Looks::default(),
             start: 1e-2,
@@ -499,7 +503,7 @@ impl<'a> Search<'a> {
         let budgets = (0..FRONT).map(|i| 1e-6 * (ceiling / 1e-6).powf(i as f64 / (FRONT - 1) as f64));
         let mut points: Vec<(u64, f64)> = budgets
             .filter_map(|b| knapsack::greedy_weight(&self.items, b))
-            .map(|s| (s.weight, s.error))
+            .map(|s| (self.shares.weight(&self.items, &s.choice), s.error))
             .collect();
         points.dedup_by_key(|p| p.0);
         points

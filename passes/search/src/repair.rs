@@ -13,7 +13,7 @@ use crate::shelf::Offer;
 use ir::{Error, Evaluate, Graph, Output, Result, ValueId};
 use lossy::drift::{Drift, Stream};
 use lossy::layer::subgraph;
-use lossy::{Bias, Candidate, Context, Hopes, Layer, Replaces, methods};
+use lossy::{Basis, Bias, Candidate, Context, Hopes, Layer, Replaces, methods};
 use ndarray::Array2;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -181,6 +181,8 @@ impl Bench<'_> {
             (Some(Bias::Constant(_)), _) | (Some(Bias::Absent(_)), Replaces::Weight)
         );
         let Some(method) = methods::find(old.method) else { return Ok(None) };
+        // What others use too stays as it is.
+        let bases: Vec<Basis> = Basis::of(old)?.into_iter().collect();
         if centered && old.bias.is_none() {
             return Ok(None);
         }
@@ -209,6 +211,7 @@ impl Bench<'_> {
                 measure: Some(&stats),
                 compensate: self.options.compensate,
                 hopes: Hopes::ALL,
+                bases: &bases,
             };
             method.candidate(&cx, recipe)
         };
@@ -252,7 +255,7 @@ impl Bench<'_> {
                 target
             }
         };
-        new.bytes = self.options.bytes(&new);
+        new = self.options.counted(new)?;
         // Codes of other weights take other numbers of bits.
         let mut bits = 0.0;
         for _ in 0..NARROWER {
@@ -262,7 +265,7 @@ impl Bench<'_> {
             bits += 8.0 * (new.bytes - old.bytes) as f64 / w.len().max(1) as f64 + LESS;
             let Some(other) = method.narrower(&old.recipe, bits) else { break };
             let Some(c) = made_as(&other, last, &target, damping)? else { break };
-            new = Candidate { bytes: self.options.bytes(&c), ..c };
+            new = self.options.counted(c)?;
         }
         new.recipe.clone_from(&old.recipe);
         new.error = old.error;

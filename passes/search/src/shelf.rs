@@ -2,7 +2,7 @@
 //! number of candidates.
 
 use ir::{Bytes, DType, Error, Result, Tensor, ValueId};
-use lossy::{Candidate, Replaces};
+use lossy::{Candidate, Common, Replaces};
 use serde_json::json;
 use std::sync::{Arc, Mutex};
 
@@ -42,6 +42,7 @@ impl Shelf for Memory {
 }
 
 /// A constant of a fragment that was put away.
+#[derive(Clone)]
 struct Part {
     value: ValueId,
     dtype: DType,
@@ -51,6 +52,7 @@ struct Part {
 }
 
 /// A candidate whose large constants lie on the shelf.
+#[derive(Clone)]
 pub struct Offer {
     /// Everything but the large constants of the fragment, which are empty here.
     pub head: Candidate,
@@ -98,6 +100,7 @@ impl Offer {
             "fragment": ir::text::print(&c.fragment)?,
             "bias": c.bias.as_ref().map(|b| b.iter().map(|x| x.to_bits()).collect::<Vec<u32>>()),
             "bytes": c.bytes,
+            "common": c.common.map(|c| json!([c.id, c.members, c.bytes])),
             "error": c.error.to_bits(),
             "parts": parts,
         }))
@@ -127,6 +130,14 @@ impl Offer {
             serde_json::Value::Null => None,
             list => Some(list.as_array()?.iter().map(bits).collect::<Option<Vec<f32>>>()?),
         };
+        let common = match &text["common"] {
+            serde_json::Value::Null => None,
+            c => Some(Common {
+                id: c[0].as_u64()?,
+                members: usize::try_from(c[1].as_u64()?).ok()?,
+                bytes: c[2].as_u64()?,
+            }),
+        };
         let head = Candidate {
             method: lossy::methods::find(text["method"].as_str()?)?.name(),
             recipe: text["recipe"].as_str()?.to_string(),
@@ -134,6 +145,7 @@ impl Offer {
             fragment,
             bias,
             bytes: text["bytes"].as_u64()?,
+            common,
             error: f64::from_bits(text["error"].as_u64()?),
         };
         Some(Offer { head, parts })
@@ -166,6 +178,7 @@ mod tests {
             fragment,
             bias: None,
             bytes: 20_000,
+            common: Some(Common { id: u64::MAX, members: 3, bytes: 70 }),
             error: 0.5,
         };
         let shelf = Memory::default();
@@ -177,6 +190,7 @@ mod tests {
         let back = Offer::read(&text, &shelf).unwrap();
         assert!(back.get(&shelf).unwrap().fragment == c.fragment);
         assert_eq!((back.head.bytes, back.head.error, back.head.bias), (c.bytes, c.error, c.bias));
+        assert_eq!(back.head.common, c.common);
         assert!(Offer::read(&text, &Memory::default()).is_none());
     }
 }

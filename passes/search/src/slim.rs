@@ -10,6 +10,7 @@ use crate::goal::{Goal, Override, Progress, Repairs, Samples, check, late};
 use crate::knapsack::{Item, least_error, least_weight};
 use crate::polish::repairable;
 use crate::sensitivity::outputs;
+use crate::shares::Shares;
 use crate::table::{self, Pass, Row};
 use crate::{Decision, MARGIN, Outcome, Search, Size, Status, calibrate, judged};
 use ir::{Error, Evaluate, Graph, Result, ValueId};
@@ -411,8 +412,9 @@ impl<'a> Search<'a> {
             })
             .flatten()
             .collect();
-        let methods: Vec<&'static dyn Method> =
-            self.options.methods.iter().copied().filter(|m| words.contains(m.name())).collect();
+        // A second search of all layers would find others of one shape, so here none share.
+        let kept = |m: &&'static dyn Method| words.contains(m.name()) && !m.shares();
+        let methods: Vec<&'static dyn Method> = self.options.methods.iter().copied().filter(kept).collect();
         let stats = calibrate::calibrate(
             slim,
             &changed,
@@ -438,7 +440,7 @@ impl<'a> Search<'a> {
         for l in &all {
             match fresh.next_if(|r| same(r, l)) {
                 Some(r) => rows.push(r),
-                None => rows.extend(self.rows.iter().find(|r| same(r, l)).cloned()),
+                None => rows.extend(self.rows.iter().find(|r| same(r, l)).map(Row::alone)),
             }
         }
         let mut search = Search {
@@ -450,6 +452,7 @@ impl<'a> Search<'a> {
             progress: self.progress,
             split: self.split.clone(),
             items: rows.iter().map(Row::items).collect(),
+            shares: Shares::default(),
             rows,
             pairs: None,
             selection: Arc::clone(&self.selection),

@@ -32,7 +32,7 @@ impl Search<'_> {
 
     /// Bytes of all layers in a selection.
     pub(crate) fn bytes(&self, s: &Solution) -> u64 {
-        self.items.iter().zip(&s.choice).map(|(r, &c)| r[c].weight).sum()
+        self.shares.weight(&self.items, &s.choice)
     }
 
     /// The original beside the compressed model, when speed is the goal.

@@ -1,12 +1,13 @@
 //! The table of the search: layers × candidates, each with stored bytes and layer error.
 
 use crate::goal::{Options, Override, Progress, check, late};
+use crate::kindred::Kindred;
 use crate::knapsack::{Item, undominated};
 use crate::shelf::Offer;
 use crate::turns::in_turns;
 use ir::{Error, Graph, Result};
 use lossy::layer::subgraph;
-use lossy::{Candidate, Context, Hopes, Layer, Method, Scope, Stats};
+use lossy::{Basis, Candidate, Context, Hopes, Layer, Method, Scope, Stats};
 use rayon::prelude::*;
 use serde_json::json;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 /// A layer above this part of the memory is priced alone.
 const LARGE: u64 = 48;
 /// Share of the time after which layers get what is quick to make, and after which they get what is at hand.
-const HURRY: f64 = 0.35;
+pub const HURRY: f64 = 0.35;
 const ENOUGH: f64 = 0.45;
 /// What is quick to make, and what takes no time at all.
 const QUICK: [&str; 3] = ["int8", "int8-weight", "float16"];
@@ -63,6 +64,16 @@ impl Row {
     pub fn distortion(&self, at: usize, o: &Offer) -> f64 {
         let measured = self.measured.as_ref().and_then(|m| m.get(at)).copied();
         measured.unwrap_or(o.head.error * self.gain)
+    }
+
+    /// The row without what is shared with other layers.
+    pub fn alone(&self) -> Row {
+        let mut row = self.clone();
+        if self.candidates.iter().any(|o| o.head.common.is_some()) {
+            let own = self.candidates.iter().filter(|o| o.head.common.is_none());
+            row.candidates = Arc::new(own.cloned().collect());
+        }
+        row
     }
 
     /// Takes what another pass made for the same layer.
@@ -150,6 +161,7 @@ pub fn build(
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<Vec<Row>> {
+    let kindred = Kindred::find(&layers, &stats, pass, options, progress)?;
     progress.stage("candidates", layers.len());
     let (count, cut) = (layers.len(), AtomicUsize::new(0));
     let few = count <= FEW;
@@ -175,7 +187,8 @@ pub fn build(
                 };
                 let hopes = pass.hopes.get(i).copied().unwrap_or(Hopes::ALL);
                 let hopes = Hopes { late: Some(&over), ..hopes };
-                let r = row(graph, layer, of_stats, pass, hopes, options, few, &wanted)?;
+                let bases = kindred.of(i);
+                let r = row(graph, layer, of_stats, bases, pass, hopes, options, few, &wanted)?;
                 if skipped.into_inner() {
                     cut.fetch_add(1, Relaxed);
                 } else if let Ok(text) = r.print() {
@@ -220,6 +233,7 @@ fn row(
     graph: &Graph,
     layer: Layer,
     stats: Option<&Stats>,
+    bases: &[Basis],
     pass: Pass,
     hopes: Hopes,
     options: &Options,
@@ -269,6 +283,7 @@ fn row(
         compensate: options.compensate,
         // What the user chose is made however long it takes.
         hopes: if wanted.is_some() { Hopes::ALL } else { hopes },
+        bases,
     };
     row.power = match stats {
         Some(s) => s.error(&matrix),
@@ -285,9 +300,15 @@ fn row(
         if let Err(r) = m.applies(&row.layer, stats.is_some()) {
             return Ok((Vec::new(), Some(r.0)));
         }
+        if m.shares() && bases.is_empty() {
+            return Ok((
+                Vec::new(),
+                Some("no other layer of this shape, or all of them are too large".into()),
+            ));
+        }
         let smaller = |c: &Candidate| c.error.is_finite() && (wanted.is_some() || c.bytes < row.bytes);
-        let priced = |c: Candidate| Candidate { bytes: options.bytes(&c), ..c };
-        Ok((m.candidates(&cx)?.into_iter().map(priced).filter(smaller).collect(), None))
+        let all = m.candidates(&cx)?.into_iter().map(|c| options.counted(c)).collect::<Result<Vec<_>>>()?;
+        Ok((all.into_iter().filter(smaller).collect(), None))
     };
     let mut take = |m: &dyn Method, (offers, refusal): (Vec<Candidate>, Option<String>)| {
         refusals.extend(refusal.map(|why| (m.name().to_string(), why)));
@@ -307,7 +328,8 @@ fn row(
     Ok(row)
 }
 
-/// Drops candidates that another beats in bytes and error; where time counts, another of the same method.
+/// Drops candidates that another beats in bytes and error; where time counts, another of the same method. What is priced as if
+/// other layers were stored alike beats only its like.
 fn sift(mut found: Vec<Offer>, wanted: Option<&Override>, timed: bool) -> Vec<Offer> {
     if let Some(o) = wanted.filter(|o| o.recipe.contains(' ')) {
         found.retain(|c| c.head.recipe == o.recipe);
@@ -319,8 +341,15 @@ fn sift(mut found: Vec<Offer>, wanted: Option<&Override>, timed: bool) -> Vec<Of
     for m in methods {
         let here: Vec<usize> = (0..found.len()).filter(|&i| of[i] == m).collect();
         let item = |&i: &usize| Item { weight: found[i].head.bytes, error: found[i].head.error };
-        let items: Vec<Item> = here.iter().map(item).collect();
-        kept.extend(undominated(&items).into_iter().map(|i| here[i]));
+        let best = |of: &[usize]| -> Vec<usize> {
+            let items: Vec<Item> = of.iter().map(item).collect();
+            undominated(&items).into_iter().map(|i| of[i]).collect()
+        };
+        let alone = |i: &usize| found[*i].head.common.is_none();
+        let mut here_kept = best(&here.iter().copied().filter(alone).collect::<Vec<_>>());
+        here_kept.extend(best(&here).into_iter().filter(|i| !alone(i)));
+        here_kept.sort_by_key(|&i| found[i].head.bytes);
+        kept.extend(here_kept);
     }
     let mut slots: Vec<Option<Offer>> = found.into_iter().map(Some).collect();
     kept.into_iter().filter_map(|i| slots[i].take()).collect()

@@ -5,6 +5,7 @@ use crate::allocate::Allocation;
 use crate::bisect::{Bisection, COARSE};
 use crate::goal::{Goal, Options, Repairs};
 use crate::polish::LEAST_ERROR;
+use crate::shares::Shares;
 use crate::table::{self, Pass};
 use crate::{Search, Size};
 use ir::Result;
@@ -65,6 +66,7 @@ impl Search<'_> {
         let more = table::build(self.graph, layers, stats, pass, self.options, self.progress)?;
         self.rows.iter_mut().zip(more).for_each(|(row, more)| row.join(more));
         self.items = self.rows.iter().map(table::Row::items).collect();
+        self.shares = Shares::of(&self.rows);
         self.seen.clear();
         Ok(())
     }
