@@ -119,6 +119,13 @@ pub fn text(f: &Facts, d: &Decision, dry: bool) -> String {
     s
 }
 
+/// Of the smaller selections that were tried where the result is not smaller, the one that lost least.
+fn nearest(d: &Decision) -> Option<&search::Trial> {
+    let tried =
+        d.trials.iter().filter(|t| d.status == search::Status::NothingGained && t.bytes < d.bytes_before);
+    tried.min_by(|a, b| a.measured.bound.total_cmp(&b.measured.bound))
+}
+
 /// One line for exit code 3: the goal and the closest that was reached.
 pub fn refusal(f: &Facts, d: &Decision) -> String {
     if let (search::Status::Unsupported, Some(why)) = (d.status, d.notes.first()) {
@@ -139,6 +146,16 @@ pub fn refusal(f: &Facts, d: &Decision) -> String {
     };
     let reached = match &d.latency {
         Some(l) => format!("{reached}, {}", speed(l)),
+        None => reached,
+    };
+    let reached = match nearest(d) {
+        Some(t) => format!(
+            "{reached}; the least lossy of {} smaller ones tried: {} with {} of weights, on {} samples",
+            d.trials.iter().filter(|t| t.bytes < d.bytes_before).count(),
+            measured(&t.measured),
+            megabytes(t.bytes),
+            t.measured.samples
+        ),
         None => reached,
     };
     let reached = match d.notes.iter().find(|n| n.contains("--time")) {

@@ -2,7 +2,7 @@
 
 use crate::bytes::difference;
 use crate::compress;
-use crate::oracle::same;
+use crate::oracle::{gathers_nothing, same};
 use crate::pair::Pair;
 use crate::passes::{Growth, Level, Pass, Tier};
 use crate::random::Random;
@@ -229,7 +229,11 @@ impl Step<'_> {
     fn ended(&self, e: ir::Error, what: &str) -> Stop {
         match e.blame {
             Blame::Limit | Blame::Unsupported => Stop::Refused,
-            Blame::Model | Blame::Data if shake::ends(self.graph, self.feeds) => Stop::Refused,
+            Blame::Model | Blame::Data
+                if shake::ends(self.graph, self.feeds) || gathers_nothing(self.graph, self.feeds) =>
+            {
+                Stop::Refused
+            }
             _ => found("error", format!("{what}{e}")),
         }
     }

@@ -406,3 +406,67 @@ fn near_ties_are_not_claimed() {
         run,
     );
 }
+
+/// Where two values became one, those that are counted are others.
+#[test]
+fn counts_of_near_ties_are_not_claimed() {
+    replay(
+        r#"case (float[1, 11, 7, 2] x) => (int64[?] y) <bool[11] c = {1,1,1,1,1,1,1,1,1,1,1}> {
+   f = Floor (x)
+   t = Transpose <perm: ints = [2, 0, 1, 3]> (f)
+   r = Transpose (t)
+   s = Softmax (r)
+   u, a, b, n = Unique (s)
+   y = Compress (n, c)
+}
+"#,
+        "seed = 1\n[[pass]]\nname = \"run\"\ntier = \"avx2\"",
+    );
+}
+
+/// What a loop without iterations gathered has the rank that is known of it, which an operator behind it may refuse.
+#[test]
+fn what_no_iteration_gives_may_be_refused() {
+    replay(
+        r#"case (float[1, 1, 1] x) => (float[?, ?, ?, 2] y) <
+   int64 axis = {1}, bool go = {0}, int64[0] lengths = {}> {
+   last, all = Loop <body: graph = turn (int64[] i, bool[] "go.1", float carried) => (more, next, seen) {
+      next = DFT <inverse: int = 0> (carried, "", axis)
+      more = Identity ("go.1")
+      seen = Identity (next)
+   }> (axis, go, x)
+   y = ReverseSequence (all, lengths)
+}
+"#,
+        "seed = 1\n[[pass]]\nname = \"run\"",
+    );
+}
+
+/// No operator defines a scale of 0, which a branch may give.
+#[test]
+fn scales_that_a_branch_gives_are_looked_at() {
+    replay(
+        r#"case (uint8[1, 1] x) => (int8[1, 1] y) <
+   uint8[1, 1] w = {0}, float one = {1.0}, uint8 z = {0}, float[1] s = {1.0}, uint8[1] q = {0}, int8 p = {1}, bool c = {1}> {
+   chosen = If <then_branch: graph = yes () => (r) <float zero = {0.0}> { r = Identity (zero) },
+      else_branch: graph = no () => (r) { r = LeakyRelu <alpha: float = 0.3> (one) }> (c)
+   y = QLinearMatMul (x, one, z, w, s, q, chosen, p)
+}
+"#,
+        "seed = 1\n[[pass]]\nname = \"run\"",
+    );
+}
+
+/// A closed key whose score is infinite: the reference adds −∞ to it, generated code leaves the key out.
+#[test]
+fn scores_that_no_mask_closes_are_not_claimed() {
+    replay(
+        r#"case (float[1, 2, 1, 7] q, float[1, 2, 2, 7] k) => (float[1, 2, 1, 7] y) <
+   float[1, 2, 2, 7] v = {1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1}> {
+   a = Attention <is_causal: int = 1> (q, k, v)
+   y = Shrink (a)
+}
+"#,
+        "seed = 13440735\n[[pass]]\nname = \"run\"",
+    );
+}

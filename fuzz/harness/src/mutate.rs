@@ -130,18 +130,27 @@ pub fn forget_types(g: &mut Graph) {
     }
 }
 
-/// Whether scales are what a quantization can mean: positive, and far from the ends of the range.
+/// Whether an input of a node is a scale.
+pub fn is_scale(n: &ir::Node, i: usize) -> bool {
+    match n.op.name() {
+        "QuantizeLinear" | "DequantizeLinear" => i == 1,
+        "QLinearMatMul" | "QLinearConv" => matches!(i, 1 | 4 | 6),
+        _ => false,
+    }
+}
+
+/// Whether a scale is what a quantization can mean: positive, and far from the ends of the range.
+pub fn is_sane(scale: f64) -> bool {
+    (1e-12..1e12).contains(&scale)
+}
+
+/// Whether all scales that are constants are sane.
 pub fn scales_are_sane(g: &Graph) -> bool {
     sane(g, &[])
 }
 
 /// The same of a body, whose captures stand for these values of the graph around it, where they are constants.
 fn sane(g: &Graph, captures: &[Option<&Tensor>]) -> bool {
-    let scale = |n: &ir::Node, i: usize| match n.op.name() {
-        "QuantizeLinear" | "DequantizeLinear" => i == 1,
-        "QLinearMatMul" | "QLinearConv" => matches!(i, 1 | 4 | 6),
-        _ => false,
-    };
     let constant = |v: ValueId| match *g.def(v) {
         Def::Capture(i) => captures.get(i).copied().flatten(),
         _ => g.constant(v),
@@ -149,9 +158,9 @@ fn sane(g: &Graph, captures: &[Option<&Tensor>]) -> bool {
     g.nodes().all(|(_, n)| {
         let inner: Vec<Option<&Tensor>> = n.captures().iter().map(|&v| constant(v)).collect();
         n.attrs.graphs().into_iter().all(|b| sane(b, &inner))
-            && n.inputs().iter().enumerate().filter(|(i, _)| scale(n, *i)).all(|(_, v)| {
+            && n.inputs().iter().enumerate().filter(|(i, _)| is_scale(n, *i)).all(|(_, v)| {
                 let data = v.and_then(constant).and_then(|t| t.to_f64s().ok()).unwrap_or_default();
-                data.iter().all(|&s| (1e-12..1e12).contains(&s))
+                data.iter().all(|&s| is_sane(s))
             })
     })
 }
