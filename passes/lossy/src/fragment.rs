@@ -169,7 +169,7 @@ fn assembled(b: &mut Build, view: &View, codes: &Array2<u8>, grid: &Grid) -> Res
     scaled(b, view, grid, sum)
 }
 
-/// The low bits of codes, 2 or 4 each, as floats of `shape`.
+/// The low bits of codes, 1, 2 or 4 each, as floats of `shape`.
 pub fn low_bits(b: &mut Build, shape: &[usize], codes: &[u8], bits: u32) -> Result<ValueId> {
     if bits < 4 {
         return part(b, "l", shape, codes, bits, |v| v);

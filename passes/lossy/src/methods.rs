@@ -15,7 +15,7 @@ use crate::prune::Prune;
 use crate::separable::Separable;
 use crate::sparse::Sparse;
 use crate::tucker::Tucker;
-use crate::wide::{INT10, INT12};
+use crate::wide::{INT9, INT10, INT12};
 
 /// Every method, in the order reports list them.
 pub static METHODS: &[&dyn Method] = &[
@@ -24,6 +24,7 @@ pub static METHODS: &[&dyn Method] = &[
     &Float16,
     &INT12,
     &INT10,
+    &INT9,
     &INT8_WEIGHT,
     &INT7,
     &INT6,

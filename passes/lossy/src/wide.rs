@@ -1,6 +1,6 @@
-//! Weights as integers of 10 and 12 bits with a scale per output row: between 8 bits and half floats.
+//! Weights as integers of 9, 10 and 12 bits with a scale per output row: between 8 bits and half floats.
 //!
-//! A code is 8 high bits, stored as int8, and 2 or 4 low bits: `w = s·(unit·high + low)`. Layers that lose too much at 8 bits
+//! A code is 8 high bits, stored as int8, and 1, 2 or 4 low bits: `w = s·(unit·high + low)`. Layers that lose too much at 8 bits
 //! would take 16 as floats. Rounding is error-compensated when calibration data exist; bound: |w − ŵ| ≤ s/2 otherwise.
 
 use crate::candidate::Candidate;
@@ -18,6 +18,7 @@ pub struct Wide {
     low: u32,
 }
 
+pub static INT9: Wide = Wide { name: "int9", low: 1 };
 pub static INT10: Wide = Wide { name: "int10", low: 2 };
 pub static INT12: Wide = Wide { name: "int12", low: 4 };
 
@@ -27,8 +28,9 @@ impl Method for Wide {
     }
 
     fn applies(&self, layer: &Layer, _stats: bool) -> Result<(), Refusal> {
-        if !layer.view.len().is_multiple_of(2) {
-            return Err(Refusal::new("an odd number of elements does not pack"));
+        // Four bits are stored together.
+        if !layer.view.len().is_multiple_of(4 / self.low.min(2) as usize) {
+            return Err(Refusal::new("the number of elements does not pack"));
         }
         if layer.role == Role::Constant && layer.view.rows == 1 {
             return Err(Refusal::new("a vector has one range for all entries"));
@@ -71,7 +73,7 @@ mod tests {
     use ir::{Attrs, Graph, ValueType};
 
     #[test]
-    fn two_more_bits_take_a_sixteenth_of_the_error() {
+    fn each_more_bit_takes_three_quarters_of_the_error() {
         let mut g = Graph::new("g");
         let x = g.add_input("x", ValueType::known(DType::F32, &[1, 64]));
         let w =
@@ -92,8 +94,10 @@ mod tests {
             bases: &[],
         };
         let of = |m: &dyn Method| m.candidates(&cx).unwrap().remove(0);
-        let (eight, ten, twelve) = (of(&crate::integer::INT8_WEIGHT), of(&INT10), of(&INT12));
-        assert!(ten.error < eight.error / 12.0 && twelve.error < ten.error / 12.0);
+        let (eight, nine) = (of(&crate::integer::INT8_WEIGHT), of(&INT9));
+        let (ten, twelve) = (of(&INT10), of(&INT12));
+        assert!(nine.error < eight.error / 3.0 && ten.error < nine.error / 3.0);
+        assert!(twelve.error < ten.error / 12.0 && nine.bytes < 64 * 48 * 9 / 8 + 1300);
         assert!(ten.bytes < 64 * 48 * 5 / 4 + 1300 && twelve.bytes < 64 * 48 * 3 / 2 + 1300);
         let decoded = layer.view.matrix(&ten.decode().unwrap()).unwrap();
         assert!((cx.error(&decoded) / ten.error - 1.0).abs() < 1e-6);

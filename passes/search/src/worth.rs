@@ -13,7 +13,7 @@ use lossy::{Hopes, Method, Scope, Stats};
 use std::sync::Arc;
 
 /// Methods of the first pass, and the recipe whose error the others are measured by.
-const QUICK: [&str; 7] = ["float16", "int12", "int10", "int8-weight", "int7", "int6", "int5"];
+const QUICK: [&str; 8] = ["float16", "int12", "int10", "int9", "int8-weight", "int7", "int6", "int5"];
 const YARDSTICK: &str = "int5";
 /// Quick methods that are enough to judge by.
 const FEWEST: usize = 4;
