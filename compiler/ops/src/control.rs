@@ -66,6 +66,16 @@ fn infer_if(cx: &InferCx) -> Result<Vec<ValueType>> {
     if a.len() != b.len() {
         return Err(Error::model(format!("branches give {} and {} results", a.len(), b.len())));
     }
+    for (i, (x, y)) in a.iter().zip(&b).enumerate() {
+        if let (ValueType::Tensor(x), ValueType::Tensor(y)) = (x, y)
+            && x.dtype != y.dtype
+        {
+            let (x, y) = (x.dtype, y.dtype);
+            return Err(Error::model(format!(
+                "branches give {x} and {y} as result {i}, which must be one type"
+            )));
+        }
+    }
     Ok(a.iter().zip(&b).map(|(x, y)| x.join(y)).collect())
 }
 

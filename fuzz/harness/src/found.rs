@@ -470,3 +470,26 @@ fn scores_that_no_mask_closes_are_not_claimed() {
         "seed = 13440735\n[[pass]]\nname = \"run\"",
     );
 }
+
+/// A constant of equal elements is itself in any order: its class is full of permutations, each two of which make a third.
+#[test]
+fn permutations_of_a_constant_end_at_the_limit() {
+    let perm = |step: usize| (0..33).map(|i| (i * step % 33).to_string()).collect::<Vec<_>>().join(", ");
+    let (a, b, c) = (perm(2), perm(5), perm(7));
+    let swap = (0..33).map(|i| (if i < 2 { 1 - i } else { i }).to_string()).collect::<Vec<_>>().join(", ");
+    replay(
+        format!(
+            r#"case () => (y) <int64[33] i = {{{}}}> {{
+   z = ConstantOfShape (i)
+   p = Transpose <perm: ints = [{a}]> (z)
+   q = Transpose <perm: ints = [{b}]> (p)
+   r = Transpose <perm: ints = [{swap}]> (q)
+   s = Transpose <perm: ints = [{c}]> (r)
+   y = Cast <to: int = 11> (s)
+}}
+"#,
+            vec!["1"; 33].join(",")
+        ),
+        "seed = 1\n[[pass]]\nname = \"exact\"\nlevel = \"portable\"\ngrowth = \"never\"",
+    );
+}

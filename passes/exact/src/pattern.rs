@@ -78,15 +78,19 @@ impl Left {
         self.vars.iter().find(|(v, _)| *v == var).map(|v| v.1)
     }
 
-    /// Appends every match at `class`.
-    pub fn matches(&self, egraph: &Egraph, class: Id, found: &mut Vec<Registers>) {
+    /// Appends the matches at `class` until `found` has `most`: in a class of n nodes of itself a pattern of two of them has
+    /// n² matches.
+    pub fn matches(&self, egraph: &Egraph, class: Id, most: usize, found: &mut Vec<Registers>) {
         let mut registers = Registers::new();
         registers.push(class);
-        run(egraph, &self.steps, &mut registers, found);
+        run(egraph, &self.steps, &mut registers, most, found);
     }
 }
 
-fn run(egraph: &Egraph, steps: &[Step], registers: &mut Registers, found: &mut Vec<Registers>) {
+fn run(egraph: &Egraph, steps: &[Step], registers: &mut Registers, most: usize, found: &mut Vec<Registers>) {
+    if found.len() >= most {
+        return;
+    }
     let Some((step, rest)) = steps.split_first() else {
         found.push(registers.clone());
         return;
@@ -94,7 +98,7 @@ fn run(egraph: &Egraph, steps: &[Step], registers: &mut Registers, found: &mut V
     match *step {
         Step::Same(a, b) => {
             if egraph.find(registers[a]) == egraph.find(registers[b]) {
-                run(egraph, rest, registers, found);
+                run(egraph, rest, registers, most, found);
             }
         }
         Step::Node { at, symbol, arity, out } => {
@@ -102,7 +106,7 @@ fn run(egraph: &Egraph, steps: &[Step], registers: &mut Registers, found: &mut V
                 if n.symbol == symbol && n.children.len() == arity {
                     registers.truncate(out);
                     registers.extend_from_slice(&n.children);
-                    run(egraph, rest, registers, found);
+                    run(egraph, rest, registers, most, found);
                 }
             }
         }

@@ -9,6 +9,9 @@ use ir::{Error, Result};
 use rustc_hash::FxHashSet;
 use std::sync::Arc;
 
+/// Matches after which the nodes are counted again: one rule's matches alone may be more than the limit.
+const COUNTED: usize = 256;
+
 /// What matched in one round: class and bound classes.
 type Matches = Vec<(Id, Registers)>;
 
@@ -56,12 +59,16 @@ pub fn saturate(
 impl Rules<'_> {
     fn round(&mut self, egraph: &mut Egraph, limit: usize) -> Result<Option<StopReason>> {
         let (nodes, classes) = (egraph.total_size(), egraph.number_of_classes());
-        let found = (0..self.rules.len()).map(|i| self.search(egraph, i)).collect::<Result<Vec<_>>>()?;
+        let found =
+            (0..self.rules.len()).map(|i| self.search(egraph, i, limit)).collect::<Result<Vec<_>>>()?;
         let (mut changed, mut full) = (0, None);
         for (i, (rule, matches)) in self.compiled.iter().zip(found).enumerate() {
             let Some(rule) = rule else { continue };
             let mut applied = 0;
-            for (class, bound) in matches {
+            for (n, (class, bound)) in matches.into_iter().enumerate() {
+                if n % COUNTED == COUNTED - 1 && egraph.total_size() > limit {
+                    break;
+                }
                 let result = rule.apply(egraph, class, &bound);
                 applied += usize::from(result == Some(true));
                 if result.is_some() {
@@ -87,7 +94,8 @@ impl Rules<'_> {
         Ok(full.or(same.then_some(StopReason::Saturated)))
     }
 
-    fn search(&mut self, egraph: &Egraph, i: usize) -> Result<Matches> {
+    /// Matches of one rule, at most about as many as there may be nodes.
+    fn search(&mut self, egraph: &Egraph, i: usize, most: usize) -> Result<Matches> {
         let Some(classes) = egraph.classes_for_op(&self.roots[i]) else { return Ok(Vec::new()) };
         if self.compiled[i].is_none() && classes.len() > 0 {
             self.compiled[i] = Some(self.rules[i].compiled().map_err(Error::internal)?);
@@ -95,7 +103,10 @@ impl Rules<'_> {
         let Some(rule) = &self.compiled[i] else { return Ok(Vec::new()) };
         let (mut found, mut here) = (Vec::new(), Vec::new());
         for class in classes {
-            rule.left.matches(egraph, class, &mut here);
+            if found.len() >= most {
+                break;
+            }
+            rule.left.matches(egraph, class, most, &mut here);
             for mut bound in here.drain(..) {
                 bound.iter_mut().for_each(|id| *id = egraph.find(*id));
                 let key = (i, class, bound);

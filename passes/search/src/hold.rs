@@ -22,6 +22,10 @@ const RETREAT_STEP: f64 = 0.01;
 /// Part of the allowed drop that a bound which missed it is aimed at, and the smallest factor of one step.
 const AIM: f64 = 0.8;
 const LONGEST: f64 = 0.25;
+/// Held-back samples so few that one more look makes bounds much wider: each step must be enough. A bound falls with the
+/// root of the error, and the smallest factor of one step is this.
+const FEW: usize = 16;
+const FARTHEST: f64 = 1e-4;
 /// Losses that are counted contradict an expected rate when so many or more have a smaller probability.
 const SURPRISE: f64 = 0.2;
 
@@ -77,12 +81,20 @@ impl Search<'_> {
                 self.progress.cut("smaller budgets tried on held-back samples", i.into(), RETREATS.into());
                 break;
             }
+            let level = self.looks.spend();
+            let few = self.split.held_back.len() < FEW && self.options.judge.is_none();
+            let mut bound = closest.measured.bound;
+            if few {
+                let held = &self.split.held_back;
+                bound = bound.max(self.measure_on(&closest.solution, reference, held, level)?.bound);
+            }
             // A bound far above the drop asks for a long step: every look makes the bounds of later ones wider.
-            let step = (AIM * drop / closest.measured.bound.max(f64::MIN_POSITIVE))
-                .clamp(LONGEST, RETREAT - RETREAT_STEP * f64::from(i));
+            let step = AIM * drop / bound.max(f64::MIN_POSITIVE);
+            let longest = RETREAT - RETREAT_STEP * f64::from(i);
+            let step =
+                if few { (step * step).clamp(FARTHEST, longest) } else { step.clamp(LONGEST, longest) };
             // Below what this selection loses, so that the next is another one.
             budget = f64::min(budget * step, closest.solution.error * (1.0 - 1e-6));
-            let level = self.looks.spend();
             let Some(found) = self.look(budget, reference, drop, level)? else { break };
             closest = found;
             if closest.met {

@@ -16,6 +16,11 @@ use std::collections::BTreeSet;
 /// Tangents taken, and how many at most where none of them gave a selection within the budget.
 const ROUNDS: usize = 8;
 const MOST: usize = 32;
+/// Factor of the bound within which a selection is good enough. Where no tangent led there, the budget of a knapsack without
+/// pairs is halved so often, and the last factor of two cut in so many parts.
+const NEAR: f64 = 1.03;
+const HALVINGS: i32 = 16;
+const PARTS: i32 = 8;
 /// Layers up to which ρ is looked for, in so many steps; it is at most 1, as moves have a Gram matrix.
 const MANY: usize = 400;
 const STEPS: usize = 10;
@@ -124,7 +129,10 @@ impl Pairs {
             bound = f64::max(bound, knapsack::bound_of_weight(&tangent, budget + much));
             let (tangent, much) = self.tangent(items, &t, false);
             let Some(s) = knapsack::least_weight(&tangent, budget + much - over) else { break };
-            t = self.amplitudes(items, &s.choice);
+            let next = self.amplitudes(items, &s.choice);
+            // What swings to and fro is damped.
+            let damped = round >= ROUNDS;
+            t.iter_mut().zip(next).for_each(|(t, n)| *t = if damped { 0.5 * (*t + n) } else { n });
             let s = self.with_pairs(items, s.choice);
             // The pairs between here and there count for less than they do: less room is left.
             over += (s.error - budget).max(0.0);
@@ -136,14 +144,32 @@ impl Pairs {
                 break;
             }
         }
-        let least = || {
-            let error = |r: &[Item], c: usize| r[c].error;
-            let row = |r: &Vec<Item>| (0..r.len()).min_by(|&a, &b| error(r, a).total_cmp(&error(r, b)));
-            Some(self.with_pairs(items, items.iter().map(row).collect::<Option<_>>()?))
-        };
-        let fits = |s: &Solution| s.error <= budget;
-        let s = best.filter(fits).or_else(|| least().filter(fits))?;
+        let found = best.filter(|s| s.error <= budget);
+        let near = |s: &Solution| s.weight as f64 <= NEAR * bound;
+        let other = if found.as_ref().is_some_and(near) { None } else { self.shrunk(items, budget) };
+        let s = found.into_iter().chain(other).min_by_key(|s| s.weight)?;
         Some(Solution { bound: bound.min(s.weight as f64), ..s })
+    }
+
+    /// What a knapsack without pairs gives for the largest part of the budget whose errors fit in it together; else the
+    /// least errors.
+    fn shrunk(&self, items: &[Vec<Item>], budget: f64) -> Option<Solution> {
+        let fitting = |part: f64| {
+            let s = knapsack::least_weight(items, budget * part)?;
+            Some(self.with_pairs(items, s.choice)).filter(|s| s.error <= budget)
+        };
+        let found = (0..=HALVINGS).find_map(|n| Some((0.5f64.powi(n), fitting(0.5f64.powi(n))?)));
+        if let Some((part, mut best)) = found {
+            for n in 1..PARTS {
+                let more = fitting(part * 2f64.powf(f64::from(n) / f64::from(PARTS)));
+                best = more.filter(|m| m.weight < best.weight).unwrap_or(best);
+            }
+            return Some(best);
+        }
+        let rank = |i: &Item, j: &Item| i.error.total_cmp(&j.error).then(i.weight.cmp(&j.weight));
+        let row = |r: &Vec<Item>| (0..r.len()).min_by(|&a, &b| rank(&r[a], &r[b]));
+        let least = self.with_pairs(items, items.iter().map(row).collect::<Option<_>>()?);
+        Some(least).filter(|s| s.error <= budget)
     }
 }
 
@@ -221,6 +247,22 @@ mod tests {
             if let Some(s) = pairs.least_weight(&items, allowed) {
                 prop_assert!(s.error <= allowed && s.bound <= best.unwrap() as f64 + 1e-6, "{} {best:?}", s.bound);
             }
+        }
+
+        /// Of many layers whose errors all add up, all in the one form that fits is no worse than what is found.
+        #[test]
+        fn layers_that_share_a_direction_are_not_all_kept(budget in -14f64..2.0, shared in 0.3f32..1.0) {
+            let forms = [(16, 0.0), (8, 0.0), (6, 1e-4), (5, 1.6e-3), (4, 2.5e-2), (3, 0.4)];
+            let row: Vec<Item> = forms.map(|(weight, error)| Item { weight, error }).to_vec();
+            let (n, budget) = (24, budget.exp());
+            let items = vec![row; n];
+            let own = |i: usize| (0..n).map(move |j| if i == j { 1.0 - shared } else { 0.0 });
+            let moves = (0..n).map(|i| Some(own(i).chain([shared]).collect())).collect();
+            let pairs = Pairs::of(&moves, vec![vec![1.0; forms.len()]; n], vec![4; n]);
+            let found = pairs.least_weight(&items, budget).unwrap();
+            let even = (1..forms.len()).map(|c| pairs.with_pairs(&items, vec![c; n]));
+            let best = even.filter(|s| s.error <= budget).map(|s| s.weight).min().unwrap();
+            prop_assert!(found.error <= budget && found.weight <= best, "{} {best}", found.weight);
         }
 
         #[test]
