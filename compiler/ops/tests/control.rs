@@ -39,6 +39,22 @@ fn a_branch_reads_outer_values() {
     assert!(run(&g, &[("c", two), ("x", x)]).is_err());
 }
 
+#[test]
+fn branches_of_two_types_are_refused() {
+    let source = |to: i64| {
+        format!(
+            "g (bool c, float[2] x) => (y) {{
+                y = If (c) <then_branch = a () => (r) {{ r = Relu (x) }},
+                            else_branch = b () => (r) {{ r = Cast <to = {to}> (x) }}>
+            }}"
+        )
+    };
+    let infer = |to| ir::infer(&mut text::parse(&source(to), &Standard).unwrap());
+    assert!(infer(1).is_ok());
+    let e = infer(10).unwrap_err();
+    assert!(e.blame == ir::Blame::Model && e.to_string().contains("float16"), "{e}");
+}
+
 /// Doubles `x` until it passes `limit`, collecting every step.
 const DOUBLING: &str = r#"g (int64 n, int64 x, int64 limit) => (int64 last, int64[?] all) <bool yes = {1}> {
     last, all = Loop (n, yes, x) <body = step (int64 i, bool go, int64 v) => (bool more, int64 w, int64 seen) {
