@@ -493,3 +493,19 @@ fn permutations_of_a_constant_end_at_the_limit() {
         "seed = 1\n[[pass]]\nname = \"exact\"\nlevel = \"portable\"\ngrowth = \"never\"",
     );
 }
+
+/// Celu divides by its alpha, 0: whether what is no number passes a threshold is told nowhere.
+#[test]
+fn what_is_no_number_passes_a_threshold_or_not() {
+    replay(
+        r#"case (float[2] x) => (float[2] y) <float[2] c = {0.5, 0.25}> {
+   s = Mul (x, x)
+   a = Add (s, c)
+   b = Celu <alpha: float = 0.0> (a)
+   t = ThresholdedRelu <alpha: float = 0.3> (b)
+   y = Sigmoid (t)
+}
+"#,
+        "seed = 1\n[[pass]]\nname = \"run\"",
+    );
+}

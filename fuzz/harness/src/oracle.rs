@@ -28,7 +28,7 @@ pub fn same(graph: &Graph, feeds: &Feeds, expected: &[Value], got: &[Value]) -> 
     let mut shaken: Option<Vec<Vec<Value>>> = None;
     let mut way: Option<Way> = None;
     // Where NaN stands in an order, or among integers, is told nowhere.
-    let steps = ["Max", "Min", "TopK", "max", "Clip", "Quantize", "Cast"];
+    let steps = ["Max", "Min", "TopK", "max", "Clip", "Quantize", "Cast", "Threshold", "Shrink"];
     let orders = |n: &str| steps.iter().any(|o| n.contains(o));
     let ordering = any(graph, &orders);
     let convolves = any(graph, &|n| n.contains("Conv"));
