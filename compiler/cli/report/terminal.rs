@@ -119,13 +119,6 @@ pub fn text(f: &Facts, d: &Decision, dry: bool) -> String {
     s
 }
 
-/// Of the smaller selections that were tried where the result is not smaller, the one that lost least.
-fn nearest(d: &Decision) -> Option<&search::Trial> {
-    let tried =
-        d.trials.iter().filter(|t| d.status == search::Status::NothingGained && t.bytes < d.bytes_before);
-    tried.min_by(|a, b| a.measured.bound.total_cmp(&b.measured.bound))
-}
-
 /// One line for exit code 3: the goal and the closest that was reached.
 pub fn refusal(f: &Facts, d: &Decision) -> String {
     if let (search::Status::Unsupported, Some(why)) = (d.status, d.notes.first()) {
@@ -148,10 +141,13 @@ pub fn refusal(f: &Facts, d: &Decision) -> String {
         Some(l) => format!("{reached}, {}", speed(l)),
         None => reached,
     };
-    let reached = match nearest(d) {
+    // Where the result is not smaller, what the smaller ones lost says more.
+    let gains = d.status != search::Status::NothingGained;
+    let smaller: Vec<_> = d.trials.iter().filter(|t| !gains && t.bytes < d.bytes_before).collect();
+    let reached = match smaller.iter().min_by(|a, b| a.measured.bound.total_cmp(&b.measured.bound)) {
         Some(t) => format!(
             "{reached}; the least lossy of {} smaller ones tried: {} with {} of weights, on {} samples",
-            d.trials.iter().filter(|t| t.bytes < d.bytes_before).count(),
+            smaller.len(),
             measured(&t.measured),
             megabytes(t.bytes),
             t.measured.samples
