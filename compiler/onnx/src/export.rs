@@ -4,6 +4,7 @@
 use crate::prepare::prepare;
 use crate::rope::{self, Rope};
 use crate::scope::{Names, Stored};
+use crate::types::is_readable;
 use crate::versions;
 use ir::{Attr, AttrKind, DType, Def, Dim, Error, Graph, Lookup, Node, Result, Tensor, ValueId, ValueType};
 use std::collections::BTreeMap;
@@ -367,7 +368,7 @@ fn kind_of_empty(n: &Node, name: &str, otherwise: i64) -> i64 {
 fn value_info(name: &str, t: &ValueType) -> Rope {
     let mut m = Rope::new();
     m.text(1, name);
-    if *t != ValueType::Unknown {
+    if *t != ValueType::Unknown && is_readable(t) {
         m.message(2, type_proto(t));
     }
     m

@@ -9,6 +9,9 @@ pub use onnx_protobuf::{
     TypeProto, ValueInfoProto,
 };
 
+#[cfg(test)]
+pub use onnx_protobuf::type_proto::{Optional as OptionalOf, Sequence as SequenceOf};
+
 use ir::{Error, Result};
 pub use onnx_protobuf::Message;
 
