@@ -28,6 +28,19 @@ pub fn difference(a: &[u8], b: &[u8]) -> Option<String> {
     Some(format!("byte {at} of {} and {}: {} against {}", a.len(), b.len(), part(a), part(b)))
 }
 
+/// The first lines in which two printed graphs part.
+pub fn lines_apart(a: &str, b: &str) -> String {
+    let short = |s: Option<&str>| s.unwrap_or("no line").trim().chars().take(400).collect::<String>();
+    let (mut x, mut y) = (a.lines(), b.lines());
+    loop {
+        match (x.next(), y.next()) {
+            (None, None) => return "printed alike".to_string(),
+            (p, q) if p == q => {}
+            (p, q) => return format!("{} against {}", short(p), short(q)),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;

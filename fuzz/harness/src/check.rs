@@ -1,6 +1,6 @@
 //! Applies a pair's passes one by one and asks the oracles after each.
 
-use crate::bytes::difference;
+use crate::bytes::{difference, lines_apart};
 use crate::compress;
 use crate::oracle::{gathers_nothing, same};
 use crate::pair::Pair;
@@ -299,9 +299,11 @@ impl Step<'_> {
         };
         let mut back = read(onnx::to_bytes(self.graph, &ops::Standard)?)?;
         let second = onnx::to_bytes(&back, &ops::Standard)?;
-        let third = onnx::to_bytes(&read(second.clone())?, &ops::Standard)?;
+        let again = read(second.clone())?;
+        let third = onnx::to_bytes(&again, &ops::Standard)?;
         if let Some(d) = difference(&second, &third) {
-            return Err(found("round trip", format!("written again, the file is another one: {d}")));
+            let parts = lines_apart(&ir::text::print(&back)?, &ir::text::print(&again)?);
+            return Err(found("round trip", format!("written again, the file is another one: {d}; {parts}")));
         }
         ir::infer(&mut back)?;
         Ok(back)
@@ -315,9 +317,8 @@ impl Step<'_> {
         let mut back = read(&ir::text::print(self.graph)?)?;
         let second = ir::text::print(&back)?;
         let third = ir::text::print(&read(&second)?)?;
-        if let Some((a, b)) = second.lines().zip(third.lines()).find(|(a, b)| a != b) {
-            let short = |s: &str| s.chars().take(160).collect::<String>();
-            return Err(found("round trip", format!("printed again: {} against {}", short(a), short(b))));
+        if second != third {
+            return Err(found("round trip", format!("printed again: {}", lines_apart(&second, &third))));
         }
         ir::infer(&mut back)?;
         Ok(back)

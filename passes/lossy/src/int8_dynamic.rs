@@ -13,6 +13,7 @@ use crate::quant::grid;
 use crate::range::Choice;
 use crate::replace::NodeBuild;
 use crate::rounding::round;
+use crate::view::View;
 use ir::{Attrs, DType, Result, Tensor};
 
 pub struct Int8Dynamic;
@@ -60,7 +61,9 @@ impl Method for Int8Dynamic {
             return Ok(Vec::new());
         };
         // Columns × rows, as the operator multiplies.
-        let codes: Vec<u8> = rounded.codes.t().iter().map(|&c| (i32::from(c) - g.offset()) as u8).collect();
+        let across = View::trailing(&[cx.matrix.ncols(), cx.matrix.nrows()]);
+        let codes = across.stored(&rounded.codes).into_iter();
+        let codes: Vec<u8> = codes.map(|c| (i32::from(c) - g.offset()) as u8).collect();
         let shape = [cx.matrix.ncols(), cx.matrix.nrows()];
         let w = n.b.constant("q", Tensor::from_unpacked(DType::I8, &shape, &codes)?);
         let ws = n.b.constant("s", Tensor::vector::<f32>(g.scales.iter().copied().collect()));

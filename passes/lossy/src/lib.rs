@@ -41,6 +41,7 @@ pub mod spectrum;
 pub mod stats;
 #[cfg(test)]
 mod testing;
+mod transpose;
 pub mod tucker;
 pub mod view;
 mod whiten;

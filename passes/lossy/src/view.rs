@@ -1,5 +1,6 @@
 //! The matrix behind a weight tensor: rows are outputs, columns are inputs, whatever the operator's layout is.
 
+use crate::transpose::transposed;
 use ir::{Error, Result, Tensor};
 use ndarray::Array2;
 
@@ -71,14 +72,22 @@ impl View {
     /// The tensor's values as rows × cols.
     pub fn matrix(&self, t: &Tensor) -> Result<Array2<f32>> {
         let data = t.to_f32s()?;
-        let a = Array2::from_shape_vec(self.stored_shape(), data)
-            .map_err(|e| Error::internal(format!("view {:?} of a weight: {e}", self.shape)))?;
-        Ok(if self.transposed { a.reversed_axes().as_standard_layout().into_owned() } else { a })
+        if data.len() != self.len() {
+            return Err(Error::internal(format!("view {:?} of a weight of {}", self.shape, data.len())));
+        }
+        let data = if self.transposed { transposed(&data, self.cols, self.rows) } else { data };
+        Array2::from_shape_vec((self.rows, self.cols), data)
+            .map_err(|e| Error::internal(format!("view {:?} of a weight: {e}", self.shape)))
     }
 
     /// Entries of a rows × cols matrix in storage order.
-    pub fn stored<T: Copy>(&self, m: &Array2<T>) -> Vec<T> {
-        if self.transposed { m.t().iter().copied().collect() } else { m.iter().copied().collect() }
+    pub fn stored<T: Copy + Default>(&self, m: &Array2<T>) -> Vec<T> {
+        match m.as_slice() {
+            Some(a) if self.transposed => transposed(a, m.nrows(), m.ncols()),
+            Some(a) => a.to_vec(),
+            None if self.transposed => m.t().iter().copied().collect(),
+            None => m.iter().copied().collect(),
+        }
     }
 
     /// The tensor of a rows × cols matrix.
