@@ -9,7 +9,7 @@ use crate::pool::ThreadPool;
 use crate::prepare::{Key, key, specialise};
 use crate::profile::{Profile, profile};
 use crate::source::Source;
-use codegen::{Precision, Program};
+use codegen::{Packs, Precision, Program};
 use ir::{Blame, DType, Dim, Error, Evaluate, Feeds, Graph, Result, Value, ValueType};
 use kernels::{Pool, Tier, has_bf16};
 use std::path::Path;
@@ -60,6 +60,8 @@ pub struct Session {
     names: Arc<[String]>,
     pool: Arc<ThreadPool>,
     precision: Precision,
+    /// Weights that the programs share.
+    packs: Packs,
     programs: Mutex<Programs>,
 }
 
@@ -106,7 +108,7 @@ impl Session {
             true => Precision::Bf16,
             false => Precision::Automatic,
         };
-        Session { source, most, names, pool, precision, programs: Mutex::default() }
+        Session { source, most, names, pool, precision, packs: Packs::default(), programs: Mutex::default() }
     }
 
     /// The model. One that came from a cache is read now.
@@ -276,8 +278,10 @@ impl Session {
         if let Some(p) = self.source.program(key, self.precision, &self.pool) {
             return Ok(p);
         }
-        let compile = |g: Graph| codegen::compile_with(&g, Tier::best(), self.precision);
-        let program = specialise(self.source.base(more)?, key).and_then(compile)?;
+        let base = self.source.base(more)?;
+        self.packs.learn(base);
+        let compile = |g: Graph| codegen::compile_sharing(&g, Tier::best(), self.precision, &self.packs);
+        let program = specialise(base, key).and_then(compile)?;
         self.source.keep(key, self.precision, &program);
         Ok(program)
     }

@@ -6,7 +6,7 @@ mod merge;
 use crate::clif::{Assembler, Image};
 use crate::lower::{Step, Work};
 use crate::plan::{Place, Plan as Memory, plan, static_bytes};
-use crate::{Precision, lowered};
+use crate::{Packs, Precision, lowered};
 use artefact::{Call, Operand, Plan, Port};
 use ir::{Error, Graph, Result, Tensor, ValueId};
 use kernels::Tier;
@@ -59,7 +59,7 @@ pub struct Target<'a> {
 /// # Errors
 /// `Unsupported` when some nodes have no call that an artefact can make; all are named.
 pub fn build(graph: &Graph, target: Target) -> Result<Artefact> {
-    let (graph, mut steps) = lowered(graph, target.tier, Precision::Automatic)?;
+    let (graph, mut steps) = lowered(graph, target.tier, Precision::Automatic, &Packs::default())?;
     let memory = plan(&graph, &steps)?;
     refuse(&graph, &steps)?;
     let mut code = Assembler::object(target.name)?;

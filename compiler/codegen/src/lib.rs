@@ -11,6 +11,7 @@ mod group;
 mod kernel;
 mod layout;
 mod lower;
+mod packs;
 mod plan;
 mod precision;
 mod program;
@@ -18,6 +19,7 @@ mod stored;
 mod unsigned;
 
 pub use ahead::{Artefact, Target, build};
+pub use packs::Packs;
 pub use precision::Precision;
 pub use program::{Program, Run, StepInfo};
 
@@ -31,19 +33,29 @@ pub fn compile(graph: &Graph) -> Result<Program> {
 
 /// As [`compile`] for a chosen kernel tier and precision.
 pub fn compile_with(graph: &Graph, tier: Tier, precision: Precision) -> Result<Program> {
-    let (graph, steps) = lowered(graph, tier, precision)?;
+    compile_sharing(graph, tier, precision, &Packs::default())
+}
+
+/// As [`compile_with`] for one of several programs of a model, which share packed weights.
+pub fn compile_sharing(graph: &Graph, tier: Tier, precision: Precision, packs: &Packs) -> Result<Program> {
+    let (graph, steps) = lowered(graph, tier, precision, packs)?;
     let plan = plan::plan(&graph, &steps)?;
     program::assemble(graph, steps, plan)
 }
 
 /// The steps of a graph, and the graph they refer to.
-fn lowered(graph: &Graph, tier: Tier, precision: Precision) -> Result<(Graph, Vec<lower::Step>)> {
+fn lowered(
+    graph: &Graph,
+    tier: Tier,
+    precision: Precision,
+    packs: &Packs,
+) -> Result<(Graph, Vec<lower::Step>)> {
     countable(graph)?;
     let mut graph = layout::to_channels_last(graph)?;
     unsigned::to_unsigned(&mut graph)?;
     loop {
         let decoders = stored::decoders(&graph)?;
-        let steps = lower::lower(&graph, group::form(&graph, &decoders)?, tier, precision)?;
+        let steps = lower::lower(&graph, group::form(&graph, &decoders)?, tier, precision, packs)?;
         let missing = stored::missing(&graph, &decoders, &steps);
         if missing.is_empty() {
             return Ok((graph, steps));

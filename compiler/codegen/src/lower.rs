@@ -22,6 +22,7 @@ pub mod window;
 use crate::Precision;
 use crate::group::Group;
 use crate::kernel::Kernel;
+use crate::packs::Packs;
 use crate::stored;
 use artefact::Call;
 use elementwise::RowKernel;
@@ -29,6 +30,7 @@ use ir::{DType, Error, Graph, Node, NodeId, Result, Shape, ValueId};
 use kernels::{PackedCodes, Tier};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// What a step does.
@@ -75,6 +77,7 @@ pub struct Cx<'a> {
     pub graph: &'a Graph,
     pub tier: Tier,
     pub precision: Precision,
+    packs: &'a Packs,
     /// Room for weights that lie unaligned in their file, kept from one to the next.
     aligned: RefCell<Vec<f32>>,
 }
@@ -95,8 +98,36 @@ impl Cx<'_> {
         if t.dtype() == DType::F32 { t.to_f32s().ok() } else { None }
     }
     /// What `f` makes of float32 weights. They are read where they lie; pages of a file that held them are given back.
-    pub fn pack<T>(&self, v: ValueId, f: impl FnOnce(&[f32]) -> Option<T>) -> Option<T> {
-        self.pack_unaligned(v, |cells| match bytemuck::try_cast_slice(cells) {
+    /// `form` tells all that decides the result but the weights: the programs of a model share what is packed alike.
+    pub fn pack<T: Clone + Send + 'static>(
+        &self,
+        v: ValueId,
+        form: &dyn Debug,
+        f: impl FnOnce(&[f32]) -> Option<T>,
+    ) -> Option<T> {
+        self.shared(v, form, || self.pack_alone(v, f))
+    }
+    /// As [`Cx::pack`] for packers that need no alignment: weights as large as half the model are not copied first.
+    pub fn pack_unaligned<T: Clone + Send + 'static>(
+        &self,
+        v: ValueId,
+        form: &dyn Debug,
+        f: impl FnOnce(&[[u8; 4]]) -> Option<T>,
+    ) -> Option<T> {
+        self.shared(v, form, || self.read(v, f))
+    }
+    /// What `pack` makes of a weight, or made of it for another program of the model.
+    pub fn shared<T: Clone + Send + 'static>(
+        &self,
+        v: ValueId,
+        form: &dyn Debug,
+        pack: impl FnOnce() -> Option<T>,
+    ) -> Option<T> {
+        self.packs.get((self.graph, v), &(self.tier, form), pack)
+    }
+    /// As [`Cx::pack`] for what depends on more of the program.
+    pub fn pack_alone<T>(&self, v: ValueId, f: impl FnOnce(&[f32]) -> Option<T>) -> Option<T> {
+        self.read(v, |cells| match bytemuck::try_cast_slice(cells) {
             Ok(weights) => f(weights),
             Err(_) => {
                 let mut room = self.aligned.borrow_mut();
@@ -109,8 +140,7 @@ impl Cx<'_> {
             }
         })
     }
-    /// As [`Cx::pack`] for packers that need no alignment: weights as large as half the model are not copied first.
-    pub fn pack_unaligned<T>(&self, v: ValueId, f: impl FnOnce(&[[u8; 4]]) -> Option<T>) -> Option<T> {
+    fn read<T>(&self, v: ValueId, f: impl FnOnce(&[[u8; 4]]) -> Option<T>) -> Option<T> {
         let evaluated = if self.graph.constant(v).is_some() { None } else { stored::evaluate(self.graph, v) };
         let t = evaluated.as_ref().or_else(|| self.graph.constant(v)).filter(|t| t.dtype() == DType::F32)?;
         t.prefetch();
@@ -145,8 +175,11 @@ impl Cx<'_> {
             return None;
         }
         let precision = self.precision.packed(m);
-        let packed =
-            stored::codes::Coded::of(self.graph, v)?.pack(self.tier, (m, precision), size, n_first)?;
+        let form = ("codes", PackedCodes::rows_like(m), precision, size, n_first);
+        let packed = self.shared(v, &form, || {
+            let coded = stored::codes::Coded::of(self.graph, v)?;
+            coded.pack(self.tier, (m, precision), size, n_first)
+        })?;
         stored::release(self.graph, v);
         Some((packed, precision))
     }
@@ -191,14 +224,20 @@ const MOST_THREADS: usize = 4;
 const HELPER_STACK: usize = 8 << 20;
 
 /// Steps for all groups; weights are packed on several threads, which changes no result.
-pub fn lower(graph: &Graph, groups: Vec<Group>, tier: Tier, precision: Precision) -> Result<Vec<Step>> {
+pub fn lower(
+    graph: &Graph,
+    groups: Vec<Group>,
+    tier: Tier,
+    precision: Precision,
+    packs: &Packs,
+) -> Result<Vec<Step>> {
     let weights: usize = graph.initializers().map(|(_, t)| t.stored_bytes()).sum();
     let helpers = if weights < WORTH_A_THREAD {
         0
     } else {
         std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS) - 1
     };
-    let cx = || Cx { graph, tier, precision, aligned: RefCell::default() };
+    let cx = || Cx { graph, tier, precision, packs, aligned: RefCell::default() };
     let pairs = Pairs::of(&cx(), &groups);
     // The largest weights first: while they are there twice, in their file and packed, little else is.
     let mut order: Vec<usize> = (0..groups.len()).collect();

@@ -15,7 +15,7 @@ use crate::pack::PackedB;
 use crate::parallel::Pool;
 use crate::stored::{Reader, Stored, Writer};
 use crate::window_rows::{FEW_CHANNELS, WindowRows};
-use crate::winograd_f32::{self, PackedWinograd};
+use crate::winograd_f32::{self, PackedWinograd, Side};
 
 /// Products below which no other form is looked for.
 const SMALL: usize = 1 << 18;
@@ -29,6 +29,16 @@ pub struct PackedConv {
     cin: usize,
     cout: usize,
     form: Form,
+}
+
+/// Shapes of one layout have their weights packed alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConvLayout {
+    channels: [usize; 3],
+    kernel: [usize; 3],
+    stride: [usize; 3],
+    side: Option<Side>,
+    columns: Option<usize>,
 }
 
 #[derive(Clone)]
@@ -66,21 +76,34 @@ impl PackedConv {
         Ok(PackedConv { kernel, groups, cin, cout, form })
     }
 
+    /// What of a shape decides how [`PackedConv::for_shape`] packs.
+    pub fn layout(shape: &ConvShape) -> Result<ConvLayout, Error> {
+        let s = &shape.narrowed();
+        let sizes = [s.output()?, s.kernel].into_iter().flatten();
+        let products = sizes.fold(s.batch, usize::saturating_mul);
+        let small = products.saturating_mul(s.cin).saturating_mul(s.cout) < SMALL;
+        Ok(ConvLayout {
+            channels: [s.cin, s.cout, s.groups],
+            kernel: s.kernel,
+            stride: s.stride,
+            side: if small { None } else { winograd_f32::side(s) },
+            columns: if small { None } else { columns_f32::columns(s) },
+        })
+    }
+
     /// Packs weights of shape `[cout, cin / groups, D, H, W]` in the form that is fastest for these sizes, with which
     /// pixels of the result and of a residual must be adjacent.
     pub fn for_shape(tier: Tier, weights: &[f32], shape: &ConvShape) -> Result<PackedConv, Error> {
+        let layout = PackedConv::layout(shape)?;
         let shape = &shape.narrowed();
         let (cin, cout) = (shape.cin, shape.cout);
-        let sizes = [shape.output()?, shape.kernel].into_iter().flatten();
-        if sizes.fold(shape.batch, usize::saturating_mul).saturating_mul(cin).saturating_mul(cout) < SMALL {
-            return PackedConv::new(tier, weights, cout, cin, shape.kernel, shape.groups);
-        }
-        if let Some(form) = winograd_f32::side(shape)
+        if let Some(form) = layout
+            .side
             .and_then(|side| PackedWinograd::new(tier, side, weights, cout, cin).map(Form::Winograd))
         {
             return Ok(PackedConv { kernel: shape.kernel, groups: 1, cin, cout, form });
         }
-        if let Some(columns) = columns_f32::columns(shape) {
+        if let Some(columns) = layout.columns {
             let [d, h, w] = shape.kernel;
             let len = product("the weights leave the address space", &[d, h, w, cin, cout])?;
             same_length("weights", len, weights.len())?;

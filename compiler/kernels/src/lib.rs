@@ -75,7 +75,7 @@ mod winograd_f32;
 
 pub use bf16::native as has_bf16;
 pub use conv_bf16::{PackedConvBf16, conv_bf16};
-pub use conv_f32::{PackedConv, conv_f32};
+pub use conv_f32::{ConvLayout, PackedConv, conv_f32};
 pub use conv_i8::{PackedConvI8, conv_i8};
 pub use conv_shape::{ConvShape, Window};
 pub use conv_transpose_f32::{ConvTransposeShape, PackedConvTranspose, conv_transpose_f32};

@@ -10,17 +10,18 @@ use crate::simd::LANES;
 use crate::stored::{Bulk, Reader, Stored, Writer};
 use crate::tile::Tiles;
 use crate::transpose;
+use std::sync::Arc;
 
-/// Floats, or cells of the same size, aligned to cache lines: its own or somebody else's.
+/// Floats, or cells of the same size, aligned to cache lines: its own, which copies share, or somebody else's.
 #[derive(Clone)]
 pub(crate) enum Aligned {
-    Own(Memory),
+    Own(Arc<Memory>),
     Borrowed(Bulk),
 }
 
 impl Default for Aligned {
     fn default() -> Aligned {
-        Aligned::Own(Memory::default())
+        Aligned::Own(Arc::new(Memory::default()))
     }
 }
 
@@ -32,7 +33,7 @@ fn whole_lines(len: usize) -> usize {
 impl Aligned {
     /// At least `len` zeros.
     pub(crate) fn zeros(len: usize) -> Aligned {
-        Aligned::Own(Memory::beside(whole_lines(len)))
+        Aligned::Own(Arc::new(Memory::beside(whole_lines(len))))
     }
 
     pub(crate) fn as_ptr(&self) -> *const f32 {
@@ -42,15 +43,15 @@ impl Aligned {
         }
     }
 
-    /// To be written; what is borrowed is copied first.
+    /// To be written; what is borrowed or shared is copied first.
     pub(crate) fn as_mut_slice(&mut self) -> &mut [f32] {
         if let Aligned::Borrowed(b) = self {
             let mut memory = Memory::beside(b.bytes().len());
             memory.as_mut_slice().copy_from_slice(b.bytes());
-            *self = Aligned::Own(memory);
+            *self = Aligned::Own(Arc::new(memory));
         }
         match self {
-            Aligned::Own(memory) => bytemuck::cast_slice_mut(memory.as_mut_slice()),
+            Aligned::Own(memory) => bytemuck::cast_slice_mut(Arc::make_mut(memory).as_mut_slice()),
             Aligned::Borrowed(_) => &mut [],
         }
     }

@@ -80,12 +80,14 @@ const LARGE: usize = 4 << 20;
 const LONG: usize = 256;
 
 /// Scales as the kernel reads them: panel by panel, block by block.
+#[derive(Clone)]
 enum Scales {
     Half(Vec<u16>),
     Single(Vec<f32>),
 }
 
 /// Packed weights of a `k × n` product.
+#[derive(Clone)]
 pub struct PackedCodes {
     tier: Tier,
     k: usize,
@@ -275,6 +277,17 @@ impl PackedCodes {
                 }
             }
         }
+    }
+
+    /// Numbers of rows between which [`PackedCodes::for_rows`] decides alike.
+    const STEPS: [usize; 8] = [1, 2, 3, 4, 8, 64, 128, 1024];
+
+    /// The most rows for which weights are packed as for `m`.
+    pub fn rows_like(m: usize) -> usize {
+        PackedCodes::STEPS.into_iter().find(|&most| m <= most).unwrap_or(match m {
+            ..=PackedCodes::MOST_ROWS => PackedCodes::MOST_ROWS,
+            _ => usize::MAX,
+        })
     }
 
     /// Most rows for which any weights stay packed.

@@ -407,6 +407,23 @@ fn near_ties_are_not_claimed() {
     );
 }
 
+/// Which of a dozen values that are equal but for rounding comes first: more than the runs that are rounded otherwise meet.
+#[test]
+fn winners_among_many_near_ties_are_not_claimed() {
+    replay(
+        r#"case (float[12, 1] x) => (float[12, 1] y) {
+   a = Softplus (x)
+   b = Cast <to: int = 11> (a)
+   c = Cast <to: int = 1> (b)
+   d = LpNormalization (c)
+   e = Cos (d)
+   y = Hardmax <axis: int = -2> (e)
+}
+"#,
+        "seed = 7840061\n[[pass]]\nname = \"run\"",
+    );
+}
+
 /// Where two values became one, those that are counted are others.
 #[test]
 fn counts_of_near_ties_are_not_claimed() {

@@ -11,6 +11,8 @@ const RELATIVE: f64 = 2e-3;
 const RELATIVE_HALF: f64 = 3e-2;
 /// What sums products, in parts of names.
 const CONTRACTS: &[&str] = &["Conv", "MatMul", "Gemm", "Einsum", "LSTM", "GRU", "RNN", "Attention"];
+/// What picks some elements of many; of those that nearly equal each other it may pick any.
+const PICKS: &[&str] = &["Hardmax", "ArgMax", "ArgMin", "TopK"];
 /// Beyond it integers of 32 bits end.
 const HUGE: f64 = 2e9;
 /// Beyond it a factor of a few ends what float32 holds.
@@ -34,6 +36,7 @@ pub fn same(graph: &Graph, feeds: &Feeds, expected: &[Value], got: &[Value]) -> 
     let convolves = any(graph, &|n| n.contains("Conv"));
     // Generated contractions take denormal numbers as zeros, which a logarithm or a huge factor tells apart.
     let contracts = any(graph, &|n| CONTRACTS.iter().any(|c| n.contains(c)));
+    let picks = any(graph, &|n| PICKS.contains(&n));
     let half = shake::half(graph);
     for (i, (e, g)) in expected.iter().zip(got).enumerate() {
         let (Value::Tensor(e), Value::Tensor(g)) = (e, g) else {
@@ -70,10 +73,19 @@ pub fn same(graph: &Graph, feeds: &Feeds, expected: &[Value], got: &[Value]) -> 
             return Err(format!("output {i}: {} {:?} against {d} {s:?}", e.dtype(), e.shape()));
         }
         let float = e.dtype().is_float();
-        for (k, x, y) in differences(e, g, if half { RELATIVE_HALF } else { RELATIVE }) {
+        let tolerance = if half { RELATIVE_HALF } else { RELATIVE };
+        for (k, x, y) in differences(e, g, tolerance) {
             let runs = shaken.get_or_insert_with(|| shake::answers(graph, feeds));
             if crate::check::late() {
                 return Ok(());
+            }
+            // A few runs do not meet each winner among many that tie.
+            let other = |r: &Vec<Value>| match r.get(i) {
+                Some(Value::Tensor(r)) if r.shape() == e.shape() => !differences(e, r, tolerance).is_empty(),
+                _ => true,
+            };
+            if picks && runs.iter().any(other) {
+                break;
             }
             let stable = runs.iter().all(|r| r.get(i).is_some_and(|r| agrees(r, e.shape(), k, x, y)));
             // What no integer stands for becomes whichever; nothing times infinity is nothing or no number; and which

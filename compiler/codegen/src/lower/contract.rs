@@ -140,10 +140,15 @@ fn conv(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
     let pairs = PackedConvBf16::takes(s.cin, s.groups) && Precision::pays(s.cin / s.groups);
     if pairs && cx.in_bf16(x, w) {
         let pack = |w: &[f32]| PackedConvBf16::new(cx.tier, w, s.cout, s.cin, s.kernel, s.groups).ok();
-        let call = Call::HalfConv { shape: s, weights: cx.pack(w, pack)?, finish };
+        let call = Call::HalfConv {
+            shape: s,
+            weights: cx.pack(w, &(s.cout, s.cin, s.kernel, s.groups), pack)?,
+            finish,
+        };
         return Some(Lowered::call("bf16 convolution", reads, f.output, flops, call));
     }
-    let weights = cx.pack(w, |weights| PackedConv::for_shape(cx.tier, weights, &s).ok())?;
+    let layout = PackedConv::layout(&s).ok()?;
+    let weights = cx.pack(w, &layout, |weights| PackedConv::for_shape(cx.tier, weights, &s).ok())?;
     let call = Call::Conv { shape: s, weights, finish };
     Some(Lowered::call("convolution", reads, f.output, flops, call))
 }
@@ -170,7 +175,7 @@ fn conv_transpose(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
     let pack = |weights: &[f32]| {
         if finite(weights) { PackedConvTranspose::new(cx.tier, weights, &s).ok() } else { None }
     };
-    let weights = cx.pack(w, pack)?;
+    let weights = cx.pack_alone(w, pack)?;
     let finish = f.made(1, cx.optional_floats(n.input(2))?);
     let flops =
         2.0 * (g.batch * g.input_plane() * g.in_channels * (g.out_channels / g.groups) * g.taps()) as f64;
@@ -194,10 +199,13 @@ fn matmul(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
         let (w, strides) = cx.turned(b).map_or((b, Strides::kn(nn)), |w| (w, Strides::nk(k)));
         if cx.in_bf16(a, b) {
             let pack = |w: &[f32]| PackedBf16::from_strided(cx.tier, w, strides, k, nn).ok();
-            let call = Call::HalfProduct { m, alpha: 1.0, weights: cx.pack(w, pack)?, finish };
+            let call =
+                Call::HalfProduct { m, alpha: 1.0, weights: cx.pack(w, &(strides, k, nn), pack)?, finish };
             return Some(Lowered::call("bf16 product", reads, f.output, flops, call));
         }
-        let weights = cx.pack_unaligned(w, |w| PackedB::from_unaligned(cx.tier, w, strides, k, nn).ok())?;
+        let weights = cx.pack_unaligned(w, &(strides, k, nn), |w| {
+            PackedB::from_unaligned(cx.tier, w, strides, k, nn).ok()
+        })?;
         let call = Call::Product { m, alpha: 1.0, weights, finish };
         return Some(Lowered::call("matrix product", reads, f.output, flops, call));
     }
@@ -233,10 +241,11 @@ fn gemm(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
     let strides = if tb { Strides::nk(k) } else { Strides::kn(nn) };
     if cx.in_bf16(a, b) {
         let pack = |w: &[f32]| PackedBf16::from_strided(cx.tier, w, strides, k, nn).ok();
-        let call = Call::HalfProduct { m, alpha, weights: cx.pack(b, pack)?, finish };
+        let call = Call::HalfProduct { m, alpha, weights: cx.pack(b, &(strides, k, nn), pack)?, finish };
         return Some(Lowered::call("bf16 product", reads, f.output, flops, call));
     }
-    let weights = cx.pack_unaligned(b, |w| PackedB::from_unaligned(cx.tier, w, strides, k, nn).ok())?;
+    let weights = cx
+        .pack_unaligned(b, &(strides, k, nn), |w| PackedB::from_unaligned(cx.tier, w, strides, k, nn).ok())?;
     let call = Call::Product { m, alpha, weights, finish };
     Some(Lowered::call("matrix product", reads, f.output, flops, call))
 }

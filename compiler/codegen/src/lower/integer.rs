@@ -184,7 +184,11 @@ fn matmul(cx: &Cx, n: &Node, f: &Finish, mut o: Operands) -> Option<Lowered> {
     let bias = o.bias.take();
     if let (2, Some(w)) = (sb.len(), cx.graph.constant(o.w)) {
         let m: usize = sa[..sa.len() - 1].iter().product();
-        let weights = PackedI8::from_strided(cx.tier, &o.constant(w)?, Strides::kn(nn), k, nn).ok()?;
+        let Weights { data: _, signed, zero, scale } = o.constant(w)?;
+        let bits: Vec<u32> = scale.iter().map(|s| s.to_bits()).collect();
+        let weights = cx.shared(o.w, &("bytes", k, nn, signed, zero, bits), || {
+            PackedI8::from_strided(cx.tier, &o.constant(w)?, Strides::kn(nn), k, nn).ok()
+        })?;
         let finish = f.made(o.reads.len(), bias);
         let call = Call::ByteProduct { m, weights, scaling: o.scaling(), finish };
         let reads = o.reads.into_iter().chain(f.residual).collect();

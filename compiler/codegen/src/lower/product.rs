@@ -65,7 +65,7 @@ impl Product {
             true => PackedB::from_nk(cx.tier, w, self.n, self.k).ok(),
             false => PackedB::from_kn(cx.tier, w, self.k, self.n).ok(),
         };
-        cx.pack(self.w, pack).map(Matrix::Dense)
+        cx.pack(self.w, &(self.n_first, self.k, self.n), pack).map(Matrix::Dense)
     }
 }
 
@@ -116,7 +116,7 @@ pub fn packed(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
         let call = Call::CodedProduct { m: p.m, alpha: p.alpha, weights, precision, finish };
         return Some(Lowered::call("packed product", reads, f.output, flops, call));
     }
-    let weights = if thin { cx.pack(w, |w| p.sparse(cx, w))? } else { return None };
+    let weights = if thin { cx.pack_alone(w, |w| p.sparse(cx, w))? } else { return None };
     let flops = 2.0 * (p.m * weights.kept()) as f64;
     let call = Call::SparseProduct { m: p.m, alpha: p.alpha, weights, finish: f.made(1, p.bias) };
     Some(Lowered::call("sparse product", reads, f.output, flops, call))

@@ -99,7 +99,7 @@ fn part<T: Copy>(all: &[T], n: usize, d: usize) -> Option<Vec<T>> {
 fn float_weights(cx: &Cx, g: &RnnGeometry, w: ValueId, r: ValueId) -> Option<Vec<Weights>> {
     let rows = g.cell.gates() * g.hidden;
     let by_blocks = kind(g).projects_by_blocks(g.hidden);
-    let inputs = cx.pack_unaligned(w, |w| {
+    let inputs = cx.pack_unaligned(w, &("inputs", kind(g), g.hidden, g.input), |w| {
         let strides = Strides::nk(g.input);
         let mut turned = Vec::new();
         let pack = |w: &[[u8; 4]]| {
@@ -113,7 +113,7 @@ fn float_weights(cx: &Cx, g: &RnnGeometry, w: ValueId, r: ValueId) -> Option<Vec
         };
         w.chunks_exact(rows * g.input).map(pack).collect::<Option<Vec<_>>>()
     })?;
-    let states = cx.pack_unaligned(r, |r| {
+    let states = cx.pack_unaligned(r, &("states", kind(g), g.hidden), |r| {
         let pack = |r| PackedRecurrence::from_unaligned(kind(g), r, g.hidden).ok();
         r.chunks_exact(rows * g.hidden).map(pack).collect::<Option<Vec<_>>>()
     })?;

@@ -4,6 +4,7 @@ use crate::dispatch::Tier;
 use crate::stored::{Reader, Stored, Writer};
 
 /// Entries as multiples of a unit, in bytes of which the highest counts from 128.
+#[derive(Clone)]
 pub(super) struct Entries {
     unit: f32,
     /// Bytes of an entry: 1 or 3.

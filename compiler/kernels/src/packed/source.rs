@@ -43,7 +43,7 @@ impl<S: Simd> Source<S> for Dense {
 }
 
 /// Bytes that are not zero, and a bit for each byte.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Kept {
     pub masks: Vec<u64>,
     /// In the order of the masks, with a vector to spare.

@@ -339,3 +339,29 @@ fn rows_for_which_weights_stay_packed() {
         }
     }
 }
+
+/// Weights packed for one number of rows serve all that are decided alike.
+#[test]
+fn numbers_of_rows_are_decided_alike_between_steps() {
+    for tier in [Tier::Portable, Tier::Avx512] {
+        for (k, n, bits, block, kind) in [
+            (64, 32, 8, 64, 0),
+            (512, 32, 8, 64, 0),
+            (512, 32, 4, 32, 0),
+            (512, 2048, 8, 64, 2),
+            (512, 32, 4, 32, 2),
+            (512, 32, 8, 512, 1),
+        ] {
+            let case = Case::new(k, n, bits, block, kind, 3);
+            let c = case.codes(k, n, block, false);
+            for m in (1..1100).chain([65_535, 65_536, 65_537, 1 << 20]) {
+                let like = PackedCodes::rows_like(m);
+                assert_eq!(m <= 4, like <= 4, "{m}");
+                for precision in [Precision::Float, Precision::Words] {
+                    let pays = |m| PackedCodes::pays(tier, &c, m, precision);
+                    assert_eq!(pays(m), pays(like), "{tier:?} {k} {n} {bits} {block} {kind} {m}");
+                }
+            }
+        }
+    }
+}
