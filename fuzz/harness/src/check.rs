@@ -346,7 +346,10 @@ impl Step<'_> {
         let wide = exact::widen(self.graph)?;
         let (ready, _) = exact::optimize(wide.as_ref().unwrap_or(self.graph), exact::Options::RUNTIME)
             .map_err(|e| self.refused(e))?;
-        let program = match codegen::compile_with(&ready, tier.into(), codegen::Precision::default()) {
+        // A weight that is read in several ways is packed in each of them, and told from the others.
+        let packs = codegen::Packs::default();
+        packs.learn(&ready);
+        let program = match codegen::compile_sharing(&ready, tier.into(), Default::default(), &packs) {
             Ok(p) => p,
             // A session walks such a graph by reference.
             Err(e) if matches!(e.blame, Blame::Unsupported | Blame::Model) => return Err(Stop::Refused),

@@ -245,8 +245,10 @@ pub fn check(case: &Case, exact: bool) -> Result<(), Stop> {
         .collect::<Option<_>>()
         .ok_or(Stop::Refused)?;
     let mut first: Option<Vec<Value>> = None;
+    let packs = codegen::Packs::default();
+    packs.learn(&ready);
     for &tier in kernels::Tier::available() {
-        let program = codegen::compile_with(&ready, tier, codegen::Precision::default())?;
+        let program = codegen::compile_sharing(&ready, tier, codegen::Precision::default(), &packs)?;
         for s in program.steps() {
             tally::hit(tally::Kind::Kernel, tally::key(s.kind) ^ (tier as u64 + 8), tally::key(&s.op));
         }
