@@ -139,7 +139,8 @@ fn q_matmul(cx: &EvalCx) -> Result<Vec<Value>> {
     let g = matmul::geometry(a.shape(), b.shape())?;
     let (sa, sb, sy) = (cx.tensor(1)?.to_f64s()?, cx.tensor(4)?.to_f64s()?, scalar(cx, 6)?);
     Side::Rows.check(a.shape(), sa.len())?;
-    Side::Columns.check(b.shape(), sb.len())?;
+    // A vector is one column.
+    Side::Columns.check(if b.rank() < 2 { &[] } else { b.shape() }, sb.len())?;
     let sums = product::<i32>(&x, &w, &g)?;
     let out = g.output.clone();
     let at = |s: &[f64], side: Side, i: usize| s.get(side.index(&out, s.len(), i)).copied().unwrap_or(0.0);

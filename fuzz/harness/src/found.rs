@@ -424,6 +424,22 @@ fn winners_among_many_near_ties_are_not_claimed() {
     );
 }
 
+/// A vector is one column, which has one scale: the reference took the scales of four for rows of the result, code refused.
+#[test]
+fn vectors_have_no_scale_for_each_element() {
+    let text = r#"case (uint8[3, 4] x) => (int8[3] y) <
+   int8[4] w = {23,103,44,99}, float s = {0.03125}, uint8 z = {127}, float[4] t = {0.0625,0.125,0.125,0.125},
+   int8[4] u = {0,0,0,0}, float r = {4.0}, int8 q = {-128}> {
+   y = QLinearMatMul (x, s, z, w, t, u, r, q)
+}
+"#;
+    let graph = ir::text::parse(text, &ops::Standard).unwrap();
+    let x = ir::Tensor::new(&[3, 4], vec![1u8; 12]).unwrap();
+    let feeds = ir::Feeds::from([("x".to_string(), x.into())]);
+    let error = ir::Evaluate::run(&ir::Reference, &graph, &feeds, &[]).unwrap_err();
+    assert_eq!(error.blame, ir::Blame::Model);
+}
+
 /// Where two values became one, those that are counted are others.
 #[test]
 fn counts_of_near_ties_are_not_claimed() {
