@@ -2,6 +2,8 @@
 
 use crate::{Goal, Options, Override, Repairs, Samples, Silent, Status, compress};
 use ir::{Attrs, DType, Evaluate, Feeds, Graph, Reference, Result, Tensor, Value, ValueType};
+use std::collections::BTreeSet;
+use std::sync::Mutex;
 
 /// SplitMix64 as nearly normal values.
 pub struct Random(pub u64);
@@ -150,6 +152,37 @@ fn a_repair_is_repeated_to_the_bit() {
         assert_eq!(again.decision.repair, first.decision.repair);
     }
     assert!(repeated > 0);
+}
+
+/// Refuses the first run of each pair of models that repair compares, as if several samples did not fit memory.
+#[derive(Default)]
+struct Narrow(Mutex<BTreeSet<usize>>);
+
+impl Evaluate for Narrow {
+    fn run(&self, graph: &Graph, inputs: &Feeds, taps: &[ir::ValueId]) -> Result<ir::Outcome> {
+        let compares = graph.outputs().iter().any(|o| o.name.starts_with("original:"));
+        if compares && self.0.lock().unwrap().insert(graph.node_count()) {
+            return Err(ir::Error::limit("no room for several"));
+        }
+        Reference.run(graph, inputs, taps)
+    }
+}
+
+/// Layers whose inputs do not fit memory sample beside sample are repaired from one after the other, to the same bits.
+#[test]
+fn repair_takes_as_many_samples_at_once_as_fit() {
+    let (whole, data) = (size(&model()).unwrap(), Noise::new(96));
+    let mut refused = 0;
+    for percent in [25, 30, 35, 40] {
+        let options = Options::new(Goal::TargetBytes(whole * percent / 100));
+        let run = |e: &dyn Evaluate| compress(&model(), Some(&data), &options, e, &size, &Silent).unwrap();
+        let narrow = Narrow::default();
+        let (tight, wide) = (run(&narrow), run(&Reference));
+        refused += narrow.0.into_inner().unwrap().len();
+        assert!(tight.graph == wide.graph, "{percent}");
+        assert_eq!(tight.decision.repair, wide.decision.repair);
+    }
+    assert!(refused > 0);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::calibrate::spread;
 use crate::goal::{Options, Progress, Repairs, Samples, check, late};
 use crate::sensitivity::each;
 use crate::shelf::Offer;
-use ir::{Error, Evaluate, Graph, Output, Result, ValueId};
+use ir::{Blame, Error, Evaluate, Graph, Output, Result, ValueId};
 use lossy::drift::{Drift, Stream};
 use lossy::layer::subgraph;
 use lossy::{Basis, Bias, Candidate, Context, Hopes, Layer, Replaces, methods};
@@ -129,14 +129,27 @@ impl Bench<'_> {
         let mut streams = [Stream::new(&layer.view), Stream::new(&layer.view)];
         let parts = which.iter().enumerate().flat_map(|(part, w)| w.iter().map(move |&i| (part, i)));
         let parts: Vec<(usize, usize)> = parts.collect();
-        for (at, few) in parts.chunks(TOGETHER).enumerate() {
+        let run = |few: &[(usize, usize)]| {
             let samples: Vec<usize> = few.iter().map(|p| p.1).collect();
-            let all = each(&samples, self.evaluate, |i| {
+            each(&samples, self.evaluate, |i| {
                 check(self.progress)?;
                 Ok(self.evaluate.run(&both, &self.samples.feeds(i)?, &[])?.outputs)
-            })?;
+            })
+        };
+        let (mut at, mut together) = (0, TOGETHER);
+        while at < parts.len() {
+            let few = &parts[at..parts.len().min(at + together)];
+            let all = match run(few) {
+                // Wide inputs of several samples do not fit memory side by side.
+                Err(e) if e.blame == Blame::Limit && together > 1 => {
+                    together = 1;
+                    continue;
+                }
+                Err(e) if e.blame == Blame::Limit => return Ok(None),
+                found => found?,
+            };
             for (k, (found, (part, _))) in all.iter().zip(few).enumerate() {
-                let ((original, now), phase) = (found.split_at(layer.inputs.len()), at * TOGETHER + k);
+                let ((original, now), phase) = (found.split_at(layer.inputs.len()), at + k);
                 for ((x, now), (_, extract)) in original.iter().zip(now).zip(&layer.inputs) {
                     let (x, now) = (x.tensor()?, now.tensor()?);
                     if streams[*part].push(x, now, extract, layer.view.cols, phase).is_err() {
@@ -144,6 +157,7 @@ impl Bench<'_> {
                     }
                 }
             }
+            at += few.len();
         }
         Ok((streams[0].count() > 0).then_some(streams))
     }
