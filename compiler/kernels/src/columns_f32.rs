@@ -49,7 +49,7 @@ impl PackedColumns {
     pub(crate) fn new(
         tier: Tier,
         columns: usize,
-        weights: &[f32],
+        weights: &[[u8; 4]],
         shape: &ConvShape,
     ) -> Result<PackedColumns, Error> {
         let (cin, cout, [d, h, w]) = (shape.cin, shape.cout, shape.kernel);
@@ -57,7 +57,7 @@ impl PackedColumns {
         let packed = PackedB::from_fn(tier, d * h * wide * cin, columns * cout, |row, col| {
             let (line, at, i) = (row / cin / wide, row / cin % wide, row % cin);
             match at.checked_sub(col / cout * stride).filter(|&tap| tap < w) {
-                Some(tap) => weights[((col % cout * cin + i) * d * h + line) * w + tap],
+                Some(tap) => f32::from_ne_bytes(weights[((col % cout * cin + i) * d * h + line) * w + tap]),
                 None => 0.0,
             }
         })?;

@@ -60,6 +60,17 @@ impl PackedConv {
         kernel: [usize; 3],
         groups: usize,
     ) -> Result<PackedConv, Error> {
+        PackedConv::plain(tier, bytemuck::cast_slice(weights), cout, cin, kernel, groups)
+    }
+
+    fn plain(
+        tier: Tier,
+        weights: &[[u8; 4]],
+        cout: usize,
+        cin: usize,
+        kernel: [usize; 3],
+        groups: usize,
+    ) -> Result<PackedConv, Error> {
         check_groups(groups, cin, cout)?;
         let (cin, cout) = (cin / groups, cout / groups);
         let what = "the weights leave the address space";
@@ -94,6 +105,11 @@ impl PackedConv {
     /// Packs weights of shape `[cout, cin / groups, D, H, W]` in the form that is fastest for these sizes, with which
     /// pixels of the result and of a residual must be adjacent.
     pub fn for_shape(tier: Tier, weights: &[f32], shape: &ConvShape) -> Result<PackedConv, Error> {
+        PackedConv::from_unaligned(tier, bytemuck::cast_slice(weights), shape)
+    }
+
+    /// As [`PackedConv::for_shape`] for elements at any address, as they lie in a file.
+    pub fn from_unaligned(tier: Tier, weights: &[[u8; 4]], shape: &ConvShape) -> Result<PackedConv, Error> {
         let layout = PackedConv::layout(shape)?;
         let shape = &shape.narrowed();
         let (cin, cout) = (shape.cin, shape.cout);
@@ -110,7 +126,7 @@ impl PackedConv {
             let form = Form::Columns(PackedColumns::new(tier, columns, weights, shape)?);
             return Ok(PackedConv { kernel: shape.kernel, groups: 1, cin, cout, form });
         }
-        PackedConv::new(tier, weights, cout, cin, shape.kernel, shape.groups)
+        PackedConv::plain(tier, weights, cout, cin, shape.kernel, shape.groups)
     }
 
     /// Bytes held.

@@ -47,7 +47,7 @@ impl PackedDepthwise {
     /// Packs weights of shape `[channels, 1, taps]`, of which `multiplier` neighbours share an input channel.
     pub(crate) fn new(
         tier: Tier,
-        weights: &[f32],
+        weights: &[[u8; 4]],
         channels: usize,
         multiplier: usize,
         taps: usize,
@@ -61,7 +61,7 @@ impl PackedDepthwise {
         let to = data.as_mut_slice();
         for channel in 0..channels {
             for tap in 0..taps {
-                to[tap * step + channel] = weights[channel * taps + tap];
+                to[tap * step + channel] = f32::from_ne_bytes(weights[channel * taps + tap]);
             }
         }
         Ok(PackedDepthwise { tier: tier.usable(), channels, multiplier, step, data })

@@ -117,8 +117,9 @@ mod system {
     const HUGE: usize = 2 << 20;
     /// Bytes of a region that blocks share.
     const SHARED: usize = 16 << 20;
-    /// Below this sum of shared blocks a huge page would be mostly empty.
+    /// Below this sum of shared blocks a region is smaller, and below this one a huge page would be mostly empty.
     const MODEST: usize = 4 << 20;
+    const SPARSE: usize = 1 << 20;
 
     /// Pages of the system, given back on drop.
     pub struct Region {
@@ -252,8 +253,9 @@ mod system {
         let region = match shared.region.upgrade().filter(|r| end <= r.len) {
             Some(r) => r,
             None => {
-                let huge = TAKEN.load(Relaxed) >= MODEST;
-                let r = Arc::new(Region::new(len.max(if huge { SHARED } else { MODEST }), huge)?);
+                let taken = TAKEN.load(Relaxed);
+                let least = if taken >= MODEST { SHARED } else { MODEST };
+                let r = Arc::new(Region::new(len.max(least), taken.saturating_add(len) >= SPARSE)?);
                 *shared = Shared { region: Arc::downgrade(&r), used: 0 };
                 r
             }

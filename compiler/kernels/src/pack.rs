@@ -261,17 +261,42 @@ impl PackedB {
         Ok(packed)
     }
 
+    /// Packs a transposed operand, `[n, k]`, whose lines lie elsewhere: each vector of columns is that of the lines from
+    /// `line(first column)` on.
+    pub fn from_lines(
+        tier: Tier,
+        b: &[[u8; 4]],
+        n: usize,
+        k: usize,
+        line: impl Fn(usize) -> usize,
+    ) -> Result<PackedB, Error> {
+        let tier = tier.usable();
+        let mut packed = PackedB { tier, rows: k, panels: Panels::of(tier, n), data: room(k, n)? };
+        let all = packed.data.as_mut_slice();
+        for panel in (0..packed.panels.count()).map(|i| packed.panels.get(i)) {
+            let width = panel.width * LANES;
+            let to = &mut all[panel.col * k..][..width * k];
+            for (v, col) in (panel.col..n.min(panel.col + width)).step_by(LANES).enumerate() {
+                let lines = (n - col).min(LANES);
+                let from = line(col).checked_mul(k).and_then(|at| b.get(at..)?.get(..lines.checked_mul(k)?));
+                let from = from.ok_or(Error::Shape { what: "a line lies past the operand" })?;
+                turn(&mut to[v * LANES..], width, from, k, lines, k);
+            }
+        }
+        Ok(packed)
+    }
+
     /// Packs weights `[n, cin, taps]` of a convolution; rows go through the channels of one tap after another.
     pub(crate) fn from_taps(
         tier: Tier,
-        weights: &[f32],
+        weights: &[[u8; 4]],
         n: usize,
         cin: usize,
         taps: usize,
     ) -> Result<PackedB, Error> {
         let k = product("K leaves the address space", &[cin, taps])?;
         if taps == 1 || cin == 1 || k == 0 {
-            return PackedB::from_nk(tier, weights, n, k);
+            return PackedB::from_unaligned(tier, weights, Strides::nk(k), k, n);
         }
         same_length("B", product("K·N leaves the address space", &[k, n])?, weights.len())?;
         let tier = tier.usable();
@@ -283,7 +308,7 @@ impl PackedB {
             for (v, col) in (panel.col..n.min(panel.col + width)).step_by(LANES).enumerate() {
                 for c in 0..cin {
                     let (to, from) = (&mut to[c * width + v * LANES..], &weights[col * k + c * taps..]);
-                    turn(to, cin * width, bytemuck::cast_slice(from), k, n - col, taps);
+                    turn(to, cin * width, from, k, n - col, taps);
                 }
             }
         }
@@ -533,6 +558,28 @@ mod tests {
     }
 
     #[test]
+    fn lines_from_elsewhere_are_packed_in_their_order() {
+        for (n, k) in [(16, 3), (64, 20), (40, 1), (48, 0)] {
+            let b: Vec<f32> = (0..n * k).map(|i| i as f32).collect();
+            // Whole vectors of columns in reverse.
+            let line = |col: usize| (n - col).saturating_sub(LANES);
+            let turned: Vec<f32> = (0..n.next_multiple_of(LANES))
+                .step_by(LANES)
+                .flat_map(|col| b[line(col) * k..][..(n - col).min(LANES) * k].to_vec())
+                .collect();
+            let bytes = [&[0u8], bytemuck::cast_slice(&b)].concat();
+            let cells: &[[u8; 4]] = bytemuck::cast_slice(&bytes[1..]);
+            for &tier in Tier::available() {
+                let want = PackedB::from_nk(tier, &turned, n, k).unwrap();
+                let found = PackedB::from_lines(tier, cells, n, k, line).unwrap();
+                assert_eq!(found.data.as_bytes(), want.data.as_bytes(), "{n} {k}");
+                let past = PackedB::from_lines(tier, cells, n, k, |col| col + 1);
+                assert!(past.is_err() || k == 0);
+            }
+        }
+    }
+
+    #[test]
     fn taps_and_elements_at_any_address_are_packed_as_by_definition() {
         for (n, cin, taps) in
             [(1, 1, 1), (20, 3, 0), (40, 0, 9), (3, 5, 9), (16, 1, 25), (37, 7, 4), (70, 3, 2), (64, 16, 9)]
@@ -544,7 +591,8 @@ mod tests {
             for &tier in Tier::available() {
                 let at = |row: usize, col: usize| w[col * k + row % cin * taps + row / cin];
                 let want = PackedB::from_fn(tier, k, n, at);
-                let found = PackedB::from_taps(tier, &w, n, cin, taps).unwrap();
+                let found =
+                    PackedB::from_taps(tier, bytemuck::cast_slice(&bytes[1..]), n, cin, taps).unwrap();
                 assert_eq!(found.data.as_bytes(), want.unwrap().data.as_bytes(), "{n} {cin} {taps}");
                 let want = PackedB::from_nk(tier, &w, n, k).unwrap();
                 let cells = bytemuck::cast_slice(&bytes[1..]);

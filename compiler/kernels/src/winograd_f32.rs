@@ -171,10 +171,10 @@ crate::fields! { PackedWinograd { tier, side, cin, panels, data } }
 impl PackedWinograd {
     /// Transforms weights of shape `[cout, cin, window…]`; `None` where they are not finite, as differences of infinite
     /// numbers are not numbers.
-    pub(crate) fn new(tier: Tier, side: Side, weights: &[f32], cout: usize, cin: usize) -> Option<Self> {
+    pub(crate) fn new(tier: Tier, side: Side, weights: &[[u8; 4]], cout: usize, cin: usize) -> Option<Self> {
         let taps = side.window()[0] * side.window()[1];
         let len = cout.checked_mul(cin)?.checked_mul(taps)?;
-        if weights.len() != len || weights.iter().any(|w| !w.is_finite()) {
+        if weights.len() != len || weights.iter().any(|w| !f32::from_ne_bytes(*w).is_finite()) {
             return None;
         }
         let tier = tier.usable();
@@ -224,7 +224,7 @@ impl PackedWinograd {
 
 /// The windows of up to 16 output channels for one input channel.
 struct Taps<'a> {
-    from: &'a [f32],
+    from: &'a [[u8; 4]],
     step: usize,
     live: usize,
 }
@@ -235,7 +235,7 @@ impl Taps<'_> {
     fn get(&self, t: usize) -> [f32; LANES] {
         let mut g = [0.0; LANES];
         for (lane, g) in g.iter_mut().enumerate().take(self.live) {
-            *g = self.from[lane * self.step + t];
+            *g = f32::from_ne_bytes(self.from[lane * self.step + t]);
         }
         g
     }

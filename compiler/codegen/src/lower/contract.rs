@@ -148,7 +148,8 @@ fn conv(cx: &Cx, n: &Node, f: &Finish) -> Option<Lowered> {
         return Some(Lowered::call("bf16 convolution", reads, f.output, flops, call));
     }
     let layout = PackedConv::layout(&s).ok()?;
-    let weights = cx.pack(w, &layout, |weights| PackedConv::for_shape(cx.tier, weights, &s).ok())?;
+    let weights =
+        cx.pack_unaligned(w, &layout, |weights| PackedConv::from_unaligned(cx.tier, weights, &s).ok())?;
     let call = Call::Conv { shape: s, weights, finish };
     Some(Lowered::call("convolution", reads, f.output, flops, call))
 }

@@ -3,8 +3,8 @@
 use super::{Cx, Lowered, Work};
 use artefact::{Call, Pass, Recurrence, Weights};
 use ir::{DType, Node, ValueId};
+use kernels::PackedB;
 use kernels::rnn::{Gate, Kind, PackedRecurrence, pack_gates};
-use kernels::{PackedB, Strides};
 use ops::rnn::{Activation, Cell, RnnGeometry};
 
 pub fn lower(cx: &Cx, n: &Node) -> Option<Lowered> {
@@ -98,19 +98,9 @@ fn part<T: Copy>(all: &[T], n: usize, d: usize) -> Option<Vec<T>> {
 /// Weights of the input and of the state of each direction.
 fn float_weights(cx: &Cx, g: &RnnGeometry, w: ValueId, r: ValueId) -> Option<Vec<Weights>> {
     let rows = g.cell.gates() * g.hidden;
-    let by_blocks = kind(g).projects_by_blocks(g.hidden);
     let inputs = cx.pack_unaligned(w, &("inputs", kind(g), g.hidden, g.input), |w| {
-        let strides = Strides::nk(g.input);
-        let mut turned = Vec::new();
-        let pack = |w: &[[u8; 4]]| {
-            turned.clear();
-            if by_blocks {
-                let from = |i: usize| kind(g).projected_from(g.hidden, i) * g.input;
-                (0..rows).for_each(|i| turned.extend_from_slice(&w[from(i)..from(i) + g.input]));
-            }
-            let w = if by_blocks { &turned[..] } else { w };
-            PackedB::from_unaligned(cx.tier, w, strides, g.input, rows).ok()
-        };
+        let line = |i: usize| kind(g).projected_from(g.hidden, i);
+        let pack = |w: &[[u8; 4]]| PackedB::from_lines(cx.tier, w, rows, g.input, line).ok();
         w.chunks_exact(rows * g.input).map(pack).collect::<Option<Vec<_>>>()
     })?;
     let states = cx.pack_unaligned(r, &("states", kind(g), g.hidden), |r| {

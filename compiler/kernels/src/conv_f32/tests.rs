@@ -47,17 +47,21 @@ fn check(shape: &ConvShape, pad: usize, act: Activation) {
     let residual = Residual { data: &residual, row_stride: shape.cout, after_activation: false };
     let e = Epilogue { bias: Some(&bias), residual: Some(residual), act, affine: None, grid: None };
     let want = naive(shape, &x, xs, &w, &e);
+    // As weights lie in a file, at any address.
+    let bytes = [&[0u8], bytemuck::cast_slice(&w)].concat();
+    let cells: &[[u8; 4]] = bytemuck::cast_slice(&bytes[1..]);
     for &tier in Tier::available() {
-        let plain = PackedConv::new(tier, &w, shape.cout, shape.cin, shape.kernel, shape.groups).unwrap();
+        let plain =
+            PackedConv::plain(tier, cells, shape.cout, shape.cin, shape.kernel, shape.groups).unwrap();
         let mut forms = vec![plain];
         for side in Side::ALL.into_iter().filter(|s| s.takes(&shape.narrowed())) {
-            let form = Form::Winograd(PackedWinograd::new(tier, side, &w, shape.cout, shape.cin).unwrap());
+            let form = Form::Winograd(PackedWinograd::new(tier, side, cells, shape.cout, shape.cin).unwrap());
             forms.push(PackedConv { form, ..forms[0].clone() });
         }
         if pad == 0 {
             let narrow = shape.narrowed();
             if let Some(columns) = columns_f32::columns(&narrow) {
-                let form = Form::Columns(PackedColumns::new(tier, columns, &w, &narrow).unwrap());
+                let form = Form::Columns(PackedColumns::new(tier, columns, cells, &narrow).unwrap());
                 forms.push(PackedConv { kernel: narrow.kernel, form, ..forms[0].clone() });
             }
         }
@@ -241,11 +245,12 @@ fn fewer_products_cost_little_precision() {
         };
         let tier = Tier::best();
         let plain = PackedConv::new(tier, &w, 64, 128, shape.kernel, 1).unwrap();
-        let form = Form::Winograd(PackedWinograd::new(tier, side, &w, 64, 128).unwrap());
+        let form =
+            Form::Winograd(PackedWinograd::new(tier, side, bytemuck::cast_slice(&w), 64, 128).unwrap());
         let (found, bound) = (error(&PackedConv { form, ..plain.clone() }), 3.0 * error(&plain));
         assert!(found < bound, "{side:?}: {found} against {bound}");
         let mut infinite = w.clone();
         infinite[7] = f32::INFINITY;
-        assert!(PackedWinograd::new(tier, side, &infinite, 64, 128).is_none());
+        assert!(PackedWinograd::new(tier, side, bytemuck::cast_slice(&infinite), 64, 128).is_none());
     }
 }
