@@ -14,6 +14,7 @@ mod limits;
 mod model;
 mod packed;
 mod progress;
+mod provenance;
 mod report;
 mod robust;
 mod shelf;

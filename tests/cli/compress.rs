@@ -1,6 +1,7 @@
 //! The main job.
 
-use crate::harness::{Dir, arg, compress, model, one_input, samples};
+use crate::harness::{Dir, arg, compress, model, one_input, samples, write_feeds, write_graph};
+use ir::{Attrs, DType, Graph, Tensor, Value, ValueType};
 
 #[test]
 fn writes_a_smaller_file_inside_the_budget_with_its_reports() {
@@ -71,6 +72,45 @@ fn a_size_goal_is_met_or_refused() {
     let r = compress(&[arg(model()), "-o", arg(&none), "--data", arg(&data), "--target-size", "600"]);
     r.refused(3, &["no file written"]);
     assert!(!none.exists());
+}
+
+/// What a file says of how it was made is part of it.
+#[test]
+fn a_size_is_that_of_the_whole_file() {
+    let d = Dir::new("whole");
+    let wave = |n: usize, step: f32| (0..n).map(|i| (i as f32 * step).sin() * 1.5).collect::<Vec<f32>>();
+    let mut g = Graph::new("g");
+    let x = g.add_input("x", ValueType::known(DType::F32, &[1, 16]));
+    let w = g.add_initializer("w", Tensor::new(&[16, 72], wave(16 * 72, 12.9)).unwrap());
+    let y = g.apply("y", ops::standard("MatMul").unwrap(), Attrs::new(), &[x, w]);
+    g.add_output("y", y);
+    let m = write_graph(&d, "m.onnx", &g);
+    let x = Value::Tensor(Tensor::new(&[64, 1, 16], wave(64 * 16, 0.37)).unwrap());
+    let data = write_feeds(&d, "x.npz", &[("x", x)]);
+    let mut written = 0;
+    for (name, most) in
+        ["x.cmpx", "x.onnx"].into_iter().flat_map(|n| (1000..2000u64).step_by(80).map(move |s| (n, s)))
+    {
+        let (out, size) = (d.path(name), most.to_string());
+        let r = compress(&[
+            arg(&m),
+            "-o",
+            arg(&out),
+            "--data",
+            arg(&data),
+            "--target-size",
+            &size,
+            "--quiet",
+            "--force",
+        ]);
+        match std::fs::metadata(&out) {
+            Ok(file) => assert!(r.code == 0 && file.len() <= most, "{name}: {} of {most}", file.len()),
+            Err(_) => r.refused(3, &["no file written"]),
+        }
+        written += u32::from(out.exists());
+        std::fs::remove_file(&out).ok();
+    }
+    assert!(written > 8, "{written} files");
 }
 
 #[test]

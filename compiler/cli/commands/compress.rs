@@ -6,7 +6,7 @@ use crate::progress::Progress;
 use crate::report::{self, Facts};
 use crate::shelf::Disk;
 use crate::states::{Links, Steps};
-use crate::{costs, engine, files, judge, limits, model, packed, robust};
+use crate::{costs, engine, files, judge, limits, model, packed, provenance, robust};
 use ir::{Evaluate, Feeds, Graph, Value};
 use search::{Allocation, Goal, Options, Override, Status, Time};
 use std::ffi::OsString;
@@ -15,6 +15,8 @@ use std::time::Instant;
 
 /// Samples on which the written file must give what the search measured.
 const SELF_CHECK: usize = 3;
+/// Searches where what a file says of its layers takes more room than expected.
+const TRIES: usize = 3;
 
 pub fn run(args: CompressArgs) -> Result {
     let path = args.model.clone().ok_or_else(|| Failure::usage("no model given; see compress --help"))?;
@@ -57,6 +59,11 @@ pub fn run(args: CompressArgs) -> Result {
     let data = robust::opening(&args.data, !ways.is_empty());
     let mut steps = Steps::open(&data, &graph, &links, evaluate.as_ref())?;
     let size: search::Size = if packed::wanted(&output) { &packed::size } else { &model::size };
+    let (goal, seed) = (goal_text(&args), args.seed.unwrap_or(0));
+    let expected = provenance::expected(&goal, seed, &input_hash, &graph);
+    // A size is that of the whole file.
+    let whole = |g: &Graph| provenance::size(size, g, &expected);
+    let within: search::Size = if let Goal::TargetBytes(_) = options.goal { &whole } else { size };
     if !options.goal.timed() && lossy::layers(&graph).is_empty() && size(&graph)? >= opened.file_bytes {
         let why = "nothing to compress: no product or convolution has constant float weights worth storing otherwise, \
                    and exact rewrites save no bytes; no file written";
@@ -88,7 +95,24 @@ pub fn run(args: CompressArgs) -> Result {
         let front = report::front::Front { model: path, data, input_bytes: opened.file_bytes, points };
         return super::pareto::write(&front, &output.with_extension(""), args.quiet);
     }
-    let mut outcome = search::compress(&graph, samples, &options, evaluate.as_ref(), size, &progress)?;
+    let asked = options.goal;
+    let mut tries = 0;
+    let mut outcome = loop {
+        let found = search::compress(&graph, samples, &options, evaluate.as_ref(), within, &progress)?;
+        tries += 1;
+        let (Goal::TargetBytes(most), Goal::TargetBytes(now), Status::Met) =
+            (asked, options.goal, found.decision.status)
+        else {
+            break found;
+        };
+        let told = provenance::properties(&goal, seed, &input_hash, &found.decision);
+        let over = provenance::size(size, &found.graph, &told)?.saturating_sub(most);
+        if over == 0 || tries == TRIES {
+            break found;
+        }
+        options.goal = Goal::TargetBytes(now.saturating_sub(over));
+    };
+    options.goal = asked;
     progress.finish();
     // Keeps the times of layers.
     options.clock = None;
@@ -107,8 +131,8 @@ pub fn run(args: CompressArgs) -> Result {
         nodes: (trace.nodes_before, trace.nodes_after),
         rules: trace.fired.iter().map(|(k, v)| (k.to_string(), *v)).collect(),
         seconds: 0.0,
-        goal: goal_text(&args),
-        seed: args.seed.unwrap_or(0),
+        goal,
+        seed,
         robust: args.robust.clone(),
     };
     if matches!(
@@ -117,8 +141,7 @@ pub fn run(args: CompressArgs) -> Result {
     ) {
         return Err(Failure::no_gain(report::terminal::refusal(&facts, decision)));
     }
-    let recipe = recipe(&args, decision);
-    let properties = [("compress.recipe", recipe), ("compress.input_blake3", facts.input_hash.clone())];
+    let properties = provenance::properties(&facts.goal, seed, &facts.input_hash, decision);
     if args.dry_run {
         facts.output_bytes = size(&outcome.graph)?;
         facts.seconds = started.elapsed().as_secs_f64();
@@ -130,6 +153,15 @@ pub fn run(args: CompressArgs) -> Result {
         let why = format!(
             "nothing gained: the best file would have {} bytes, the input has {}; no file written",
             facts.output_bytes, facts.input_bytes
+        );
+        return Err(Failure::no_gain(why));
+    }
+    if let Goal::TargetBytes(most) = asked
+        && facts.output_bytes > most
+    {
+        let why = format!(
+            "goal not reachable: the best file would have {} bytes, {most} are allowed; no file written",
+            facts.output_bytes
         );
         return Err(Failure::no_gain(why));
     }
@@ -304,18 +336,6 @@ fn parse_latency(s: &str) -> Option<Time> {
         Some(p) => number(p).map(|p| Time::Share(p / 100.0)),
         None => number(s.strip_suffix("ms").unwrap_or(s)).map(Time::Milliseconds),
     }
-}
-
-/// What repeats this run: goal and one line per layer.
-fn recipe(args: &CompressArgs, d: &search::Decision) -> String {
-    let layers: Vec<String> = d.layers.iter().map(|l| format!("{}={}", l.layer, l.summary())).collect();
-    format!(
-        "compress {}; {}; seed {}; {}",
-        env!("CARGO_PKG_VERSION"),
-        goal_text(args),
-        args.seed.unwrap_or(0),
-        layers.join(", ")
-    )
 }
 
 pub struct Adapter<'a>(pub &'a Steps);
