@@ -14,7 +14,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("compiler/codegen", &["ir", "ops", "kernels", "artefact", "tally"]),
     ("passes/exact", &["ir", "ops", "tally"]),
     ("passes/gradient", &["ir", "ops"]),
-    ("passes/lossy", &["ir", "ops"]),
+    ("passes/lossy", &["ir", "ops", "container"]),
     ("passes/search", &["ir", "ops", "exact", "gradient", "lossy"]),
     ("runtime", &["ir", "ops", "onnx", "container", "exact", "codegen", "kernels"]),
     ("runtime/capi", &["ir", "runtime"]),

@@ -6,8 +6,9 @@
 //! ```
 //! Segments follow each other as their bytes do in the file. What describes a model is deflated; each tensor is split into
 //! planes of symbols that have a distribution of their own (`layout`), and a plane is coded by asymmetric numeral systems
-//! with one table of frequencies for each class of alike rows (`classes`, `plane`). Everything is integer arithmetic, so
-//! the same file gives the same container everywhere.
+//! with one table of frequencies for each class of alike rows (`classes`, `plane`); integers that were rounded in chains
+//! have a code of their own (`trellis`). Everything is integer arithmetic, so the same file gives the same container
+//! everywhere.
 #![forbid(unsafe_code)]
 
 mod classes;
@@ -18,6 +19,7 @@ mod plane;
 mod reader;
 mod table;
 mod tensor;
+pub mod trellis;
 
 pub use error::Error;
 pub use file::read;

@@ -18,6 +18,10 @@ impl<'a> Reader<'a> {
         self.0 = tail;
         Ok(head)
     }
+    /// All that is left.
+    pub fn rest(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.0)
+    }
     pub fn byte(&mut self) -> Result<u8, Error> {
         Ok(self.take(1)?[0])
     }

@@ -5,6 +5,10 @@ use crate::classes::Rows;
 use crate::layout::Element;
 use crate::plane;
 use crate::reader::Reader;
+use crate::trellis;
+
+/// In the place of an element's code: bytes in chains.
+const CHAINS: u8 = 64;
 
 /// The coded tensor; `None` when its bytes are no whole elements.
 pub fn encode(bytes: &[u8], element: Element, shape: &[usize]) -> Option<Vec<u8>> {
@@ -14,22 +18,33 @@ pub fn encode(bytes: &[u8], element: Element, shape: &[usize]) -> Option<Vec<u8>
     for p in 0..planes {
         plane::encode(&element.plane(bytes, p), element.alphabet(), &axes, &mut out);
     }
-    Some(out)
+    let mut along = axes.iter().filter(|_| element == Element::Byte);
+    let chains = along.find_map(|&along| trellis::encode(bytes, along));
+    match chains.filter(|c| c.len() + 1 < out.len()) {
+        Some(c) => Some([&[CHAINS], &c[..]].concat()),
+        None => Some(out),
+    }
 }
 
 /// About how many bytes [`encode`] makes; the bytes themselves when it does not apply.
 pub fn estimate(bytes: &[u8], element: Element, shape: &[usize]) -> usize {
     let Some((planes, n)) = element.planes(bytes.len()) else { return bytes.len() };
     let axes = axes(shape, n);
-    1 + (0..planes)
-        .map(|p| plane::estimate(&element.plane(bytes, p), element.alphabet(), &axes))
-        .sum::<usize>()
+    let plain: usize =
+        (0..planes).map(|p| plane::estimate(&element.plane(bytes, p), element.alphabet(), &axes)).sum();
+    let mut along = axes.iter().filter(|_| element == Element::Byte);
+    let chains = along.find_map(|&along| trellis::estimate(bytes, along));
+    1 + chains.map_or(plain, |c| c.min(plain))
 }
 
 /// The bytes of a tensor that took `len` of them.
 pub fn decode(payload: &[u8], len: usize) -> Result<Vec<u8>, Error> {
     let mut r = Reader::new(payload);
-    let element = Element::from_code(r.byte()?)?;
+    let code = r.byte()?;
+    if code == CHAINS {
+        return trellis::decode(&mut r, len);
+    }
+    let element = Element::from_code(code)?;
     let (planes, n) = element.planes(len).ok_or(Error::Damaged("a tensor of broken elements"))?;
     let planes: Vec<Vec<u8>> =
         (0..planes).map(|_| plane::decode(&mut r, n, element.alphabet())).collect::<Result<_, _>>()?;

@@ -9,6 +9,7 @@ use crate::candidate::Candidate;
 use crate::descent;
 use crate::factor::Order;
 use crate::fragment::integers;
+use crate::gptq::Policy;
 use crate::layer::{Layer, Role};
 use crate::method::{Context, Method, Refusal};
 use crate::quant::Grid;
@@ -39,7 +40,7 @@ impl Method for Coded {
     fn candidates(&self, cx: &Context) -> Result<Vec<Candidate>> {
         let Some(entropy) = entropy(cx.matrix) else { return Ok(Vec::new()) };
         let bits = BITS.iter().take_while(|_| cx.hopes.in_time());
-        bits.map(|&bits| candidate(cx, bits, (entropy - bits).exp2() as f32)).collect()
+        bits.map(|&bits| plain(cx, bits, entropy)).collect()
     }
 
     fn plain(&self) -> bool {
@@ -47,42 +48,66 @@ impl Method for Coded {
     }
 
     fn candidate(&self, cx: &Context, recipe: &str) -> Result<Option<Candidate>> {
-        let (Some(bits), Some(entropy)) = (bits(recipe), entropy(cx.matrix)) else { return Ok(None) };
-        candidate(cx, bits, (entropy - bits).exp2() as f32).map(Some)
+        match (bits("coded", recipe), entropy(cx.matrix)) {
+            (Some(bits), Some(entropy)) => plain(cx, bits, entropy).map(Some),
+            _ => Ok(None),
+        }
     }
 
     fn narrower(&self, recipe: &str, less: f64) -> Option<String> {
-        let left = bits(recipe)? - less;
-        (left > 0.0).then(|| named(left))
+        narrower("coded", recipe, less)
     }
 }
 
-fn named(bits: f64) -> String {
-    format!("coded {bits} bits")
+fn named(method: &str, bits: f64) -> String {
+    format!("{method} {bits} bits")
 }
 
-fn bits(recipe: &str) -> Option<f64> {
-    let bits: f64 = recipe.strip_prefix("coded ")?.strip_suffix(" bits")?.parse().ok()?;
+/// The bits that a recipe of this method names.
+pub fn bits(method: &str, recipe: &str) -> Option<f64> {
+    let bits: f64 = recipe.strip_prefix(method)?.strip_prefix(' ')?.strip_suffix(" bits")?.parse().ok()?;
     (0.0..8.0).contains(&bits).then_some(bits)
 }
 
-fn candidate(cx: &Context, bits: f64, step: f32) -> Result<Candidate> {
-    let top = |row: usize| cx.matrix.row(row).iter().fold(0f32, |m, x| m.max(x.abs()));
-    let scales = Array2::from_shape_fn((cx.matrix.nrows(), 1), |(r, _)| step.max(top(r) / 127.0));
-    let grid = Grid { bits: 8, block: cx.matrix.ncols().max(1), scales, half: false, columns: Vec::new() };
-    let mut rounded = round(cx.matrix, cx.sweep(), Order::Activity, &grid);
+/// The recipe with fewer bits.
+pub fn narrower(method: &str, recipe: &str, less: f64) -> Option<String> {
+    let left = bits(method, recipe)? - less;
+    (left > 0.0).then(|| named(method, left))
+}
+
+fn plain(cx: &Context, bits: f64, entropy: f64) -> Result<Candidate> {
+    let grid = grid(cx.matrix, (entropy - bits).exp2() as f32);
+    candidate(cx, "coded", bits, &grid, &grid)
+}
+
+/// The grid of this step in every row that bytes can hold it in, else of the smallest one.
+pub fn grid(w: &Array2<f32>, step: f32) -> Grid {
+    let top = |row: usize| w.row(row).iter().fold(0f32, |m, x| m.max(x.abs()));
+    let scales = Array2::from_shape_fn((w.nrows(), 1), |(r, _)| step.max(top(r) / 127.0));
+    Grid { bits: 8, block: w.ncols().max(1), scales, half: false, columns: Vec::new() }
+}
+
+/// The weight rounded by a policy on the grid, roundings learned where that loses less.
+pub fn candidate(
+    cx: &Context,
+    method: &'static str,
+    bits: f64,
+    grid: &Grid,
+    policy: &dyn Policy,
+) -> Result<Candidate> {
+    let mut rounded = round(cx.matrix, cx.sweep(), Order::Activity, policy);
     if let Some(stats) = cx.sweep() {
-        let moved = descent::codes(cx.matrix, stats, &grid, &rounded, false);
+        let moved = descent::codes(cx.matrix, stats, policy, &rounded, false);
         if cx.error(&moved.values) < cx.error(&rounded.values) {
             rounded = moved;
         }
     }
-    let fragment = integers(&cx.layer.weight, &cx.layer.view, &rounded, &grid)?;
-    Ok(cx.weight("coded", named(bits), fragment, &rounded.values))
+    let fragment = integers(&cx.layer.weight, &cx.layer.view, &rounded, grid)?;
+    Ok(cx.weight(method, named(method, bits), fragment, &rounded.values))
 }
 
 /// Mean differential entropy of the rows, in bits, as if each were normal; `None` for a weight of zeros.
-fn entropy(w: &Array2<f32>) -> Option<f64> {
+pub fn entropy(w: &Array2<f32>) -> Option<f64> {
     let power = |r: ndarray::ArrayView1<f32>| r.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>();
     let bits: Vec<f64> = w
         .rows()

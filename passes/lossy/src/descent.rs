@@ -9,7 +9,7 @@ use crate::gptq::{PANEL, Policy, Rounded};
 use crate::gram::Gram;
 use crate::quant::{Grid, stored_scale};
 use crate::stats::Stats;
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
+use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, Axis, s};
 use rayon::prelude::*;
 
 /// Rows per task: fixed, so results do not depend on the number of threads.
@@ -133,7 +133,21 @@ impl Task<'_> {
             let (start, width) = (panel.start, panel.len());
             let mut moved = Array2::<f32>::zeros((self.w.nrows(), width));
             let mut count = 0;
-            for r in 0..self.w.nrows() {
+            if policy.together() {
+                for i in 0..width {
+                    let (won, steps) = self.turn_column(policy, first, start + i, h[[i, i]]);
+                    gained += won;
+                    count += steps.iter().filter(|s| **s != 0.0).count();
+                    moved.column_mut(i).assign(&steps);
+                    let mut slope = self.slope.slice_mut(s![.., panel.clone()]);
+                    for (mut slope, &step) in slope.rows_mut().into_iter().zip(&steps) {
+                        if step != 0.0 {
+                            slope.scaled_add(-step, &h.row(i));
+                        }
+                    }
+                }
+            }
+            for r in 0..if policy.together() { 0 } else { self.w.nrows() } {
                 let mut slope = self.slope.slice_mut(s![r, panel.clone()]);
                 for i in 0..width {
                     let (d, value) = (h[[i, i]], self.values[[r, start + i]]);
@@ -162,6 +176,37 @@ impl Task<'_> {
             }
         }
         gained
+    }
+
+    /// One turn of a column whose codes depend on each other, of all or none; `d` is the bend of the error. What the error
+    /// has lost, and the steps.
+    fn turn_column<P: Policy + ?Sized>(
+        &mut self,
+        policy: &P,
+        first: usize,
+        col: usize,
+        d: f32,
+    ) -> (f64, Array1<f32>) {
+        let rows = self.w.nrows();
+        let none = (0.0, Array1::zeros(rows));
+        if d <= 0.0 {
+            return none;
+        }
+        let slope = self.slope.column(col);
+        let x: Vec<f32> = self.values.column(col).iter().zip(slope).map(|(v, s)| v + s / d).collect();
+        let mut out = vec![(0, 0.0); rows];
+        policy.column(first, col, &x, &mut out);
+        let steps: Array1<f32> = out.iter().zip(self.values.column(col)).map(|(o, v)| o.1 - v).collect();
+        let gain: f64 = steps.iter().zip(slope).map(|(&t, &s)| f64::from(t * (2.0 * s - t * d))).sum();
+        let moved: f64 = steps.iter().map(|&t| f64::from(t * t * d)).sum();
+        // As for a single code.
+        if gain.is_nan() || gain <= 1e-5 * moved {
+            return none;
+        }
+        for (r, &(code, value)) in out.iter().enumerate() {
+            (self.codes[[r, col]], self.values[[r, col]]) = (code, value);
+        }
+        (gain, steps)
     }
 
     /// One turn of all scales; returns what the error has lost.

@@ -17,6 +17,14 @@ const ROWS: usize = 64;
 pub trait Policy: Sync {
     /// The stored code of `x` at (row, column) and the value it decodes to.
     fn round(&self, row: usize, col: usize, x: f32) -> (u8, f32);
+    /// Whether roundings of one column depend on each other.
+    fn together(&self) -> bool {
+        false
+    }
+    /// Codes and values of a column from row `first` on, where a task starts.
+    fn column(&self, first: usize, col: usize, x: &[f32], out: &mut [(u8, f32)]) {
+        out.iter_mut().zip(x).enumerate().for_each(|(i, (out, &x))| *out = self.round(first + i, col, x));
+    }
     /// Marks weights of this row's panel that must become zero. `cost[i]` is the output error of zeroing the i-th.
     fn zeros(&self, _row: usize, _cols: &[usize], _cost: &[f32], _zero: &mut [bool]) {}
 }
@@ -38,6 +46,16 @@ pub fn nearest(w: ArrayView2<f32>, policy: &dyn Policy) -> Rounded {
         .enumerate()
         .collect();
     tasks.into_par_iter().for_each(|(i, ((mut codes, mut values), w))| {
+        if policy.together() {
+            let mut out = vec![(0, 0.0); w.nrows()];
+            for (c, x) in w.columns().into_iter().enumerate() {
+                policy.column(i * ROWS, c, &x.to_vec(), &mut out);
+                for (r, &(code, value)) in out.iter().enumerate() {
+                    (codes[[r, c]], values[[r, c]]) = (code, value);
+                }
+            }
+            return;
+        }
         let stored = codes.iter_mut().zip(values.iter_mut());
         for (((r, c), &x), (code, value)) in w.indexed_iter().zip(stored) {
             (*code, *value) = policy.round(i * ROWS + r, c, x);
@@ -76,11 +94,18 @@ fn sweep(
     let mut errors = Array2::<f32>::zeros((w.nrows(), PANEL));
     for start in (0..n).step_by(PANEL) {
         let end = (start + PANEL).min(n);
-        for r in 0..w.nrows() {
+        for r in 0..if policy.together() { 0 } else { w.nrows() } {
             let panel = Panel { row: first_row + r, start, end, f, policy };
             let mut row = work.row_mut(r);
             let Some(row) = row.as_slice_mut() else { continue };
             panel.fix(row, &mut errors.row_mut(r), |col, code, value| {
+                codes[[r, col]] = code;
+                values[[r, col]] = value;
+            });
+        }
+        if policy.together() {
+            let panel = Panel { row: first_row, start, end, f, policy };
+            panel.fix_together(&mut work, &mut errors, |r, col, code, value| {
                 codes[[r, col]] = code;
                 values[[r, col]] = value;
             });
@@ -101,6 +126,30 @@ struct Panel<'a> {
 }
 
 impl Panel<'_> {
+    /// Fixes the panel's columns of all rows from its own on, one column after the other, and records their scaled errors.
+    fn fix_together(
+        &self,
+        work: &mut Array2<f32>,
+        errors: &mut Array2<f32>,
+        mut store: impl FnMut(usize, usize, u8, f32),
+    ) {
+        let mut x = vec![0.0; work.nrows()];
+        let mut out = vec![(0, 0.0); work.nrows()];
+        for (i, at) in (self.start..self.end).enumerate() {
+            let (col, u) = (self.f.order[at], self.f.upper.row(at));
+            x.iter_mut().zip(work.column(at)).for_each(|(x, w)| *x = *w);
+            self.policy.column(self.row, col, &x, &mut out);
+            for (r, &(code, value)) in out.iter().enumerate() {
+                store(r, col, code, value);
+                let e = (x[r] - value) / u[at];
+                errors[[r, i]] = e;
+                for j in at + 1..self.end {
+                    work[[r, j]] -= e * u[j];
+                }
+            }
+        }
+    }
+
     /// Fixes the panel's columns of one row and records their scaled errors.
     fn fix(
         &self,

@@ -8,7 +8,8 @@ mod codebook;
 mod coded;
 #[cfg(test)]
 mod contract;
-pub mod descent;
+pub mod dependent;
+mod descent;
 pub mod drift;
 pub mod factor;
 mod float16;
@@ -42,7 +43,8 @@ pub mod stats;
 #[cfg(test)]
 mod testing;
 mod transpose;
-pub mod tucker;
+pub mod trellis;
+mod tucker;
 pub mod view;
 mod whiten;
 mod wide;

@@ -14,6 +14,7 @@ use crate::nm::TwoOfFour;
 use crate::prune::Prune;
 use crate::separable::Separable;
 use crate::sparse::Sparse;
+use crate::trellis::Trellis;
 use crate::tucker::Tucker;
 use crate::wide::{INT9, INT10, INT12};
 
@@ -36,6 +37,7 @@ pub static METHODS: &[&dyn Method] = &[
     &INT3_COLUMNS,
     &Codebook,
     &Coded,
+    &Trellis,
     &LowRank,
     &Tucker,
     &Joint,

@@ -17,6 +17,12 @@ impl Policy for Shifted<'_> {
     fn round(&self, row: usize, col: usize, x: f32) -> (u8, f32) {
         self.inner.round(self.first + row, col, x)
     }
+    fn together(&self) -> bool {
+        self.inner.together()
+    }
+    fn column(&self, first: usize, col: usize, x: &[f32], out: &mut [(u8, f32)]) {
+        self.inner.column(self.first + first, col, x, out);
+    }
     fn zeros(&self, row: usize, cols: &[usize], cost: &[f32], zero: &mut [bool]) {
         self.inner.zeros(self.first + row, cols, cost, zero);
     }
