@@ -18,6 +18,7 @@ mod compare;
 mod confidence;
 mod decision;
 mod distortion;
+mod effort;
 mod front;
 mod goal;
 mod histogram;
@@ -231,7 +232,7 @@ impl<'a> Search<'a> {
         let metric = options.judge.as_ref().map(|_| Metric::Judged).or(options.metric);
         let selection = Arc::new(originals.reference(&mut split.selection, metric)?);
         let margins = originals.margins(&selection)?.map(Arc::new);
-        let mut probes = split.probes(PROBES);
+        let mut probes = split.probes(originals.effort.samples(PROBES, rows.len()));
         let probe = originals.reference_of(graph, &mut probes, None)?;
         let shelf = options.shelf.as_ref();
         sensitivity::measure_gains(

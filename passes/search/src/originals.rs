@@ -2,6 +2,7 @@
 
 use crate::calibrate::spread;
 use crate::confidence::{self, Level};
+use crate::effort::Effort;
 use crate::goal::{Options, Progress, Samples, Split, check};
 use crate::kin::{Kin, SKETCH, Sketch};
 use crate::margins::Margins;
@@ -29,6 +30,7 @@ pub struct Originals<'a> {
     progress: &'a dyn Progress,
     kept: Vec<Option<Vec<Value>>>,
     pub kin: Kin,
+    pub effort: Effort,
 }
 
 impl<'a> Originals<'a> {
@@ -40,7 +42,8 @@ impl<'a> Originals<'a> {
         progress: &'a dyn Progress,
     ) -> Result<Originals<'a>> {
         let n = samples.len();
-        let mut o = Originals { graph, samples, evaluate, progress, kept: vec![None; n], kin: Kin::alone(n) };
+        let (kin, effort) = (Kin::alone(n), Effort::of(graph, samples)?);
+        let mut o = Originals { graph, samples, evaluate, progress, kept: vec![None; n], kin, effort };
         let which = spread(&(0..n).collect::<Vec<_>>(), LOOKED);
         let (mut sketches, mut bytes) = (Vec::new(), 0);
         progress.stage("original outputs", which.len());

@@ -7,7 +7,7 @@ use crate::hold::confirmed;
 use crate::knapsack::Solution;
 use crate::metric::{Measured, Reference};
 use crate::pairs::Pairs;
-use crate::repair::Bench;
+use crate::repair::{Bench, SAMPLES};
 use crate::shelf::Offer;
 use crate::table::Row;
 use crate::{Decision, MARGIN, Outcome, Search, Size, Status, Trial, apply, histogram};
@@ -15,7 +15,7 @@ use ir::Result;
 use lossy::Layer;
 use std::sync::Arc;
 
-/// Selections that are repaired after the first.
+/// Selections that are repaired after the first, at most.
 const TRIES: usize = 3;
 /// Factor of the next budget where nothing failed yet, and the least that is worth another repair.
 const STEP: f64 = 1.6;
@@ -90,7 +90,10 @@ impl Search<'_> {
         step = step.max(room(&first.found, drop));
         let (mut attempt, mut budget) = (first, 0.0);
         let (mut best, mut failed): (Option<(Attempt, Measured)>, Option<f64>) = (None, None);
-        for round in 0..=TRIES {
+        let effort = self.originals.effort;
+        let runs = self.rows.len() * effort.samples(SAMPLES, self.rows.len());
+        let tries = effort.repairs(TRIES + 1, runs) - 1;
+        for round in 0..=tries {
             budget = if round == 0 { attempt.solution.error } else { budget };
             let m = attempt.found;
             let share = if m.bounds(drop) { 1.0 } else { MARGIN };
@@ -109,7 +112,7 @@ impl Search<'_> {
             }
             budget = failed.map_or(low * step, |f| (low * f).sqrt());
             step = room(&m, drop).clamp(1.0, STEP);
-            if round == TRIES || budget < low * LEAST {
+            if round == tries || budget < low * LEAST {
                 break;
             }
             let Some(mut next) = self.least(budget) else { break };
@@ -195,6 +198,7 @@ impl Search<'_> {
             samples: self.samples,
             calibration: &self.split.calibration,
             selection: &self.split.selection,
+            effort: self.originals.effort,
             options: self.options,
             evaluate: self.evaluate,
             progress: self.progress,

@@ -29,7 +29,7 @@ impl Search<'_> {
         let joint = self.measure(s)?.distortion;
         // What the graph differs by before any layer changes is no layer's.
         let joint = (joint - self.fixed).max(LEFT * joint);
-        let mut probes = self.split.probes(PROBES);
+        let mut probes = self.split.probes(self.originals.effort.samples(PROBES, self.rows.len()));
         let probe = self.originals.reference_of(self.graph, &mut probes, None)?;
         let moves = sensitivity::measure_gains(
             self.graph,

@@ -7,6 +7,7 @@
 
 use crate::apply;
 use crate::calibrate::spread;
+use crate::effort::Effort;
 use crate::goal::{Options, Progress, Repairs, Samples, check, late};
 use crate::sensitivity::each;
 use crate::shelf::Offer;
@@ -19,7 +20,7 @@ use rayon::prelude::*;
 use std::collections::BTreeMap;
 
 /// Most calibration samples that are run for every layer, and most runs of both models for all layers.
-const SAMPLES: usize = 128;
+pub const SAMPLES: usize = 128;
 const RUNS: usize = 4096;
 /// Damping of the part of earlier errors that is taken back, as shares of the mean diagonal.
 const TARGETS: [f64; 3] = [0.02, 0.1, 0.5];
@@ -43,6 +44,7 @@ pub struct Bench<'a> {
     pub calibration: &'a [usize],
     /// Samples that decide between fits to the others.
     pub selection: &'a [usize],
+    pub effort: Effort,
     pub options: &'a Options,
     pub evaluate: &'a dyn Evaluate,
     pub progress: &'a dyn Progress,
@@ -64,8 +66,9 @@ impl Bench<'_> {
         let waves = self.waves(chosen)?;
         let part = if both { 1 } else { 3 };
         let most = SAMPLES.min(RUNS * part / (part + 1) / waves.len().max(1)).max(3);
+        let most = self.effort.samples(most, waves.len());
         let fitted = spread(self.calibration, most);
-        let judging = spread(self.selection, most / part);
+        let judging = spread(self.selection, (most / part).max(1));
         let which = [&fitted[..], &judging[..]];
         self.progress.stage("repair", waves.len());
         for wave in &waves {

@@ -54,9 +54,10 @@ impl Search<'_> {
 
     /// The output distortion of every candidate of every layer, alone.
     fn measure_candidates(&mut self) -> Result<()> {
-        let mut which = self.split.probes(crate::PROBES);
+        let runs = self.rows.iter().map(|r| r.candidates.len()).sum();
+        let mut which = self.split.probes(self.originals.effort.samples(crate::PROBES, runs));
         let probe = self.reference(&mut which)?;
-        self.progress.stage("distortions", self.rows.iter().map(|r| r.candidates.len()).sum());
+        self.progress.stage("distortions", runs);
         for i in 0..self.rows.len() {
             let row = &self.rows[i];
             let mut all = Vec::new();
