@@ -1,41 +1,28 @@
 //! Roundings that depend on each other: chains of dependent quantization down the rows of a column.
 //!
 //! The rows of a column are rounded before its error is spread over other columns, so that the best chain is that of least
-//! squared error, found exactly by going through all states (Viterbi 1967). A slight pull towards zero stands for the bits
-//! that larger integers take: those of a normal distribution with the row's power.
+//! squared error, found exactly by going through all states (Viterbi 1967). Bits do not count: a pull towards zero, where
+//! integers are shorter, moves all outputs of a layer one way, which later layers amplify.
 
 use crate::gptq::Policy;
 use crate::quant::Grid;
 use container::trellis::{BLOCK, STATES, State, value};
 
-/// Squared error, in squares of the scale, that a bit is worth: below the slope of what rounding loses, which is 0.37.
-const WORTH_OF_A_BIT: f32 = 0.2;
-
 /// A grid of bytes, one scale for each row, with its integers in chains.
 pub struct Chained<'a> {
     pub grid: &'a Grid,
-    /// Mean square of each row's weights.
-    pub power: Vec<f32>,
 }
 
 impl Chained<'_> {
-    /// How many times nearer to zero a number is rounded as.
-    fn pull(&self, row: usize) -> f32 {
-        let (scale, power) = (self.grid.scales[[row, 0]], self.power[row]);
-        let pull = WORTH_OF_A_BIT * scale * scale * std::f32::consts::LOG2_E / (2.0 * power);
-        1.0 + if pull.is_finite() { pull } else { 0.0 }
-    }
-
     /// One chain from row `first` on.
     fn chain(&self, first: usize, x: &[f32], out: &mut [(u8, f32)]) {
         let mut cost = [f32::INFINITY; STATES];
         cost[State::default().number()] = 0.0;
         let mut ways = [[Way::default(); STATES]; BLOCK];
         for (i, (&x, ways)) in x.iter().zip(&mut ways).enumerate() {
-            let (scale, pull) = (self.grid.scales[[first + i, 0]], self.pull(first + i));
-            let weight = scale * scale * pull;
-            let y = if scale > 0.0 { x / (scale * pull) } else { 0.0 };
-            let sets = [false, true].map(|odd| nearest(y, odd).map(|p| (p, weight * miss(y, p, odd))));
+            let scale = self.grid.scales[[first + i, 0]];
+            let y = if scale > 0.0 { x / scale } else { 0.0 };
+            let sets = [false, true].map(|odd| nearest(y, odd).map(|p| (p, scale * scale * miss(y, p, odd))));
             let mut next = [f32::INFINITY; STATES];
             for from in State::all() {
                 for (place, more) in sets[usize::from(from.is_odd())] {
@@ -140,7 +127,7 @@ mod tests {
     #[test]
     fn no_other_chain_loses_less() {
         let grid = grid(4, 0.4);
-        let policy = Chained { grid: &grid, power: vec![f32::INFINITY; 4] };
+        let policy = Chained { grid: &grid };
         for seed in 0..20 {
             let x: Vec<f32> = matrix(1, 4, seed).iter().copied().collect();
             let mut out = [(0, 0.0); 4];
@@ -164,7 +151,7 @@ mod tests {
     #[test]
     fn numbers_that_are_none_and_huge_ones_have_codes() {
         let grid = grid(70, 0.1);
-        let policy = Chained { grid: &grid, power: vec![0.0; 70] };
+        let policy = Chained { grid: &grid };
         for x in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, 0.0] {
             let mut out = [(1, f32::NAN); 70];
             policy.column(0, 0, &[x; 70], &mut out);
