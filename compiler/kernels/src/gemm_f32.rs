@@ -91,7 +91,7 @@ pub struct Operand<'a> {
 /// `f32` of scratch that [`gemm_dynamic_f32`] needs for `shape` on `threads` threads. `a_transposed` says that A's
 /// columns are not adjacent. `None` where the number leaves `usize`.
 pub fn gemm_dynamic_scratch(shape: GemmShape, a_transposed: bool, threads: usize) -> Option<usize> {
-    let b = pack::scratch_len(Tier::best(), shape.k, shape.n)?;
+    let b = pack::scratch_len(shape.k, shape.n)?;
     let a = if a_transposed { shape.m.checked_mul(shape.k)? } else { 0 };
     let lanes = if shape.batch > 1 { threads.clamp(1, shape.batch) } else { 1 };
     a.checked_add(b)?.checked_mul(lanes)

@@ -234,10 +234,8 @@ impl<'a> Search<'a> {
         let margins = originals.margins(&selection)?.map(Arc::new);
         let mut probes = split.probes(originals.effort.samples(PROBES, rows.len()));
         let probe = originals.reference_of(graph, &mut probes, None)?;
-        let shelf = options.shelf.as_ref();
-        sensitivity::measure_gains(
-            graph, &mut rows, None, shelf, &probe, samples, &probes, evaluate, progress,
-        )?;
+        let (shelf, r) = (options.shelf.as_ref(), &mut rows);
+        sensitivity::measure_gains(graph, r, None, shelf, &probe, samples, &probes, evaluate, progress)?;
         let items = rows.iter().map(Row::items).collect();
         let base = options.judge.as_ref().map_or(Ok(0.0), |j| j(originals.graph))?;
         let mut search = Search {
