@@ -326,3 +326,23 @@ fn dynamic_programming_beats_one_recipe_for_all() {
     use crate::Allocation::*;
     assert!(with(Dynamic) <= with(Uniform) && with(Dynamic) <= with(Greedy) + 64);
 }
+
+/// What is held of large outputs may be a single sample, which has no spread.
+#[test]
+fn outputs_too_large_to_compare_prove_nothing() {
+    let mut g = model();
+    let y = g.outputs()[0].value;
+    let shape = g.add_initializer("shape", Tensor::new(&[2], vec![30_000i64, 10]).unwrap());
+    let wide = g.apply("wide", ops::standard("Expand").unwrap(), Attrs::new(), &[y, shape]);
+    g.set_outputs(vec![ir::Output { name: "wide".into(), value: wide }]);
+    ir::infer(&mut g).unwrap();
+    let mut options = Options::new(Goal::MaxDrop(0.05));
+    options.metric = Some(crate::Metric::Cosine);
+    let run =
+        |options: &Options| compress(&g, Some(&Noise::new(16)), options, &Reference, &size, &Silent).unwrap();
+    let refused = run(&options).decision;
+    assert_eq!(refused.status, Status::Unsupported);
+    assert!(refused.notes[0].contains("only 1 of 4 held-back ones"), "{:?}", refused.notes);
+    options.unproven = true;
+    assert_eq!(run(&options).decision.status, Status::Met);
+}
