@@ -124,7 +124,7 @@ impl<'a> Originals<'a> {
         if split.held_back.len() < all && held.distinct() < 2 {
             return Ok(Some(format!(
                 "the data cannot support the promise: the outputs of a sample are so large that only {} of {all} held-back ones \
-                 can be compared; a model with fewer outputs would be judged on all, --unproven goes by what is expected",
+                 can be compared; a model with fewer outputs would be judged on all",
                 split.held_back.len()
             )));
         }
