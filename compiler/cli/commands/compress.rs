@@ -143,7 +143,7 @@ pub fn run(args: CompressArgs) -> Result {
     }
     let properties = provenance::properties(&facts.goal, seed, &facts.input_hash, decision);
     if args.dry_run {
-        facts.output_bytes = size(&outcome.graph)?;
+        facts.output_bytes = provenance::size(size, &outcome.graph, &properties)?;
         facts.seconds = started.elapsed().as_secs_f64();
         return show(&args, &facts, decision);
     }

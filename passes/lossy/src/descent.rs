@@ -146,27 +146,28 @@ impl Task<'_> {
                         }
                     }
                 }
-            }
-            for r in 0..if policy.together() { 0 } else { self.w.nrows() } {
-                let mut slope = self.slope.slice_mut(s![r, panel.clone()]);
-                for i in 0..width {
-                    let (d, value) = (h[[i, i]], self.values[[r, start + i]]);
-                    if d <= 0.0 || (masked && value == 0.0) {
-                        continue;
+            } else {
+                for r in 0..self.w.nrows() {
+                    let mut slope = self.slope.slice_mut(s![r, panel.clone()]);
+                    for i in 0..width {
+                        let (d, value) = (h[[i, i]], self.values[[r, start + i]]);
+                        if d <= 0.0 || (masked && value == 0.0) {
+                            continue;
+                        }
+                        let (code, new) = policy.round(first + r, start + i, value + slope[i] / d);
+                        let step = new - value;
+                        let gain = step * (2.0 * slope[i] - step * d);
+                        // The share is above the rounding of sums of floats; a gain that is no number is none.
+                        let pays = gain > 1e-5 * step * step * d;
+                        if step == 0.0 || !pays || (masked && new == 0.0) {
+                            continue;
+                        }
+                        gained += f64::from(gain);
+                        (self.codes[[r, start + i]], self.values[[r, start + i]]) = (code, new);
+                        moved[[r, i]] += step;
+                        count += 1;
+                        slope.scaled_add(-step, &h.row(i));
                     }
-                    let (code, new) = policy.round(first + r, start + i, value + slope[i] / d);
-                    let step = new - value;
-                    let gain = step * (2.0 * slope[i] - step * d);
-                    // The share is above the rounding of sums of floats; a gain that is no number is none.
-                    let pays = gain > 1e-5 * step * step * d;
-                    if step == 0.0 || !pays || (masked && new == 0.0) {
-                        continue;
-                    }
-                    gained += f64::from(gain);
-                    (self.codes[[r, start + i]], self.values[[r, start + i]]) = (code, new);
-                    moved[[r, i]] += step;
-                    count += 1;
-                    slope.scaled_add(-step, &h.row(i));
                 }
             }
             if count * SPARSE > moved.len() {

@@ -94,21 +94,22 @@ fn sweep(
     let mut errors = Array2::<f32>::zeros((w.nrows(), PANEL));
     for start in (0..n).step_by(PANEL) {
         let end = (start + PANEL).min(n);
-        for r in 0..if policy.together() { 0 } else { w.nrows() } {
-            let panel = Panel { row: first_row + r, start, end, f, policy };
-            let mut row = work.row_mut(r);
-            let Some(row) = row.as_slice_mut() else { continue };
-            panel.fix(row, &mut errors.row_mut(r), |col, code, value| {
-                codes[[r, col]] = code;
-                values[[r, col]] = value;
-            });
-        }
         if policy.together() {
             let panel = Panel { row: first_row, start, end, f, policy };
             panel.fix_together(&mut work, &mut errors, |r, col, code, value| {
                 codes[[r, col]] = code;
                 values[[r, col]] = value;
             });
+        } else {
+            for r in 0..w.nrows() {
+                let panel = Panel { row: first_row + r, start, end, f, policy };
+                let mut row = work.row_mut(r);
+                let Some(row) = row.as_slice_mut() else { continue };
+                panel.fix(row, &mut errors.row_mut(r), |col, code, value| {
+                    codes[[r, col]] = code;
+                    values[[r, col]] = value;
+                });
+            }
         }
         if end < n {
             let e = errors.slice(s![.., ..end - start]);
