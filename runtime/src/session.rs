@@ -11,7 +11,7 @@ use crate::profile::{Profile, profile};
 use crate::source::Source;
 use codegen::{Packs, Precision, Program};
 use ir::{Blame, DType, Dim, Error, Evaluate, Feeds, Graph, Result, Value, ValueType};
-use kernels::{Pool, Tier, has_bf16};
+use kernels::{Memory, Pool, Tier, has_bf16};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -232,6 +232,8 @@ impl Session {
         let deciding: &[usize] = if programs.compiled > THRASHING { &[] } else { &self.source.card.deciding };
         let Some(key) = key(values, deciding) else { return Ok(Engine::Reference) };
         if let Some(e) = programs.find(&key) {
+            // What runs again may run often.
+            Memory::settle();
             return Ok(e);
         }
         let more = programs.compiled > 0;

@@ -89,6 +89,8 @@ const BINARY: &[&str] = &[
     "BitwiseOr",
     "BitwiseXor",
 ];
+/// Exponents that compilers take for something simpler, and what lies between them.
+const EXPONENTS: &[f64] = &[1.0, 2.0, 3.0, 0.0, 0.5, 1.5, 2.5, -0.5, -1.0, -2.0];
 const REDUCE: &[&str] = &[
     "ReduceL1",
     "ReduceL2",
@@ -248,10 +250,16 @@ fn unary(b: &mut Build) -> Result<()> {
 
 fn binary(b: &mut Build) -> Result<()> {
     let v = any(b)?;
-    let other = b.peer(b.dtype(v), &b.dims(v))?;
+    let d = b.dtype(v);
     let op = b.one_of(BINARY)?;
-    let attrs =
-        if op == "Mod" && b.dtype(v).is_float() { Attrs::new().with("fmod", 1) } else { Attrs::new() };
+    if op == "Pow" && b.flip()? {
+        let exponent = *b.u.choose(if d.is_float() { EXPONENTS } else { &EXPONENTS[..3] })?;
+        let c = b.scalar(d, exponent)?;
+        b.plain(op, Attrs::new(), &[v, c]);
+        return Ok(());
+    }
+    let other = b.peer(d, &b.dims(v))?;
+    let attrs = if op == "Mod" && d.is_float() { Attrs::new().with("fmod", 1) } else { Attrs::new() };
     let swap = b.flip()?;
     b.plain(op, attrs, &if swap { [other, v] } else { [v, other] });
     Ok(())
