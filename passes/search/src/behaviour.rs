@@ -218,7 +218,7 @@ fn overrides_are_obeyed() {
 }
 
 /// The model of [`model`] half of whose hidden layer is silent.
-fn redundant() -> Graph {
+pub fn redundant() -> Graph {
     let mut g = model();
     for (name, axis) in [("w1", 1), ("b1", 0)] {
         let v = g.find(name).unwrap();

@@ -106,7 +106,7 @@ pub fn averaged(values: &[f64], class: &[usize]) -> Vec<f64> {
 struct Centred {
     width: usize,
     rows: Vec<Vec<f32>>,
-    /// Squared lengths, after and before the mean was taken away.
+    /// Squared lengths, after and before the mean was taken away, these of what varies.
     power: Vec<f64>,
     raw: Vec<f64>,
     /// Median squared distance of two samples.
@@ -124,12 +124,16 @@ impl Centred {
             .map(|j| rows.iter().map(|r| f64::from(r[j])).sum::<f64>() / rows.len() as f64)
             .collect();
         let less = |r: &&[f32]| r.iter().zip(&mean).map(|(x, m)| (f64::from(*x) - m) as f32).collect();
+        // What all share, such as a rate of samples, tells none of them apart however large it is.
+        let varies: Vec<bool> = (0..width).map(|j| rows.iter().any(|r| r[j] != rows[0][j])).collect();
+        let shown =
+            |r: &&[f32]| -> Vec<f32> { r.iter().zip(&varies).filter_map(|(&x, v)| v.then_some(x)).collect() };
         let centred: Vec<Vec<f32>> = rows.iter().map(less).collect();
         let length = |r: &[f32]| r.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>();
         let mut c = Centred {
             width,
             power: centred.iter().map(|r| length(r)).collect(),
-            raw: rows.iter().map(|r| length(r)).collect(),
+            raw: rows.iter().map(|r| length(&shown(r))).collect(),
             rows: centred,
             median: 0.0,
         };
@@ -242,6 +246,13 @@ mod tests {
         let one: Vec<Sketch> = (0..9).map(|_| sketch(vec![1.0; 30], vec![2.0; 3])).collect();
         assert_eq!(Kin::of(&(0..9).collect::<Vec<_>>(), &one).distinct(), 1);
         assert_eq!(Kin::of(&[0, 1, 0, 1], &vec![Sketch::default(); 4]).copies, [0, 1, 0, 1]);
+    }
+
+    #[test]
+    fn a_large_input_that_all_samples_share_makes_them_no_copies() {
+        let rated = |i: u64| [&random(i, 200)[..], &[16000.0]].concat();
+        let all: Vec<Sketch> = (0..30).map(|i| sketch(rated(i), Vec::new())).collect();
+        assert_eq!(Kin::of(&(0..30).collect::<Vec<_>>(), &all).distinct(), 30);
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod calibrate;
 mod clock;
 mod compare;
 mod confidence;
+mod cut;
 mod decision;
 mod distortion;
 mod effort;
@@ -44,6 +45,7 @@ mod speed;
 mod table;
 mod tune;
 mod turns;
+mod within_drop;
 mod worth;
 
 pub use allocate::Allocation;
@@ -61,7 +63,6 @@ pub use shelf::{Memory, Shelf};
 use bisect::Bisection;
 use confidence::{Level, Looks, WHOLE};
 use goal::late;
-use hold::Held;
 use ir::{Error, Evaluate, Graph, Result};
 use knapsack::{Item, Solution};
 use lossy::Layer;
@@ -141,7 +142,7 @@ fn search(
     let originals = samples.map(|s| Originals::look(graph, s, evaluate, progress)).transpose()?;
     let calibration = originals.as_ref().map_or_else(Vec::new, |o| o.split().calibration);
     let memory = options.memory;
-    let bench = slim::Bench { samples, calibration: &calibration, evaluate, memory, progress, known: None };
+    let bench = cut::Bench { samples, calibration: &calibration, evaluate, memory, progress, known: None };
     let (cut, mut notes) = slim::forced(graph, &options.overrides, bench)?;
     let start = cut.as_ref().unwrap_or(graph);
     let mut outcome = match &originals {
@@ -187,6 +188,8 @@ struct Search<'a> {
     looks: Looks,
     /// The first distortion budget tried.
     start: f64,
+    /// What the samples that select have said of all budgets, where they were asked before.
+    settled: Option<Bisection>,
     /// What the judge says of the original, when there is one.
     base: f64,
     /// Times of layers, when speed is the goal.
@@ -258,6 +261,7 @@ impl<'a> Search<'a> {
             last: None,
             looks: Looks::default(),
             start: 1e-2,
+            settled: None,
             base,
             costs: None,
         };
@@ -299,67 +303,6 @@ impl<'a> Search<'a> {
             Some(c) => c.least(&self.items, budget),
             None => self.least_bytes(budget),
         }
-    }
-
-    /// Bisects the distortion budget on the selection samples, then makes sure on held-back ones.
-    fn within_drop(&mut self, drop: f64, size: Size) -> Result<Outcome> {
-        self.progress.stage("search", bisect::TRIALS);
-        let first = Bisection::new(self.start, 1e-9, self.ceiling());
-        let mut b = self.tried(first.after(self.trials.len()), drop)?;
-        let again = b.passed.filter(|_| self.options.again && !late(self.progress, AGAIN));
-        if let Some(s) = again.and_then(|p| self.least(p)) {
-            let before = (self.gains(), std::mem::take(&mut self.items), self.pairs.clone());
-            let start = self.regain(&s)?;
-            let again = self.tried(Bisection::near(start, 1e-9, self.ceiling()), drop)?;
-            if again.passed.is_some() {
-                b = again;
-            } else {
-                self.rows.iter_mut().zip(before.0).for_each(|(r, g)| r.gain = g);
-                (self.items, self.pairs) = (before.1, before.2);
-            }
-        }
-        let found = self.confirm(b.passed.unwrap_or(1e-9), b.passed.is_some(), drop)?;
-        let Some(Held { solution: s, measured: m, met }) = found else { return self.unreachable() };
-        let gap = if self.costs.is_some() { f64::NAN } else { s.gap(s.weight as f64) };
-        self.conclude(s, Some(m), gap, met, size)
-    }
-
-    fn ceiling(&self) -> f64 {
-        let more = self.pairs.as_ref().map_or(0.0, |p| p.most(&self.items));
-        (self.items.iter().map(|r| largest(r)).sum::<f64>() + more).max(1e-12)
-    }
-
-    fn gains(&self) -> Vec<f64> {
-        self.rows.iter().map(|r| r.gain).collect()
-    }
-
-    /// Runs a bisection of the distortion budget on the selection samples.
-    fn tried(&mut self, mut b: Bisection, drop: f64) -> Result<Bisection> {
-        while let Some(budget) = b.next() {
-            if late(self.progress, if b.passed.is_some() { SEARCHED } else { OVER }) {
-                self.progress.cut("selections tried", self.trials.len(), bisect::TRIALS);
-                break;
-            }
-            let Some(s) = self.least(budget) else {
-                // Overrides lose more than this: only larger budgets have selections.
-                b.record(budget, true, 0.0);
-                continue;
-            };
-            let known = self.seen.contains_key(&s.choice);
-            let m = self.measure(&s)?;
-            let share = if m.bounds(drop) { 1.0 } else { MARGIN };
-            let (passed, lost) = (m.expected_within(drop * share), m.used(drop * share));
-            if known {
-                b.known(budget, passed, lost);
-                continue;
-            }
-            let bytes = self.bytes(&s);
-            let predicted = self.fixed + s.error;
-            self.trials.push(Trial { budget, bytes, predicted, measured: m, passed });
-            self.progress.step();
-            b.record(budget, passed, lost);
-        }
-        Ok(b)
     }
 
     /// Least error within the file size, checked on held-back samples for the report.

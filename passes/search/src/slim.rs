@@ -1,27 +1,27 @@
 //! Channel removal in the search: a model with fewer channels is searched again, and wins only if its file is smaller.
 //!
 //! The first search says what each layer's bytes and errors are worth: the slope of its knapsack is a price in bytes per
-//! unit of distortion. At that price every group of tied layers is offered fewer channels; what pays is taken, layers
-//! that changed are calibrated and priced again, all others keep their rows.
+//! unit of distortion. At that price every group of tied layers is offered fewer channels, and what pays is taken. Far from
+//! there other choices may be better, so as many channels as quality allows are taken too. Layers that changed are calibrated
+//! and priced again, all others keep their rows.
 
 use crate::bisect::Bisection;
 use crate::confidence::Level;
-use crate::goal::{Goal, Override, Progress, Repairs, Samples, check, late};
+use crate::cut::{Bench, Known, Pick, batches, consumers, cut_graph, options_of};
+use crate::goal::{Goal, Override, Repairs, check, late};
 use crate::knapsack::{Item, least_error, least_weight};
 use crate::polish::repairable;
 use crate::sensitivity::outputs;
 use crate::shares::Shares;
 use crate::table::{self, Pass, Row};
 use crate::{Decision, MARGIN, Outcome, Search, Size, Status, calibrate, judged};
-use ir::{Error, Evaluate, Graph, Result, ValueId};
-use lossy::channels::{self, Cut, Group, RATIOS, cuts, kept, remove::side};
-use lossy::{Hopes, Layer, Method, Scope, Stats, gram::Gram};
+use ir::{Graph, Result, ValueId};
+use lossy::channels::{self, Cut, Group, RATIOS, kept};
+use lossy::{Hopes, Layer, Method, Scope};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
-/// Bytes of Gram matrices held at once.
-const GRAMS: usize = 48 << 20;
 /// A second search must promise to save this share of all layers.
 const WORTH: f64 = 0.01;
 /// Share of the spent distortion that may go to removed channels.
@@ -30,35 +30,6 @@ const SHARE: f64 = 0.6;
 const TRIALS: usize = 8;
 /// Share of the time that must be left for a second search.
 const SECOND: f64 = 0.45;
-
-/// What a run works with.
-#[derive(Clone, Copy)]
-pub struct Bench<'a> {
-    pub samples: Option<&'a dyn Samples>,
-    pub calibration: &'a [usize],
-    pub evaluate: &'a dyn Evaluate,
-    /// Bytes that the search may take.
-    pub memory: Option<u64>,
-    pub progress: &'a dyn Progress,
-    /// Statistics of the graph's layers, kept where several cuts of it are looked at.
-    pub known: Option<&'a Known>,
-}
-
-/// Statistics of layers by their weight, as far as they fit in [`GRAMS`] together.
-#[derive(Default)]
-pub struct Known(Mutex<BTreeMap<ValueId, Option<Arc<Stats>>>>);
-
-impl Known {
-    fn all(&self) -> MutexGuard<'_, BTreeMap<ValueId, Option<Arc<Stats>>>> {
-        self.0.lock().unwrap_or_else(|e| e.into_inner())
-    }
-}
-
-/// Channels that stay in one group.
-struct Pick<'a> {
-    group: &'a Group,
-    keep: Vec<usize>,
-}
 
 /// A group with its cuts; distortions are those of the model's output.
 struct Priced<'a> {
@@ -90,16 +61,18 @@ pub fn run(mut wide: Search, size: Size) -> Result<Outcome> {
     }
     let groups: Vec<Group> = groups.into_iter().filter(|g| wide.may_change(g)).collect();
     let slim = wide.slimmed(&groups, &base.decision, size)?;
-    // Only the better of both is repaired.
-    if let Some(slim) = &slim {
-        let mut narrow = wide.narrowed(slim, &base.decision)?;
+    // Only the best of all is repaired.
+    if let Some(mut narrow) = wide.narrowest(&slim, &base.decision)? {
         let found = narrow.run(size)?;
         if wins(wide.options.goal, &found, &base, size)? {
             return Ok(narrow.polished(&found, size)?.unwrap_or(found));
         }
+        let looks = narrow.looks;
+        drop(narrow);
+        wide.looks = looks;
     }
     let mut base = with_reasons(wide.polished(&base, size)?, base);
-    if slim.is_some() {
+    if !slim.is_empty() {
         base.decision.notes.push("a model with fewer channels was searched too and was not better".into());
     }
     Ok(base)
@@ -194,29 +167,50 @@ impl<'a> Search<'a> {
         !members(self.graph, group).filter_map(|v| lossy::layer::layer(self.graph, v)).any(pinned)
     }
 
-    /// The graph without the channels that are not worth their bytes; `None` when all are.
-    fn slimmed(&self, groups: &[Group], base: &Decision, size: Size) -> Result<Option<Graph>> {
+    /// Graphs with fewer channels that are worth a search: without those that do not pay at the margin of the first search,
+    /// and, as far from there other choices are better, without as many as quality allows.
+    fn slimmed(&self, groups: &[Group], base: &Decision, size: Size) -> Result<Vec<Graph>> {
         if groups.is_empty() {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         let price = if base.status == Status::Met { self.price_of_distortion(base) } else { 0.0 };
         let known = Known::default();
         let bench = self.bench(&known);
         let priced = self.priced(groups, base, price, bench)?;
-        let picks = match self.options.goal {
-            _ if price > 0.0 => return self.paying(&priced, base, price, bench),
-            Goal::MaxDrop(drop) | Goal::Fastest(drop) => return self.bisected(&priced, base, drop, bench),
-            Goal::TargetBytes(bytes) if base.status == Status::NotReached => {
+        let paying = if price > 0.0 { self.paying(&priced, base, price, bench)? } else { None };
+        let further = match self.options.goal {
+            Goal::MaxDrop(drop) | Goal::Fastest(drop) => self.bisected(&priced, base, drop, bench)?,
+            Goal::TargetBytes(bytes) if price == 0.0 && base.status == Status::NotReached => {
                 let fixed = size(self.graph)?.saturating_sub(self.rows.iter().map(|r| r.bytes).sum());
                 let items = self.items_of(&priced, base);
                 let whole: u64 = items.iter().filter_map(|r| r.first()).map(|i| i.weight).sum();
                 let over = (fixed + base.bytes_after).saturating_sub(bytes);
                 let s = whole.checked_sub(over).and_then(|room| least_error(&items, room));
-                s.map_or(Vec::new(), |s| picked(&priced, &s.choice))
+                let picks = s.map_or(Vec::new(), |s| picked(&priced, &s.choice));
+                if picks.is_empty() { None } else { Some(cut_graph(self.graph, &picks, bench)?) }
             }
-            Goal::TargetBytes(_) | Goal::TargetLatency(_) | Goal::TargetSparsity(_) => Vec::new(),
+            Goal::TargetBytes(_) | Goal::TargetLatency(_) | Goal::TargetSparsity(_) => None,
         };
-        if picks.is_empty() { Ok(None) } else { cut_graph(self.graph, &picks, bench).map(Some) }
+        Ok(paying.into_iter().chain(further).collect())
+    }
+
+    /// The search of the graph that promises most.
+    fn narrowest<'s>(&self, slim: &'s [Graph], base: &Decision) -> Result<Option<Search<'s>>>
+    where
+        'a: 's,
+    {
+        let ([_, _, ..], Goal::MaxDrop(drop)) = (slim, self.options.goal) else {
+            return slim.first().map(|g| self.narrowed(g, base)).transpose();
+        };
+        let mut best: Option<(u64, Search)> = None;
+        for g in slim {
+            let mut search = self.narrowed(g, base)?;
+            let bytes = search.promises(drop)?.unwrap_or(u64::MAX);
+            if best.as_ref().is_none_or(|b| bytes < b.0) {
+                best = Some((bytes, search));
+            }
+        }
+        Ok(best.map(|b| b.1))
     }
 
     /// Cuts of every group whose consumers could be seen, as far as they may pay at this price of distortion.
@@ -402,19 +396,9 @@ impl<'a> Search<'a> {
             |l: &Layer| old(l).is_some_and(|i| self.rows[i].layer.tensor.shape() == l.tensor.shape());
         let all = lossy::layers(slim);
         let changed: Vec<Layer> = all.iter().filter(|l| !unchanged(l)).cloned().collect();
-        let words: BTreeSet<&str> = changed
-            .iter()
-            .filter_map(old)
-            .filter_map(|i| base.layers.get(i))
-            .flat_map(|l| {
-                let next = l.runner_up.as_ref().and_then(|r| r.recipe.split(' ').next());
-                [Some(l.method.as_str()), next]
-            })
-            .flatten()
-            .collect();
         // A second search of all layers would find others of one shape, so here none share.
-        let kept = |m: &&'static dyn Method| words.contains(m.name()) && !m.shares();
-        let methods: Vec<&'static dyn Method> = self.options.methods.iter().copied().filter(kept).collect();
+        let apart = |m: &&'static dyn Method| m.scope() == Scope::Layer && !m.shares();
+        let methods: Vec<&'static dyn Method> = self.options.methods.iter().copied().filter(apart).collect();
         let stats = calibrate::calibrate(
             slim,
             &changed,
@@ -465,6 +449,7 @@ impl<'a> Search<'a> {
             base: self.base,
             costs: None,
             start: base.predicted.max(1e-9),
+            settled: None,
         };
         search.fix()?;
         Ok(search)
@@ -491,99 +476,32 @@ fn picked<'g>(priced: &'g [Priced<'g>], choice: &[usize]) -> Vec<Pick<'g>> {
     priced.iter().zip(choice).filter_map(chosen).collect()
 }
 
-/// Groups in parts whose consumers' Gram matrices fit in memory together.
-fn batches<'g>(graph: &Graph, groups: &[&'g Group]) -> Vec<Vec<&'g Group>> {
-    let (mut parts, mut used) = (Vec::<Vec<&Group>>::new(), usize::MAX);
-    for &g in groups {
-        let square =
-            |v: ValueId| lossy::layer::layer(graph, v).map_or(0, |l| l.view.cols.saturating_mul(l.view.cols));
-        let bytes =
-            g.consumers.iter().map(|c| square(c.weight).saturating_mul(4)).fold(0, usize::saturating_add);
-        if used.saturating_add(bytes) > GRAMS {
-            parts.push(Vec::new());
-            used = 0;
-        }
-        if let Some(p) = parts.last_mut() {
-            p.push(g);
-        }
-        used = used.saturating_add(bytes);
-    }
-    parts
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::behaviour::{Noise, redundant, size};
+    use crate::goal::{Options, Silent};
+    use crate::originals::Originals;
 
-/// Statistics of each group's consumers, `None` where one cannot be seen; white inputs when there are no samples.
-fn consumers(graph: &Graph, groups: &[&Group], bench: Bench) -> Result<Vec<Option<Vec<Arc<Stats>>>>> {
-    let layers: Vec<Option<Layer>> = groups
-        .iter()
-        .flat_map(|g| g.consumers.iter().map(|c| lossy::layer::layer(graph, c.weight)))
-        .collect();
-    let mut all: Vec<Layer> = layers.iter().flatten().cloned().collect();
-    let mut stats: BTreeMap<ValueId, Option<Arc<Stats>>> =
-        bench.known.map(|k| k.all().clone()).unwrap_or_default();
-    all.retain(|l| !stats.contains_key(&l.value));
-    let new = match bench.samples {
-        Some(s) if !all.is_empty() => calibrate::calibrate(
-            graph,
-            &all,
-            s,
-            [bench.calibration, &[]],
-            bench.evaluate,
-            bench.memory,
-            bench.progress,
-        )?,
-        Some(_) => Vec::new(),
-        None => all.iter().map(|l| Some(Arc::new(Stats::of(vec![Gram::identity(l.view.cols)])))).collect(),
-    };
-    stats.extend(all.iter().map(|l| l.value).zip(new));
-    if let Some(known) = bench.known {
-        let bytes = |s: &Stats| s.grams.iter().flat_map(|g| g.sizes()).map(|n| 4 * n * n).sum::<usize>();
-        let all: usize = stats.values().flatten().map(|s| bytes(s)).sum();
-        if all <= GRAMS {
-            known.all().clone_from(&stats);
-        }
+    #[test]
+    fn of_the_cuts_the_one_that_promises_fewest_bytes_is_searched() {
+        let (g, data, drop) = (redundant(), Noise::new(300), 0.05);
+        let options = Options::new(Goal::MaxDrop(drop));
+        let originals = Originals::look(&g, &data, &ir::Reference, &Silent).unwrap();
+        let mut wide =
+            Search::prepare(&originals, &g, &options, &ir::Reference, &Silent, Some(&size)).unwrap();
+        let base = wide.run(&size).unwrap().decision;
+        let slim = wide.slimmed(&channels::groups(&g).0, &base, &size).unwrap();
+        assert_eq!(slim.len(), 2);
+        let promise = |g: &Graph| wide.narrowed(g, &base).unwrap().promises(drop).unwrap().unwrap();
+        let fewest = slim.iter().map(promise).min().unwrap();
+        let mut narrow = wide.narrowest(&slim, &base).unwrap().unwrap();
+        let settled = narrow.settled.as_ref().and_then(|b| b.passed).unwrap();
+        let found = narrow.least(settled).unwrap();
+        assert_eq!(narrow.bytes(&found), fewest);
+        assert!(fewest < base.bytes_after, "{fewest} {}", base.bytes_after);
+        // What the held-back samples are asked afterwards counts as one more look.
+        narrow.looks = wide.looks;
+        assert_eq!(narrow.run(&size).unwrap().decision.status, Status::Met);
     }
-    let mut of_layer = layers.iter().map(|l| stats.get(&l.as_ref()?.value).cloned().flatten());
-    let of_group = |g: &&Group| {
-        let all: Vec<Option<Arc<Stats>>> = of_layer.by_ref().take(g.consumers.len()).collect();
-        all.into_iter().collect()
-    };
-    Ok(groups.iter().map(of_group).collect())
-}
-
-/// Cuts of a group with the distortion each causes; `gain` tells the distortion per unit of a consumer's error from its
-/// weight and the power of its output, `worth` the most that may be lost for so many channels.
-fn options_of(
-    graph: &Graph,
-    group: &Group,
-    stats: &[Arc<Stats>],
-    targets: &[usize],
-    gain: &dyn Fn(ValueId, f64) -> f64,
-    worth: &dyn Fn(usize) -> f64,
-) -> Option<Vec<(Cut, f64)>> {
-    let mut sides = Vec::new();
-    for (c, s) in group.consumers.iter().zip(stats) {
-        let mut one = side(&lossy::layer::layer(graph, c.weight)?, s).ok()?;
-        one.price = gain(c.weight, s.error(&one.matrix));
-        sides.push(one);
-    }
-    let found = cuts(group.count, &sides, targets, worth).ok()?;
-    let distortion = |c: &Cut| c.errors.iter().zip(&sides).map(|(e, s)| e * s.price).sum::<f64>();
-    Some(found.into_iter().map(|c| (distortion(&c), c)).map(|(d, c)| (c, d)).collect())
-}
-
-/// The graph with the picked channels alone; consumers are refitted by statistics of the whole graph.
-fn cut_graph(graph: &Graph, picks: &[Pick], bench: Bench) -> Result<Graph> {
-    let mut slim = graph.clone();
-    let of: Vec<&Group> = picks.iter().map(|p| p.group).collect();
-    let mut next = picks.iter();
-    for part in batches(graph, &of) {
-        let stats = consumers(graph, &part, bench)?;
-        for (stats, pick) in stats.into_iter().zip(next.by_ref()) {
-            let stats =
-                stats.ok_or_else(|| Error::internal("a consumer's input was seen and is not any more"))?;
-            let refs: Vec<&Stats> = stats.iter().map(Arc::as_ref).collect();
-            lossy::channels::remove(&mut slim, pick.group, &pick.keep, &refs)?;
-        }
-    }
-    Ok(slim)
 }
