@@ -174,6 +174,7 @@ const FAMILIES: &[Family] = &[
     trilu,
     reshape,
     clip,
+    power,
     move_axes,
     shift,
     size_of,
@@ -252,12 +253,6 @@ fn binary(b: &mut Build) -> Result<()> {
     let v = any(b)?;
     let d = b.dtype(v);
     let op = b.one_of(BINARY)?;
-    if op == "Pow" && b.flip()? {
-        let exponent = *b.u.choose(if d.is_float() { EXPONENTS } else { &EXPONENTS[..3] })?;
-        let c = b.scalar(d, exponent)?;
-        b.plain(op, Attrs::new(), &[v, c]);
-        return Ok(());
-    }
     let other = b.peer(d, &b.dims(v))?;
     let attrs = if op == "Mod" && d.is_float() { Attrs::new().with("fmod", 1) } else { Attrs::new() };
     let swap = b.flip()?;
@@ -271,6 +266,15 @@ fn choose(b: &mut Build) -> Result<()> {
     let other = b.peer(b.dtype(v), &b.dims(v))?;
     let swap = b.flip()?;
     b.plain("Where", Attrs::new(), &if swap { [c, other, v] } else { [c, v, other] });
+    Ok(())
+}
+
+fn power(b: &mut Build) -> Result<()> {
+    let v = any(b)?;
+    let d = b.dtype(v);
+    let exponent = *b.u.choose(if d.is_float() { EXPONENTS } else { &EXPONENTS[..3] })?;
+    let c = b.scalar(d, exponent)?;
+    b.plain("Pow", Attrs::new(), &[v, c]);
     Ok(())
 }
 
