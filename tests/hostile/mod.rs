@@ -255,11 +255,12 @@ fn all_of_every_kind() {
     each("all", &all, |dir, case, record| through(dir, case, COMMANDS, record)).judge(all.len());
 }
 
-/// Small models for the fuzzer to start from, into the folder that FUZZ_SEEDS names.
+/// Small models for the fuzzer to start from, into the folder that FUZZ_SEEDS names or one beside other scratch files.
 #[test]
 #[ignore = "writes files"]
 fn seeds_of_the_fuzzer() {
-    let folder = std::path::PathBuf::from(std::env::var("FUZZ_SEEDS").unwrap());
+    let scratch = concat!(env!("CARGO_TARGET_TMPDIR"), "/fuzz-seeds").to_string();
+    let folder = std::path::PathBuf::from(std::env::var("FUZZ_SEEDS").unwrap_or(scratch));
     std::fs::create_dir_all(&folder).unwrap();
     let mut seen = std::collections::BTreeMap::<String, usize>::new();
     for c in cases().into_iter().filter(|c| (1..1200).contains(&c.model.len())) {
@@ -273,6 +274,7 @@ fn seeds_of_the_fuzzer() {
             std::fs::write(folder.join(name), &c.model).unwrap();
         }
     }
+    assert!(seen.len() >= 300, "{} kinds", seen.len());
 }
 
 #[test]
