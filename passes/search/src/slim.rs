@@ -26,7 +26,7 @@ use std::sync::Arc;
 const WORTH: f64 = 0.01;
 /// Share of the spent distortion that may go to removed channels.
 const SHARE: f64 = 0.6;
-/// Evaluations of the true metric when there is no price.
+/// Evaluations of the true metric that tell how many channels quality allows to remove.
 const TRIALS: usize = 8;
 /// Share of the time that must be left for a second search.
 const SECOND: f64 = 0.45;
@@ -203,7 +203,11 @@ impl<'a> Search<'a> {
             return slim.first().map(|g| self.narrowed(g, base)).transpose();
         };
         let mut best: Option<(u64, Search)> = None;
-        for g in slim {
+        for (i, g) in slim.iter().enumerate() {
+            if best.is_some() && late(self.progress, SECOND) {
+                self.progress.cut("searches with fewer channels", i, slim.len());
+                break;
+            }
             let mut search = self.narrowed(g, base)?;
             let bytes = search.promises(drop)?.unwrap_or(u64::MAX);
             if best.as_ref().is_none_or(|b| bytes < b.0) {
@@ -350,7 +354,11 @@ impl<'a> Search<'a> {
         let mut b = Bisection::new(1e-2, 1e-9, ceiling.max(1e-9));
         let (mut best, mut known) = (None, BTreeMap::<Vec<usize>, bool>::new());
         self.progress.stage("fewer channels", TRIALS);
-        for _ in 0..TRIALS {
+        for i in 0..TRIALS {
+            if late(self.progress, SECOND) {
+                self.progress.cut("models with fewer channels tried", i, TRIALS);
+                break;
+            }
             let Some(budget) = b.next() else { break };
             let Some(s) = least_weight(&items, budget) else { break };
             let picks = picked(priced, &s.choice);
