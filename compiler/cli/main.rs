@@ -44,6 +44,9 @@ fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
+    if matches!(cli.command, Some(Command::Run(_) | Command::Bench(_))) {
+        runtime::one_heap();
+    }
     let result = std::thread::Builder::new().stack_size(STACK).spawn(move || guarded(cli)).map(|t| t.join());
     let failure = match result {
         Ok(Ok(Ok(()))) => return ExitCode::SUCCESS,

@@ -74,7 +74,7 @@ pub use codegen::{Artefact, Precision};
 pub use evaluate::Jit;
 pub use inputs::Input;
 pub use ir::{Blame, DType, Dim, Error, Feeds, Graph, Result, Tensor, Value};
-pub use memory::return_freed_blocks;
+pub use memory::{one_heap, return_freed_blocks};
 pub use ndarray;
 pub use options::Options;
 pub use outputs::{Outputs, Which};

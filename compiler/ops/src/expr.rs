@@ -54,7 +54,8 @@ fn plain(op: Binary, x: &Tensor, y: &Tensor) -> Result<Option<Vec<f32>>> {
 }
 
 fn rows(x: &Tensor, y: &Tensor, f: impl Fn(f32, f32) -> f32) -> Result<Vec<f32>> {
-    let (a, b) = (x.data::<f32>()?, y.data::<f32>()?);
+    // Weights of a file lie anywhere in it: they are read as they lie, and not copied first.
+    let (a, b) = (x.bytes().as_chunks::<4>().0, y.data::<f32>()?);
     let mut out = budget::vec(a.len())?;
     if a.is_empty() {
         // Its other dims may be any number.
@@ -74,8 +75,8 @@ fn rows(x: &Tensor, y: &Tensor, f: impl Fn(f32, f32) -> f32) -> Result<Vec<f32>>
     for_each_index(&shape[..at], outer, |i| {
         let line = lines.next().unwrap_or_default();
         match b.get(i * m..(i + 1) * m).unwrap_or_default() {
-            [b] => out.extend(line.iter().map(|&a| f(a, *b))),
-            b => out.extend(line.iter().zip(b).map(|(&a, &b)| f(a, b))),
+            [b] => out.extend(line.iter().map(|&a| f(f32::from_le_bytes(a), *b))),
+            b => out.extend(line.iter().zip(b).map(|(&a, &b)| f(f32::from_le_bytes(a), b))),
         }
     });
     Ok(out)

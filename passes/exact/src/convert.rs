@@ -1,6 +1,6 @@
 //! Graph into e-graph and, with a selection, back.
 
-use crate::facts::{Egraph, Facts, attrs_of, operator};
+use crate::facts::{self, Egraph, Facts, attrs_of, operator};
 use crate::language::{Children, ENode, OpId, Symbol};
 use crate::rule::pad_inputs;
 use egg::Id;
@@ -93,7 +93,13 @@ fn enter_node(
         ENode { symbol: Symbol::Opaque(egraph.analysis.opaque.len() as u32 - 1), children }
     };
     let single = transparent(n);
-    let whole = egraph.add(node.clone());
+    // Where all dims are known there is nothing to infer.
+    let known = single && types.iter().all(|t| t.concrete().is_some());
+    let whole = if known {
+        facts::add_typed(egraph, node.clone(), types.clone())
+    } else {
+        egraph.add(node.clone())
+    };
     // What inference found in the graph can be more than the e-graph can infer (named dims through shape arithmetic).
     let mut data = egraph[whole].data.clone();
     for (i, t) in types.iter().enumerate() {

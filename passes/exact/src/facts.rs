@@ -39,6 +39,8 @@ pub struct Facts {
     attr_address: FxHashMap<usize, u32>,
     tensors: Vec<Tensor>,
     tensor_index: BTreeMap<(ir::DType, Vec<usize>, Vec<u8>), u32>,
+    /// The types of the node that is added next, where they are known: it is not asked for them again.
+    known: Option<(ENode, Vec<ValueType>)>,
     /// Graph inputs and captures.
     pub values: Vec<(ValueId, ValueType)>,
     /// Nodes that stay as they are.
@@ -111,6 +113,14 @@ pub fn attrs_of(egraph: &Egraph, node: &ENode) -> Option<Attrs> {
     })
 }
 
+/// Adds a node whose output types are known; its children must be canonical.
+pub fn add_typed(egraph: &mut Egraph, node: ENode, types: Vec<ValueType>) -> Id {
+    egraph.analysis.known = Some((node.clone(), types));
+    let id = egraph.add(node);
+    egraph.analysis.known = None;
+    id
+}
+
 /// Whether a class is an absent optional input.
 pub fn is_absent(egraph: &Egraph, id: Id) -> bool {
     egraph[id].nodes.iter().any(|n| n.symbol == Symbol::Absent)
@@ -171,7 +181,10 @@ impl Analysis<ENode> for Facts {
                 let ty = whole.types.get(*i as usize).cloned().unwrap_or(ValueType::Unknown);
                 Fact { types: vec![ty], constant: whole.constant, ..Fact::default() }
             }
-            Symbol::Op(..) => make_op(egraph, node),
+            Symbol::Op(..) => {
+                let known = egraph.analysis.known.take_if(|(n, _)| n == node);
+                make_op(egraph, node, known.map(|(_, types)| types))
+            }
         }
     }
 
@@ -219,10 +232,10 @@ impl Analysis<ENode> for Facts {
     }
 }
 
-fn make_op(egraph: &Egraph, node: &ENode) -> Fact {
+fn make_op(egraph: &Egraph, node: &ENode, types: Option<Vec<ValueType>>) -> Fact {
     let (Some(op), Some(attrs)) = (operator(node), attrs_of(egraph, node)) else { return Fact::default() };
     let inputs = &node.children[1..];
-    let types = infer(egraph, op, &attrs, inputs, 1).unwrap_or_default();
+    let types = types.unwrap_or_else(|| infer(egraph, op, &attrs, inputs, 1).unwrap_or_default());
     let constant = inputs.iter().all(|&c| egraph[c].data.constant)
         && op.accuracy() != Accuracy::Random
         && !inputs.is_empty();

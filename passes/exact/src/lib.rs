@@ -80,9 +80,10 @@ pub fn optimize_with(graph: &Graph, options: Options, rules: &[&'static Rule]) -
         let before = g.node_count();
         let bounded = Options { growth: options.growth.min(Growth::Bounded), ..options };
         simplify(&mut g, if pass == 0 { bounded } else { options }, &mut trace)?;
-        g = rewrite(&g, rules, options.growth, &mut trace)?;
-        simplify(&mut g, options, &mut trace)?;
-        if g.node_count() == before {
+        let saturated = rewrite(&mut g, rules, options.growth, &mut trace)?;
+        let folded = simplify(&mut g, options, &mut trace)?;
+        // All that the rules make of what was selected was there to select from, unless folding made constants of it.
+        if g.node_count() == before || saturated && folded == 0 {
             break;
         }
     }
@@ -101,8 +102,9 @@ pub fn optimize_with(graph: &Graph, options: Options, rules: &[&'static Rule]) -
     Ok((g, trace))
 }
 
-/// Everything that needs no e-graph, to a fixed point.
-fn simplify(g: &mut Graph, options: Options, trace: &mut Trace) -> Result<()> {
+/// Everything that needs no e-graph, to a fixed point. Returns how many nodes went.
+fn simplify(g: &mut Graph, options: Options, trace: &mut Trace) -> Result<usize> {
+    let mut folded = 0;
     loop {
         let known = ir::infer_values(g)?;
         let mut changed = fold::fold_shapes(g, &known)?;
@@ -111,21 +113,24 @@ fn simplify(g: &mut Graph, options: Options, trace: &mut Trace) -> Result<()> {
         changed += fold::inline_branches(g)?;
         changed += loops::capture_invariants(g)?;
         trace.folded += changed;
+        folded += changed;
         trace.merged_initializers += fold::merge_equal_initializers(g)?;
         g.prune();
         if changed == 0 {
-            return Ok(());
+            return Ok(folded);
         }
         *g = g.compacted()?;
     }
 }
 
-fn rewrite(g: &Graph, rules: &[&'static Rule], growth: Growth, trace: &mut Trace) -> Result<Graph> {
+/// Replaces `g` by the cheapest graph that the rules make of it; whether they made all that they can.
+fn rewrite(g: &mut Graph, rules: &[&'static Rule], growth: Growth, trace: &mut Trace) -> Result<bool> {
     let largest_leaf = if growth == Growth::Never { fold::SMALL_BYTES } else { usize::MAX };
     let mut entered = convert::enter(g, largest_leaf)?;
     let limit = 20_000 + 40 * entered.chosen.len();
     let stopped = saturate::saturate(&mut entered.egraph, rules, ROUNDS, limit)?;
-    if !matches!(stopped, StopReason::Saturated) {
+    let saturated = matches!(stopped, StopReason::Saturated);
+    if !saturated {
         trace.stopped = Some(format!("{stopped:?}"));
     }
     let egraph = entered.egraph;
@@ -136,7 +141,8 @@ fn rewrite(g: &Graph, rules: &[&'static Rule], growth: Growth, trace: &mut Trace
         *trace.fired.entry(name).or_default() += n;
     }
     let selected = extract::extract(&egraph, &entered.roots, &entered.chosen);
-    convert::leave(g, &egraph, &entered.roots, &selected)
+    *g = convert::leave(g, &egraph, &entered.roots, &selected)?;
+    Ok(saturated)
 }
 
 #[cfg(test)]

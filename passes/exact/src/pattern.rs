@@ -23,6 +23,26 @@ enum Step {
     Same(usize, usize),
 }
 
+/// The nodes of every class of a rebuilt e-graph by the number of the class: their children are canonical, so that matching
+/// asks neither union-find nor a hash table.
+pub struct Classes<'a>(Vec<&'a [ENode]>);
+
+impl<'a> Classes<'a> {
+    /// `egraph` must be rebuilt.
+    pub fn of(egraph: &'a Egraph) -> Classes<'a> {
+        let count = egraph.classes().map(|c| usize::from(c.id) + 1).max().unwrap_or(0);
+        let mut nodes: Vec<&[ENode]> = vec![&[]; count];
+        for c in egraph.classes() {
+            nodes[usize::from(c.id)] = &c.nodes;
+        }
+        Classes(nodes)
+    }
+
+    fn nodes(&self, class: Id) -> &'a [ENode] {
+        self.0.get(usize::from(class)).copied().unwrap_or_default()
+    }
+}
+
 /// A left side, ready to match.
 #[derive(Debug)]
 pub struct Left {
@@ -80,14 +100,14 @@ impl Left {
 
     /// Appends the matches at `class` until `found` has `most`: in a class of n nodes of itself a pattern of two of them has
     /// n² matches.
-    pub fn matches(&self, egraph: &Egraph, class: Id, most: usize, found: &mut Vec<Registers>) {
+    pub fn matches(&self, classes: &Classes, class: Id, most: usize, found: &mut Vec<Registers>) {
         let mut registers = Registers::new();
         registers.push(class);
-        run(egraph, &self.steps, &mut registers, most, found);
+        run(classes, &self.steps, &mut registers, most, found);
     }
 }
 
-fn run(egraph: &Egraph, steps: &[Step], registers: &mut Registers, most: usize, found: &mut Vec<Registers>) {
+fn run(classes: &Classes, steps: &[Step], registers: &mut Registers, most: usize, found: &mut Vec<Registers>) {
     if found.len() >= most {
         return;
     }
@@ -97,16 +117,16 @@ fn run(egraph: &Egraph, steps: &[Step], registers: &mut Registers, most: usize, 
     };
     match *step {
         Step::Same(a, b) => {
-            if egraph.find(registers[a]) == egraph.find(registers[b]) {
-                run(egraph, rest, registers, most, found);
+            if registers[a] == registers[b] {
+                run(classes, rest, registers, most, found);
             }
         }
         Step::Node { at, symbol, arity, out } => {
-            for n in &egraph[registers[at]].nodes {
+            for n in classes.nodes(registers[at]) {
                 if n.symbol == symbol && n.children.len() == arity {
                     registers.truncate(out);
                     registers.extend_from_slice(&n.children);
-                    run(egraph, rest, registers, most, found);
+                    run(classes, rest, registers, most, found);
                 }
             }
         }

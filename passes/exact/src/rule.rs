@@ -197,14 +197,15 @@ impl Cx<'_> {
         let inputs = pad_inputs(self.egraph, op, inputs.into());
         let i = self.egraph.analysis.intern_attrs(attrs.clone());
         let leaf = self.egraph.add(ENode::leaf(Symbol::Attrs(i)));
-        let children = std::iter::once(leaf).chain(inputs.iter().copied()).collect();
+        let children = std::iter::once(leaf).chain(inputs.iter().map(|&c| self.egraph.find(c))).collect();
         let node = ENode { symbol: Symbol::Op(OpId::of(op)?), children };
         // Rules match again in every round: what exists was inferred then.
         if let Some(id) = self.egraph.lookup(node.clone()) {
             return Some(id);
         }
-        facts::infer(self.egraph, op, &attrs, &inputs, 1).ok()?.first()?;
-        Some(self.egraph.add(node))
+        let types = facts::infer(self.egraph, op, &attrs, &inputs, 1).ok()?;
+        types.first()?;
+        Some(facts::add_typed(self.egraph, node, types))
     }
     pub fn none(&mut self) -> Id {
         self.egraph.add(ENode::leaf(Symbol::Absent))

@@ -2,7 +2,7 @@
 
 use crate::facts::Egraph;
 use crate::language::Symbol;
-use crate::pattern::Registers;
+use crate::pattern::{Classes, Registers};
 use crate::rule::{Compiled, Rule};
 use egg::{Id, StopReason};
 use ir::{Error, Result};
@@ -59,8 +59,10 @@ pub fn saturate(
 impl Rules<'_> {
     fn round(&mut self, egraph: &mut Egraph, limit: usize) -> Result<Option<StopReason>> {
         let (nodes, classes) = (egraph.total_size(), egraph.number_of_classes());
+        let view = Classes::of(egraph);
+        let count = self.rules.len();
         let found =
-            (0..self.rules.len()).map(|i| self.search(egraph, i, limit)).collect::<Result<Vec<_>>>()?;
+            (0..count).map(|i| self.search(egraph, &view, i, limit)).collect::<Result<Vec<_>>>()?;
         let (mut changed, mut full) = (0, None);
         for (i, (rule, matches)) in self.compiled.iter().zip(found).enumerate() {
             let Some(rule) = rule else { continue };
@@ -95,7 +97,7 @@ impl Rules<'_> {
     }
 
     /// Matches of one rule, at most about as many as there may be nodes.
-    fn search(&mut self, egraph: &Egraph, i: usize, most: usize) -> Result<Matches> {
+    fn search(&mut self, egraph: &Egraph, view: &Classes, i: usize, most: usize) -> Result<Matches> {
         let Some(classes) = egraph.classes_for_op(&self.roots[i]) else { return Ok(Vec::new()) };
         if self.compiled[i].is_none() && classes.len() > 0 {
             self.compiled[i] = Some(self.rules[i].compiled().map_err(Error::internal)?);
@@ -106,9 +108,8 @@ impl Rules<'_> {
             if found.len() >= most {
                 break;
             }
-            rule.left.matches(egraph, class, most, &mut here);
-            for mut bound in here.drain(..) {
-                bound.iter_mut().for_each(|id| *id = egraph.find(*id));
+            rule.left.matches(view, class, most, &mut here);
+            for bound in here.drain(..) {
                 let key = (i, class, bound);
                 if !self.done.contains(&key) {
                     found.push((key.1, key.2));
