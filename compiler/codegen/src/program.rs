@@ -1,6 +1,7 @@
 //! A compiled graph: steps, their operands resolved to places, constants, and the generated schedule.
 
 mod stored;
+mod words;
 
 use crate::clif::{Assembler, Body, Code, Schedule};
 use crate::kernel::{Io, Kernel};
@@ -8,11 +9,12 @@ use crate::lower::{Step, Work};
 use crate::plan::{Place, Plan, static_bytes};
 use artefact::Call;
 use ir::budget::Charge;
-use ir::{Bytes, DType, Error, Graph, Result, Shape, Tensor, Value, ValueId};
+use ir::{DType, Error, Graph, Result, Shape, Tensor, Value, ValueId};
 use kernels::{Memory, Pool};
 use std::cell::RefCell;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
+use words::{Spares, Words};
 
 /// An operand of a step, ready to be resolved with a run's base pointers.
 #[derive(Debug, Clone, Copy)]
@@ -92,6 +94,7 @@ pub struct Program {
     boxed_inputs: Vec<(usize, usize)>,
     outputs: Vec<OutputSlot>,
     states: Mutex<Vec<State>>,
+    spares: Arc<Spares>,
 }
 
 /// Memory of one run, kept for the next.
@@ -207,6 +210,7 @@ pub fn assemble(graph: Graph, steps: Vec<Step>, plan: Plan) -> Result<Program> {
         Some(code) => code.finish(prepared.len()).map(|f| (f.code, Some(f.schedule)))?,
         None => (Code::none(), None),
     };
+    let spares = spares(&outputs);
     Ok(Program {
         inputs,
         steps: prepared,
@@ -219,7 +223,13 @@ pub fn assemble(graph: Graph, steps: Vec<Step>, plan: Plan) -> Result<Program> {
         boxed_inputs: plan.boxed_inputs,
         outputs,
         states: Mutex::new(Vec::new()),
+        spares,
     })
+}
+
+/// Where memory of dropped outputs waits for the next run.
+fn spares(outputs: &[OutputSlot]) -> Arc<Spares> {
+    Spares::of(outputs.iter().filter_map(|o| if let OutputSlot::Static(_, _, b) = o { Some(*b) } else { None }))
 }
 
 /// The initializer behind a value, views of it included.
@@ -241,30 +251,7 @@ fn aligned(t: &Tensor) -> Result<Tensor> {
     if (t.bytes().as_ptr() as usize).is_multiple_of(16) || t.dtype() == DType::String {
         return Ok(t.clone());
     }
-    let words = words(t.bytes())?;
-    Tensor::mapped(t.dtype(), t.shape(), Arc::new(words), 0)
-}
-
-/// Bytes in words of 16, so that they are aligned.
-struct Words {
-    words: Vec<u128>,
-    _charge: Charge,
-}
-
-impl Bytes for Words {
-    fn bytes(&self) -> &[u8] {
-        bytemuck::cast_slice(&self.words)
-    }
-}
-
-fn words(bytes: &[u8]) -> Result<Words> {
-    let mut w = empty(bytes.len())?;
-    bytemuck::cast_slice_mut::<u128, u8>(&mut w.words)[..bytes.len()].copy_from_slice(bytes);
-    Ok(w)
-}
-
-fn empty(bytes: usize) -> Result<Words> {
-    Ok(Words { words: ir::budget::zeros(bytes.div_ceil(16))?, _charge: Charge::new(bytes) })
+    Tensor::mapped(t.dtype(), t.shape(), Arc::new(Words::copied(t.bytes())?), 0)
 }
 
 /// What one run needs while the schedule executes.
@@ -359,8 +346,8 @@ impl Program {
         let mut made: Vec<Words> = Vec::new();
         for o in &self.outputs {
             made.push(match o {
-                OutputSlot::Static(_, _, bytes) => empty(*bytes)?,
-                _ => Words { words: Vec::new(), _charge: Charge::new(0) },
+                OutputSlot::Static(_, _, bytes) => self.spares.room(*bytes)?,
+                _ => Words::none(),
             });
         }
         let cx = Context {
@@ -371,7 +358,7 @@ impl Program {
                 .iter()
                 .map(|t| t.as_ref().map_or(std::ptr::null_mut(), |t| t.bytes().as_ptr().cast_mut()))
                 .collect(),
-            outputs: made.iter_mut().map(|w| w.words.as_mut_ptr().cast()).collect(),
+            outputs: made.iter_mut().map(Words::as_mut_ptr).collect(),
             boxes: &state.boxes,
             failure: RefCell::new(None),
             times: timed.then(|| RefCell::new(Vec::with_capacity(self.steps.len()))),

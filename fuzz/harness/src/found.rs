@@ -542,3 +542,18 @@ fn what_is_no_number_passes_a_threshold_or_not() {
         "seed = 1\n[[pass]]\nname = \"run\"",
     );
 }
+
+/// In a branch that is not taken the ranks of an Attention's operands need not agree; the rule that splits it read the second
+/// size of a vector.
+#[test]
+fn attention_over_a_vector_is_left_to_its_definition() {
+    replay(
+        r#"case (float[1, 1, 1, 1] q, bool c) => (float[1, ?, ?, ?] y) <float[1] k = {1.0}, float[1, 1, 1, 1] v = {1.0}> {
+   y = If <
+      then_branch: graph = yes () => (r) { r = Attention (q, k, v) },
+      else_branch: graph = no () => (r) <float[1, 1, 1, 1] z = {0.0}> { r = Identity (z) }> (c)
+}
+"#,
+        "seed = 1\n[[pass]]\nname = \"exact\"\nlevel = \"runtime\"\ngrowth = \"bounded\"",
+    );
+}

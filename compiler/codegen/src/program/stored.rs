@@ -1,6 +1,6 @@
 //! Programs as bytes, and back: what a later process maps instead of compiling.
 
-use super::{Action, Operand, OutputSlot, Prepared, Program};
+use super::{Action, Operand, OutputSlot, Prepared, Program, spares};
 use crate::clif::Code;
 use artefact::{Operand as Place, Plan, Port};
 use ir::{DType, Shape};
@@ -162,6 +162,7 @@ impl Program {
             arena_bytes: plan.workspace,
             boxes: 0,
             boxed_inputs: Vec::new(),
+            spares: spares(&outputs),
             outputs,
             states: Mutex::new(Vec::new()),
         })

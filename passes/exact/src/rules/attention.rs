@@ -232,7 +232,8 @@ fn split_standard(cx: &mut Cx) -> Option<Id> {
         && a.float_or("softcap", 0.0).ok()? <= 0.0
         && ["left_window_size", "right_window_size"].iter().all(|w| a.int_or(w, -1).ok() == Some(-1));
     let (qs, ks, vs) = (cx.shape(q)?, cx.shape(k)?, cx.shape(v)?);
-    if !plain || qs.len() != 4 || qs[1] != ks[1] || cx.dtype(q)? != DType::F32 {
+    let four = [&qs, &ks, &vs].iter().all(|s| s.len() == 4);
+    if !plain || !four || qs[1] != ks[1] || cx.dtype(q)? != DType::F32 {
         return None;
     }
     let g = ops::attention::geometry(&a, &qs, &ks, &vs, 0).ok()?;
