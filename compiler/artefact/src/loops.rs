@@ -68,6 +68,49 @@ pub struct Walk<'a> {
     pub n: usize,
 }
 
+/// Rows of fewer elements are mostly ends of vectors: several are taken as one.
+const SHORT: usize = 64;
+/// Elements of such a row of rows, and how many there must be in all.
+const LONG: usize = 512;
+const WORTH: usize = 4096;
+
+/// Short rows taken as longer ones, for which what all rows read is there once for each of them.
+struct Joined {
+    /// Rows that are one.
+    count: usize,
+    strides: Vec<i64>,
+    /// Operands that all rows read, repeated.
+    repeated: Vec<(usize, Vec<f32>)>,
+}
+
+impl Joined {
+    /// `None` where rows are long, do not follow each other or read one element each.
+    fn of(w: &Walk, base: &Pointers) -> Option<Joined> {
+        let count = LONG / w.n;
+        if !w.outer.is_empty() || w.n >= SHORT || w.rows < 2 * count || w.rows.checked_mul(w.n)? < WORTH {
+            return None;
+        }
+        let mut repeated = Vec::new();
+        let row = 4 * w.n as i64;
+        let mut joined = |(k, &stride): (usize, &i64)| {
+            let moves = w.moving.get(k).copied().unwrap_or(true);
+            match stride {
+                s if s == row && moves => Some(row * count as i64),
+                0 if moves => {
+                    // SAFETY: an operand that every row reads from its start has a row's elements.
+                    let own = unsafe { std::slice::from_raw_parts(base.get(k)?.cast::<f32>(), w.n) };
+                    repeated.push((k, own.repeat(count)));
+                    Some(0)
+                }
+                0 => Some(0),
+                _ => None,
+            }
+        };
+        let strides = w.strides.iter().enumerate().map(&mut joined).collect::<Option<_>>()?;
+        Some(Joined { count, strides, repeated })
+    }
+}
+
 /// Loop `code` over rows.
 pub fn rows(io: &Io, code: Code, index: usize, w: &Walk) {
     if w.n == 0 {
@@ -75,20 +118,37 @@ pub fn rows(io: &Io, code: Code, index: usize, w: &Walk) {
     }
     // SAFETY: the loop was generated with this signature.
     let f = unsafe { std::mem::transmute::<*const u8, RowLoop>(code.0[index]) };
-    let call = |ptrs: &[*mut u8], rows: usize, n: usize| {
-        // SAFETY: the pointers have `rows` rows of `n` elements at the walk's strides inside their operands: the walk
-        // was made from the operands' shapes.
-        unsafe { f(ptrs.as_ptr(), w.strides.as_ptr(), rows as i64, n as i64) }
+    let call = |ptrs: &[*mut u8], strides: &[i64], rows: usize, n: usize| {
+        // SAFETY: the pointers have `rows` rows of `n` elements at these strides inside their operands: the walk was made
+        // from the operands' shapes, and joined rows are as many of its rows, or repeated.
+        unsafe { f(ptrs.as_ptr(), strides.as_ptr(), rows as i64, n as i64) }
     };
     let base = Shared((0..w.moving.len() + 1).map(|k| io.pointer(k)).collect());
     let base = &base;
+    if let Some(j) = &Joined::of(w, &base.0) {
+        let (whole, n) = (w.rows / j.count, w.n * j.count);
+        let per = share(io.pool, whole, GRAIN / n);
+        let starting = |row: usize| -> Pointers {
+            base.0.iter().zip(w.strides).map(|(p, s)| p.wrapping_offset((row as i64 * s) as isize)).collect()
+        };
+        run(io.pool, whole.div_ceil(per), &|t| {
+            let mut ptrs = starting(t * per * j.count);
+            j.repeated.iter().for_each(|(k, all)| ptrs[*k] = all.as_ptr().cast_mut().cast());
+            call(&ptrs, &j.strides, per.min(whole - t * per), n);
+        });
+        let rest = w.rows % j.count;
+        if rest > 0 {
+            call(&starting(w.rows - rest), w.strides, rest, w.n);
+        }
+        return;
+    }
     if w.outer.is_empty() && w.rows == 1 {
         let per = share(io.pool, w.n, GRAIN).next_multiple_of(LINE);
         run(io.pool, w.n.div_ceil(per), &|t| {
             let (from, to) = (t * per, ((t + 1) * per).min(w.n));
             let shift = |k: usize| if w.moving.get(k).copied().unwrap_or(true) { 4 * from } else { 0 };
             let ptrs: Pointers = base.0.iter().enumerate().map(|(k, p)| p.wrapping_add(shift(k))).collect();
-            call(&ptrs, 1, to - from);
+            call(&ptrs, w.strides, 1, to - from);
         });
         return;
     }
@@ -105,7 +165,7 @@ pub fn rows(io: &Io, code: Code, index: usize, w: &Walk) {
         }
         let from = block * per;
         ptrs.iter_mut().zip(w.strides).for_each(|(p, s)| *p = p.wrapping_offset((from as i64 * s) as isize));
-        call(&ptrs, per.min(w.rows - from), w.n);
+        call(&ptrs, w.strides, per.min(w.rows - from), w.n);
     });
 }
 

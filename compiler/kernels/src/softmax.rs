@@ -240,6 +240,10 @@ pub fn softmax_rows_on(
         mask.check(y.len() / n, n)?;
     }
     rows(pool, y, n, &|first, out| {
+        if n <= LANES && scale == 1.0 && mask.is_none() {
+            let x = x.map(|x| &x[first * n..][..out.len()]);
+            return short_rows(tier, kind, x, out, n);
+        }
         for (r, row) in out.chunks_exact_mut(n).enumerate() {
             if let Some(x) = x {
                 row.copy_from_slice(&x[(first + r) * n..(first + r + 1) * n]);
@@ -250,6 +254,26 @@ pub fn softmax_rows_on(
         }
     });
     Ok(())
+}
+
+/// Rows of at most as many elements as there are lanes: as many rows as lanes are turned into columns.
+fn short_rows(tier: Tier, kind: Softmax, x: Option<&[f32]>, y: &mut [f32], n: usize) {
+    let mut columns = [0.0; LANES * LANES];
+    for at in (0..y.len()).step_by(n * LANES) {
+        let out = &mut y[at..];
+        let w = LANES.min(out.len() / n);
+        let out = &mut out[..w * n];
+        let rows = x.map_or(&*out, |x| &x[at..][..w * n]);
+        for (r, row) in rows.chunks_exact(n).enumerate() {
+            row.iter().enumerate().for_each(|(k, v)| columns[k * LANES + r] = *v);
+        }
+        let p = columns.as_mut_ptr();
+        // SAFETY: `n ≤ LANES` steps of `LANES` columns lie in the array.
+        unsafe { softmax_columns(tier, kind, p, p, n, LANES, LANES) };
+        for (r, row) in out.chunks_exact_mut(n).enumerate() {
+            row.iter_mut().enumerate().for_each(|(k, v)| *v = columns[k * LANES + r]);
+        }
+    }
 }
 
 /// Softmax over the middle axis of `[outer × n × inner]`.
@@ -355,7 +379,7 @@ mod tests {
 
     #[test]
     fn middle_axes_match_the_formula() {
-        for (outer, n, inner) in [(2, 5, 3), (1, 1, 40), (3, 7, 16), (2, 4, 35)] {
+        for (outer, n, inner) in [(2, 5, 3), (1, 1, 40), (3, 7, 16), (2, 4, 35), (5, 2, 1), (37, 3, 1), (40, 16, 1)] {
             let x = values(outer * n * inner);
             for &tier in Tier::available() {
                 for kind in [Softmax::Plain, Softmax::Log] {

@@ -11,19 +11,19 @@ const LARGE: usize = 1 << 16;
 /// Zeros, or what an earlier run left there.
 pub struct Words {
     words: Vec<u128>,
-    charge: Charge,
+    _charge: Charge,
     /// Where the memory goes when this is dropped.
     home: Weak<Spares>,
 }
 
 impl Words {
     pub fn none() -> Words {
-        Words { words: Vec::new(), charge: Charge::new(0), home: Weak::new() }
+        Words { words: Vec::new(), _charge: Charge::new(0), home: Weak::new() }
     }
 
     pub fn zeros(bytes: usize) -> Result<Words> {
         let words = budget::zeros(bytes.div_ceil(16))?;
-        Ok(Words { words, charge: Charge::new(bytes), home: Weak::new() })
+        Ok(Words { words, _charge: Charge::new(bytes), home: Weak::new() })
     }
 
     pub fn copied(bytes: &[u8]) -> Result<Words> {
@@ -77,7 +77,7 @@ impl Spares {
         let mut words = match found {
             Some(words) => {
                 budget::check_total(bytes)?;
-                Words { words, charge: Charge::new(bytes), home: Weak::new() }
+                Words { words, _charge: Charge::new(bytes), home: Weak::new() }
             }
             None => Words::zeros(bytes)?,
         };

@@ -170,3 +170,43 @@ fn factors_behind_an_activation_are_stored_at_once() {
     let kinds = kinds(text, x);
     assert_eq!(kinds.iter().filter(|k| **k != "movement").count(), 2, "{kinds:?}");
 }
+
+/// Files of frameworks with channels last turn their input first; so does the region, back.
+#[test]
+fn what_has_its_channels_last_is_not_turned_twice() {
+    let x = Tensor::new(&[1, 5, 6, 3], (0..90).map(|i| (i % 7) as f32 - 3.0).collect::<Vec<_>>()).unwrap();
+    let weights: Vec<String> = (0..36).map(|i| format!("{}", i % 5 - 2)).collect();
+    let text = format!(
+        "(float[1,5,6,3] x) => (float[1,4,5,3] y) <float[3,3,2,2] w = {{{}}}> {{
+            t = Transpose <perm = [0, 3, 1, 2]> (x)
+            c = Conv (t, w)
+            d = Relu (c)
+            y = Transpose <perm = [0, 2, 3, 1]> (d)
+        }}",
+        weights.join(", ")
+    );
+    assert_eq!(kinds(&text, x.clone()), ["convolution"]);
+    // Another reader wants the channels first.
+    let text = "(float[1,5,6,3] x) => (float[1,3,5,6] y) <float[3,3,1,1] w = {1, 2, 3, 4, 5, 6, 7, 8, 9}> {
+            t = Transpose <perm = [0, 3, 1, 2]> (x)
+            c = Conv (t, w)
+            y = Add (c, t)
+        }";
+    assert!(kinds(text, x).contains(&"movement"));
+}
+
+/// Ten channels: 51 rows are taken as one, and some are left.
+#[test]
+fn short_rows_are_joined() {
+    let (rows, n) = (1000, 10);
+    let x = (0..rows * n).map(|i| (i * 37 % 101) as f32 * 0.1 - 5.0).collect::<Vec<_>>();
+    let x = Tensor::new(&[rows, n], x).unwrap();
+    let text = "(float[1000,10] x) => (float[1000,10] y) \
+        <float[10] s = {0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.1}, float[1] two = {2}> {
+            p = PRelu (x, s)
+            q = Mul (p, two)
+            r = Add (q, x)
+            y = Sub (r, s)
+        }";
+    assert_eq!(kinds(text, x), ["fused loop"]);
+}
