@@ -21,7 +21,7 @@ pub struct Coded;
 
 /// About the coded bits per weight that candidates are made for.
 const BITS: &[f64] =
-    &[1.25, 1.75, 2.25, 2.5, 2.75, 3.0, 3.25, 3.5, 3.75, 4.0, 4.25, 4.5, 4.75, 5.0, 5.25, 6.0];
+    &[0.75, 1.0, 1.25, 1.75, 2.25, 2.5, 2.75, 3.0, 3.25, 3.5, 3.75, 4.0, 4.25, 4.5, 4.75, 5.0, 5.25, 6.0];
 /// Differential entropy of a normal distribution of unit variance, in bits: ½·log₂(2πe).
 const NORMAL: f64 = 2.047;
 

@@ -3,7 +3,7 @@
 //! Probabilities saturate: an error of the scores changes those of a sure sample by nothing and those of an unsure one by all,
 //! so that few samples say little of others. Their logarithms are the scores, less what is common to all classes.
 
-use crate::metric::{Reference, floats};
+use crate::metric::Reference;
 use ir::Value;
 
 /// Probabilities below this are alike.
@@ -19,7 +19,7 @@ pub fn centred(x: &mut [f32], classes: usize) {
 }
 
 impl Reference {
-    /// Squared error of all float outputs relative to their power, per sample, averaged.
+    /// Squared error of all parts relative to their power, per sample, averaged.
     pub fn distance(&self, outputs: &[Vec<Value>]) -> f64 {
         let (mut sum, mut n) = (0.0, 0usize);
         for (a, b) in self.all.iter().zip(outputs) {
@@ -65,10 +65,10 @@ impl Reference {
         change
     }
 
-    /// One output in the form in which it is compared.
+    /// One part in the form in which it is compared.
     fn seen(&self, outputs: &[Value], i: usize) -> Option<Vec<f32>> {
-        let mut x = floats(outputs.get(i)?)?;
-        if self.probabilities && i == self.output {
+        let mut x = self.parts.get(i)?.of(outputs)?;
+        if self.probabilities && i == self.judged {
             centred(&mut x, self.classes);
         }
         Some(x)

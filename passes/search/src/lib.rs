@@ -32,6 +32,7 @@ mod margins;
 mod metric;
 mod originals;
 mod pairs;
+mod parts;
 mod piece;
 mod polish;
 mod regain;

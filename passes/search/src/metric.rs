@@ -4,7 +4,8 @@ use crate::confidence::{self, Level};
 use crate::distortion::centred;
 use crate::kin::{Kin, averaged};
 use crate::margins::{Margins, Noise};
-use ir::{Tensor, Value};
+use crate::parts::{Part, parts};
+use ir::Value;
 use serde::{Deserialize, Serialize};
 
 /// What is compared.
@@ -26,7 +27,7 @@ pub enum Metric {
     /// A number that a judge outside gives each model, relative to that of the original.
     Judged,
     /// Share of the variance of the original's output between samples that is kept (R²): for outputs of few numbers, which
-    /// have no direction to compare.
+    /// have no direction to compare, and for masks and scores that stay below all thresholds.
     Explained,
 }
 
@@ -68,18 +69,20 @@ impl Metric {
 /// Outputs of the original model on some samples.
 pub struct Reference {
     pub metric: Metric,
-    /// The output that is judged.
-    pub(crate) output: usize,
+    /// What is compared.
+    pub(crate) parts: Vec<Part>,
+    /// The one of them that is judged.
+    pub(crate) judged: usize,
     /// Outputs are probabilities; their logarithms are compared.
     pub(crate) probabilities: bool,
     samples: Vec<Vec<f32>>,
     pub(crate) classes: usize,
     labels: Vec<Option<i64>>,
-    /// Mean squared value of every output, per output position.
+    /// Mean squared value of every part, per position.
     pub(crate) power: Vec<f64>,
-    /// Mean squared deviation of the judged output from its mean over samples.
+    /// Mean squared deviation of the judged part from its mean over samples.
     variance: f64,
-    /// All outputs, those that are probabilities as [`crate::distortion::centred`] logarithms.
+    /// All parts, those that are probabilities as [`crate::distortion::centred`] logarithms.
     pub(crate) all: Vec<Vec<Option<Vec<f32>>>>,
     kin: Option<Kin>,
 }
@@ -158,34 +161,36 @@ impl Reference {
         labels: Vec<Option<i64>>,
         wanted: Option<Metric>,
     ) -> Reference {
-        let mut all: Vec<Vec<Option<Vec<f32>>>> =
-            outputs.iter().map(|o| o.iter().map(floats).collect()).collect();
-        let shapes: Vec<Vec<usize>> = outputs
-            .first()
-            .map(|o| o.iter().map(|v| v.tensor().map_or(Vec::new(), |t| t.shape().to_vec())).collect())
-            .unwrap_or_default();
+        let parts = parts(&outputs);
+        let mut all = floats(&parts, &outputs);
+        let shape = |p: &Part| {
+            let t = outputs.first()?.get(p.output())?.tensor().ok()?;
+            Some(p.shape(t.shape()))
+        };
+        let shapes: Vec<Vec<usize>> = parts.iter().map(|p| shape(p).unwrap_or_default()).collect();
         let labelled = !labels.is_empty() && labels.iter().all(Option::is_some);
         let form = |i: usize| {
-            form(
-                &all,
-                i,
-                shapes.get(i).map_or(&[][..], Vec::as_slice),
-                names.get(i).map_or("", String::as_str),
-                labelled,
-            )
+            if parts[i].is_scores() {
+                return Form::Mask;
+            }
+            let name = names.get(parts[i].output()).map_or("", String::as_str);
+            form(&all, i, &shapes[i], name, labelled)
         };
-        let count = shapes.len();
-        // The first output of the most telling form is judged.
-        let output = (0..count).min_by_key(|&i| (form(i) as usize, i)).unwrap_or(0);
-        let form = if count == 0 { Form::Plain } else { form(output) };
-        let classes = shapes.get(output).and_then(|s| s.last().copied()).unwrap_or(1).max(1);
+        let count = parts.len();
+        // The first part of the most telling form is judged.
+        let judged = (0..count).min_by_key(|&i| (form(i) as usize, i)).unwrap_or(0);
+        let form = if count == 0 { Form::Plain } else { form(judged) };
+        let classes = shapes.get(judged).and_then(|s| s.last().copied()).unwrap_or(1).max(1);
         let samples: Vec<Vec<f32>> =
-            all.iter().map(|o| o.get(output).cloned().flatten().unwrap_or_default()).collect();
+            all.iter().map(|o| o.get(judged).cloned().flatten().unwrap_or_default()).collect();
         let one = samples.iter().all(|s| s.len() == classes);
+        // Masks that are empty agree whatever a model has become.
+        let telling = 2 * samples.iter().filter(|s| s.iter().any(|x| *x > THRESHOLDS[0])).count() >= samples.len();
         let metric = match form {
             Form::Classes if labelled && one => Metric::Top1,
             Form::Classes => Metric::Agreement,
-            Form::Mask => Metric::Overlap,
+            Form::Mask if telling => Metric::Overlap,
+            Form::Mask => Metric::Explained,
             Form::Plain if samples.iter().all(|s| s.len() < DIRECTION) => Metric::Explained,
             Form::Plain => Metric::Cosine,
         };
@@ -193,12 +198,24 @@ impl Reference {
         let probabilities =
             matches!(metric, Metric::Top1 | Metric::Agreement) && sums_to_one(&samples, classes);
         if probabilities {
-            all.iter_mut().filter_map(|o| o.get_mut(output)?.as_mut()).for_each(|x| centred(x, classes));
+            all.iter_mut().filter_map(|o| o.get_mut(judged)?.as_mut()).for_each(|x| centred(x, classes));
         }
         let power: Vec<f64> = (0..count).map(|i| mean_power(&all, i)).collect();
         let variance = Some(variance(&samples)).filter(|&v| v > 0.0);
-        let variance = variance.unwrap_or_else(|| power.get(output).copied().unwrap_or(0.0));
-        Reference { metric, output, probabilities, samples, classes, labels, power, variance, all, kin: None }
+        let variance = variance.unwrap_or_else(|| power.get(judged).copied().unwrap_or(0.0));
+        Reference {
+            metric,
+            parts,
+            judged,
+            probabilities,
+            samples,
+            classes,
+            labels,
+            power,
+            variance,
+            all,
+            kin: None,
+        }
     }
 
     /// With what is known of the resemblance of the samples.
@@ -210,10 +227,7 @@ impl Reference {
     /// Compares the outputs of the same samples, in the same order. `margins` tell how changes of class are to be
     /// expected on others.
     pub fn measure(&self, outputs: &[Vec<Value>], margins: Option<&Margins>, level: Level) -> Measured {
-        let floats: Vec<Vec<Option<Vec<f32>>>> =
-            outputs.iter().map(|o| o.iter().map(floats).collect()).collect();
-        let found: Vec<&[f32]> =
-            floats.iter().map(|o| o.get(self.output).and_then(|x| x.as_deref()).unwrap_or(&[])).collect();
+        let found: Vec<Vec<f32>> = outputs.iter().map(|o| self.judged(o).unwrap_or_default()).collect();
         let (mut values, mut bases, mut drops) = (0.0, 0.0, Vec::new());
         let (mut noise, mut broken) = (Noise::default(), 0usize);
         for (i, (a, b)) in self.samples.iter().zip(&found).enumerate() {
@@ -270,9 +284,7 @@ impl Reference {
 
     /// The metric of the `at`-th sample for these outputs of it.
     pub fn value(&self, at: usize, outputs: &[Value]) -> f64 {
-        let (Some(a), b) = (self.samples.get(at), outputs.get(self.output).and_then(floats)) else {
-            return 0.0;
-        };
+        let (Some(a), b) = (self.samples.get(at), self.judged(outputs)) else { return 0.0 };
         let b = b.unwrap_or_default();
         let broken = a.len() != b.len() || b.iter().any(|x| !x.is_finite());
         if broken { 0.0 } else { self.sample(a, &b, self.labels.get(at).copied().flatten()).0 }
@@ -280,9 +292,14 @@ impl Reference {
 
     /// Adds what one sample's outputs of the original say about margins.
     pub fn add_margins(&self, margins: &mut Margins, outputs: &[Value], label: Option<i64>) {
-        let Some(scores) = outputs.get(self.output).and_then(floats) else { return };
+        let Some(scores) = self.judged(outputs) else { return };
         let label = label.filter(|_| self.metric == Metric::Top1).and_then(|l| usize::try_from(l).ok());
         margins.push(&self.logits(&scores), self.classes, label);
+    }
+
+    /// What is judged of a sample's outputs.
+    fn judged(&self, outputs: &[Value]) -> Option<Vec<f32>> {
+        self.parts.get(self.judged)?.of(outputs)
     }
 
     /// Scores on a scale where errors are alike: logarithms of probabilities.
@@ -347,9 +364,9 @@ enum Form {
     Plain,
 }
 
-pub(crate) fn floats(v: &Value) -> Option<Vec<f32>> {
-    let t: &Tensor = v.tensor().ok()?;
-    t.dtype().is_float().then(|| t.to_f32s().ok()).flatten()
+/// The numbers of all parts, sample by sample.
+fn floats(parts: &[Part], outputs: &[Vec<Value>]) -> Vec<Vec<Option<Vec<f32>>>> {
+    outputs.iter().map(|o| parts.iter().map(|p| p.of(o)).collect()).collect()
 }
 
 fn form(all: &[Vec<Option<Vec<f32>>>], i: usize, shape: &[usize], name: &str, labelled: bool) -> Form {
@@ -430,6 +447,7 @@ fn overlap(a: &[f32], b: &[f32], threshold: f32) -> f64 {
 mod tests {
     use super::*;
     use crate::confidence::WHOLE;
+    use ir::Tensor;
 
     fn outputs(rows: &[&[f32]], shape: &[usize]) -> Vec<Vec<Value>> {
         rows.iter().map(|r| vec![Value::Tensor(Tensor::new(shape, r.to_vec()).unwrap())]).collect()
@@ -466,6 +484,26 @@ mod tests {
         assert_eq!(reference(&[&[0.6]], &[1, 1], "y", &[]).metric, Metric::Explained);
         let mask = [0.5f32; 256];
         assert_eq!(reference(&[&mask], &[1, 1, 16, 16], "y", &[]).metric, Metric::Overlap);
+        // What is nowhere above a threshold overlaps with anything.
+        assert_eq!(reference(&[&[0.01; 256]], &[1, 1, 16, 16], "y", &[]).metric, Metric::Explained);
+    }
+
+    /// Boxes in pixels beside scores: noise in the scores changes the array's direction by nothing.
+    #[test]
+    fn scores_beside_boxes_are_judged_by_themselves() {
+        let row = |seed: usize, scores: f32| -> Vec<f32> {
+            let pixel = |i: usize| ((i * 37 + seed) % 320) as f32;
+            let score = |i: usize| if i % 25 == seed % 5 { scores } else { 0.02 };
+            (0..400).map(pixel).chain((0..200).map(score)).collect()
+        };
+        let rows: Vec<Vec<f32>> = (0..6).map(|s| row(s, 0.9)).collect();
+        let of = |rows: &[Vec<f32>]| outputs(&rows.iter().map(|r| &r[..]).collect::<Vec<_>>(), &[1, 6, 100]);
+        let r = Reference::new(of(&rows), &["output0".into()], vec![None; 6], None);
+        assert_eq!((r.metric, r.parts.len()), (Metric::Overlap, 2));
+        let lost: Vec<Vec<f32>> = (0..6).map(|s| row(s, 0.02)).collect();
+        assert!(cosine(&rows[0], &lost[0]) > 0.999);
+        let m = r.measure(&of(&lost), None, WHOLE);
+        assert!(m.value == 0.0 && m.distortion > 0.5, "{m:?}");
     }
 
     #[test]
