@@ -101,6 +101,7 @@ fn as_json(args: &EvalArgs, c: &Comparison, ways: &[data::degrade::Degradation])
     json!({
         "original": args.original, "compressed": args.compressed, "metric": c.metric.name(), "samples": c.samples,
         "distinct_samples": c.distinct, "groups": c.groups, "confidence": 0.95, "clean": c.clean, "robust": robust,
+        "others": c.others.iter().map(|(name, kept)| json!({"output": name, "variance_kept": kept})).collect::<Vec<_>>(),
     })
 }
 
@@ -136,6 +137,9 @@ fn text(args: &EvalArgs, c: &Comparison, names: &[String], given: usize) -> Stri
     row("clean", &c.clean, &mut t);
     names.iter().zip(&c.versions).for_each(|(n, p)| row(n, p, &mut t));
     s += &format!("\n{t}");
+    for (name, kept) in &c.others {
+        s += &format!("not judged: output '{name}' keeps {kept:.4} of its variance\n");
+    }
     if !names.is_empty() && !matches!(c.metric, Metric::Top1 | Metric::Top5) {
         s += "without labels, the original's answers on clean samples are taken for right\n";
     }

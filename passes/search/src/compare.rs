@@ -9,6 +9,7 @@ use crate::on_threads;
 use crate::originals::Originals;
 use ir::{Evaluate, Graph, Result, Value};
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// A mean over samples with its two-sided 95 % interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -44,6 +45,8 @@ pub struct Comparison {
     pub clean: Pair,
     /// On each of the other versions.
     pub versions: Vec<Pair>,
+    /// Outputs that are not judged, and the share of its variance that each keeps on the samples as they are.
+    pub others: Vec<(String, f64)>,
 }
 
 fn named<S: serde::Serializer>(m: &Metric, s: S) -> std::result::Result<S::Ok, S::Error> {
@@ -66,7 +69,8 @@ pub fn compare(
         let mut which: Vec<usize> = (0..samples.len()).collect();
         let reference = originals.reference(&mut which, metric)?;
         let kin = originals.kin.only(&which);
-        let run = |graph: &Graph, samples: &dyn Samples| -> Result<Vec<f64>> {
+        let mut lost: BTreeMap<usize, f64> = BTreeMap::new();
+        let mut run = |graph: &Graph, samples: &dyn Samples, beside: bool| -> Result<Vec<f64>> {
             let of = |i: &usize| -> Result<Vec<Value>> {
                 check(progress)?;
                 let found = evaluate.run(graph, &samples.feeds(*i)?, &[])?.outputs;
@@ -74,16 +78,23 @@ pub fn compare(
                 Ok(found)
             };
             // One sample's outputs at a time.
-            let values = which.iter().enumerate().map(|(at, i)| Ok(reference.value(at, &of(i)?)));
-            values.collect()
+            let mut value = |(at, i)| -> Result<f64> {
+                let found = of(i)?;
+                for (output, share) in beside.then(|| reference.beside(at, &found)).unwrap_or_default() {
+                    *lost.entry(output).or_default() += share / which.len() as f64;
+                }
+                Ok(reference.value(at, &found))
+            };
+            which.iter().enumerate().map(&mut value).collect()
         };
         let models = 1 + usize::from(other.is_some());
         progress.stage("compare", which.len() * models * (1 + versions.len()));
         let sets: Vec<&dyn Samples> = std::iter::once(samples).chain(versions.iter().copied()).collect();
         // One model after the other, so that one compiled form exists at a time.
-        let a = sets.iter().map(|s| run(original, *s)).collect::<Result<Vec<_>>>()?;
+        let a = sets.iter().map(|s| run(original, *s, false)).collect::<Result<Vec<_>>>()?;
         evaluate.forget();
-        let b = other.map(|g| sets.iter().map(|s| run(g, *s)).collect::<Result<Vec<_>>>()).transpose()?;
+        let mut all = |g| sets.iter().enumerate().map(|(k, s)| run(g, *s, k == 0)).collect::<Result<Vec<_>>>();
+        let b = other.map(&mut all).transpose()?;
         evaluate.forget();
         let mut pairs =
             a.iter().enumerate().map(|(i, a)| pair(&reference, &kin, a, b.as_ref().map(|b| &b[i][..])));
@@ -95,6 +106,10 @@ pub fn compare(
             groups: kin.apart(),
             clean,
             versions: pairs.collect(),
+            others: lost
+                .into_iter()
+                .filter_map(|(i, lost)| Some((original.outputs().get(i)?.name.clone(), 1.0 - lost)))
+                .collect(),
         })
     })
 }

@@ -144,7 +144,18 @@ mod tests {
 
     fn measured(lost: f64, samples: usize, bound: f64) -> Measured {
         let (value, base, gained, finest, distortion) = (1.0 - lost / samples as f64, 1.0, 0.0, 0.001, 0.0);
-        Measured { value, base, drop: bound / 2.0, bound, finest, lost, gained, samples, distortion }
+        Measured {
+            value,
+            base,
+            drop: bound / 2.0,
+            bound,
+            finest,
+            lost,
+            gained,
+            samples,
+            distortion,
+            decided_by: None,
+        }
     }
 
     #[test]

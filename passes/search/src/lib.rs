@@ -6,6 +6,7 @@
 
 mod allocate;
 mod apply;
+mod beside;
 #[cfg(test)]
 mod behaviour;
 #[cfg(test)]
@@ -203,7 +204,18 @@ fn judged(judge: &goal::Judge, base: f64, graph: &Graph) -> Result<Measured> {
     let drop = (base - value) / base.abs().max(f64::MIN_POSITIVE);
     let drop = if drop.is_finite() { drop } else { 1.0 };
     let (lost, gained) = (drop.max(0.0), (-drop).max(0.0));
-    Ok(Measured { value, base, drop, bound: drop, finest: 0.0, lost, gained, samples: 1, distortion: 0.0 })
+    Ok(Measured {
+        value,
+        base,
+        drop,
+        bound: drop,
+        finest: 0.0,
+        lost,
+        gained,
+        samples: 1,
+        distortion: 0.0,
+        decided_by: None,
+    })
 }
 
 impl<'a> Search<'a> {
@@ -456,6 +468,14 @@ impl<'a> Search<'a> {
     fn doubts(&self, held_back: Option<Measured>) -> Vec<String> {
         let mut notes: Vec<String> = self.originals.resemblance().into_iter().collect();
         let (Some(drop), Some(m)) = (self.options.goal.drop(), held_back) else { return notes };
+        let name = |i: usize| self.graph.outputs().get(i).map_or("", |o| &o.name);
+        if let Some(output) = m.decided_by {
+            notes.push(format!(
+                "the drop is that of output '{}', which loses {:.2} % of its variance; with --metric only the metric counts",
+                name(output),
+                m.drop * 100.0
+            ));
+        }
         if m.bound > drop && m.drop < drop && !self.selection.metric.counts() {
             // Spreads shrink with the root of the number of samples.
             let times = ((m.bound - m.drop) / (drop - m.drop)).powi(2);

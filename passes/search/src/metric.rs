@@ -82,6 +82,8 @@ pub struct Reference {
     pub(crate) power: Vec<f64>,
     /// Mean squared deviation of the judged part from its mean over samples.
     variance: f64,
+    /// The other parts that count, and their variance as above: none where the metric was asked for.
+    pub(crate) others: Vec<(usize, f64)>,
     /// All parts, those that are probabilities as [`crate::distortion::centred`] logarithms.
     pub(crate) all: Vec<Vec<Option<Vec<f32>>>>,
     kin: Option<Kin>,
@@ -107,6 +109,9 @@ pub struct Measured {
     pub samples: usize,
     /// Squared output error relative to the output's power, of probabilities in their logarithms.
     pub distortion: f64,
+    /// The output beside the judged one whose loss is `drop`, where that is more than the judged one's.
+    #[serde(default)]
+    pub decided_by: Option<usize>,
 }
 
 impl Measured {
@@ -148,6 +153,9 @@ const DIRECTION: usize = 8;
 
 /// Below so many groups of samples that resemble each other their means have no spread to speak of: the samples count.
 const GROUPS: usize = 5;
+
+/// What varies by less of its power is constant but for rounding.
+const STILL: f64 = 1e-6;
 
 /// Thresholds of masks.
 const THRESHOLDS: [f32; 2] = [0.3, 0.5];
@@ -201,7 +209,15 @@ impl Reference {
             all.iter_mut().filter_map(|o| o.get_mut(judged)?.as_mut()).for_each(|x| centred(x, classes));
         }
         let power: Vec<f64> = (0..count).map(|i| mean_power(&all, i)).collect();
-        let variance = Some(variance(&samples)).filter(|&v| v > 0.0);
+        let spread = |i: usize| {
+            let part: Option<Vec<&[f32]>> = all.iter().map(|o| o.get(i)?.as_deref()).collect();
+            let power = power.get(i).copied().unwrap_or(0.0);
+            part.map(|p| variance(&p).max(STILL * power))
+        };
+        let others = (0..count).filter(|&i| i != judged && wanted.is_none());
+        let others = others.filter_map(|i| Some((i, spread(i).filter(|v| *v > 0.0)?))).collect();
+        let all_judged: Vec<&[f32]> = samples.iter().map(Vec::as_slice).collect();
+        let variance = Some(variance(&all_judged)).filter(|&v| v > 0.0);
         let variance = variance.unwrap_or_else(|| power.get(judged).copied().unwrap_or(0.0));
         Reference {
             metric,
@@ -213,6 +229,7 @@ impl Reference {
             labels,
             power,
             variance,
+            others,
             all,
             kin: None,
         }
@@ -247,8 +264,7 @@ impl Reference {
         }
         let n = drops.len().max(1) as f64;
         let counted = drops.iter().sum::<f64>() / n;
-        let class = |of: fn(&Kin) -> &[usize]| self.kin.as_ref().map_or(&[][..], of);
-        let once = averaged(&drops, class(|k| &k.copies));
+        let once = averaged(&drops, self.classes_of(|k| &k.copies));
         let lost = once.iter().filter(|d| **d > 0.0).sum::<f64>().abs();
         let gained = once.iter().filter(|d| **d < 0.0).sum::<f64>().abs();
         let (drop, bound, finest) = match margins {
@@ -263,12 +279,13 @@ impl Reference {
                 let bound = net_losses(lost, gained, once.len(), level);
                 (counted, bound, confidence::unseen(once.len(), level))
             }
-            None => {
-                let groups = averaged(&drops, class(|k| &k.groups));
-                let apart = if groups.len() < GROUPS { &once } else { &groups };
-                (counted, confidence::mean_of_few(apart, level).max(counted), 0.0)
-            }
+            None => (counted, self.bound(&drops, level).max(counted), 0.0),
         };
+        // What is promised holds for every output.
+        let elsewhere = self.elsewhere(outputs, level);
+        let worst = elsewhere.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1)).filter(|w| w.1 > drop);
+        let bound = elsewhere.iter().fold(bound, |most, e| most.max(e.2)).min(bound.max(1.0));
+        let drop = worst.map_or(drop, |w| w.1);
         Measured {
             value: values / n,
             base: bases / n,
@@ -279,7 +296,19 @@ impl Reference {
             gained,
             samples: once.len(),
             distortion: self.distance(outputs),
+            decided_by: worst.and_then(|w| Some(self.parts.get(w.0)?.output())),
         }
+    }
+
+    pub(crate) fn classes_of(&self, of: fn(&Kin) -> &[usize]) -> &[usize] {
+        self.kin.as_ref().map_or(&[][..], of)
+    }
+
+    /// Upper bound of the mean of losses that the samples show.
+    pub(crate) fn bound(&self, losses: &[f64], level: Level) -> f64 {
+        let once = averaged(losses, self.classes_of(|k| &k.copies));
+        let groups = averaged(losses, self.classes_of(|k| &k.groups));
+        confidence::mean_of_few(if groups.len() < GROUPS { &once } else { &groups }, level)
     }
 
     /// The metric of the `at`-th sample for these outputs of it.
@@ -409,8 +438,8 @@ fn mean_power(all: &[Vec<Option<Vec<f32>>>], i: usize) -> f64 {
 }
 
 /// Mean squared deviation from the mean over samples, position by position; over all values where lengths differ.
-fn variance(samples: &[Vec<f32>]) -> f64 {
-    let width = samples.first().map_or(1, Vec::len).max(1);
+fn variance(samples: &[&[f32]]) -> f64 {
+    let width = samples.first().map_or(1, |s| s.len()).max(1);
     let width = if samples.iter().all(|s| s.len() == width) { width } else { 1 };
     let rows = || samples.iter().flat_map(|s| s.chunks_exact(width));
     let n = rows().count().max(1) as f64;
