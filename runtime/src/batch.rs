@@ -93,27 +93,44 @@ impl Parts {
 
     /// Runs all parts.
     pub fn run(&self, program: &Program, values: &[Value], pool: &dyn Pool) -> Result<Vec<Value>> {
-        let results: Vec<Mutex<Option<Result<Vec<Value>>>>> =
-            (0..self.count()).map(|_| Mutex::new(None)).collect();
-        let each = self.pool(pool);
-        let run = |n: usize| {
-            let result = self.inputs(values, n).and_then(|part| program.run(&part, each));
-            *results[n].lock().unwrap_or_else(|e| e.into_inner()) = Some(result);
-        };
-        match each.threads() == 1 {
-            true => pool.run(self.count(), &run),
-            false => (0..self.count()).for_each(run),
+        if let Some(side) = program.side_by_side(self.count())? {
+            self.each(pool, &|n, each| side.run(n, &self.inputs(values, n)?, each))?;
+            return side.finish();
         }
+        let results: Vec<Mutex<Option<Vec<Value>>>> = (0..self.count()).map(|_| Mutex::new(None)).collect();
+        self.each(pool, &|n, each| {
+            let part = program.run(&self.inputs(values, n)?, each)?;
+            *results[n].lock().unwrap_or_else(|e| e.into_inner()) = Some(part);
+            Ok(())
+        })?;
         let mut outputs: Vec<Whole> = Vec::new();
         for r in results {
             let r = r.into_inner().unwrap_or_else(|e| e.into_inner());
-            let part = r.unwrap_or_else(|| Err(Error::internal("a part of the batch did not run")))?;
+            let part = r.ok_or_else(|| Error::internal("a part of the batch did not run"))?;
             outputs.resize_with(part.len(), Whole::default);
             for (whole, v) in outputs.iter_mut().zip(part) {
                 whole.append(v.tensor()?, self.count())?;
             }
         }
         outputs.into_iter().map(|w| w.finish(self.batch)).collect()
+    }
+
+    /// Runs `f` for each part, with the threads that run it; of errors that of the first part.
+    fn each(&self, pool: &dyn Pool, f: &(dyn Fn(usize, &dyn Pool) -> Result<()> + Sync)) -> Result<()> {
+        let each = self.pool(pool);
+        if each.threads() > 1 {
+            return (0..self.count()).try_for_each(|n| f(n, each));
+        }
+        let failed: Mutex<Option<(usize, Error)>> = Mutex::new(None);
+        pool.run(self.count(), &|n| {
+            if let Err(e) = f(n, &Serial) {
+                let mut failed = failed.lock().unwrap_or_else(|e| e.into_inner());
+                if failed.as_ref().is_none_or(|(first, _)| n < *first) {
+                    *failed = Some((n, e));
+                }
+            }
+        });
+        failed.into_inner().unwrap_or_else(|e| e.into_inner()).map_or(Ok(()), |(_, e)| Err(e))
     }
 }
 

@@ -21,7 +21,7 @@ mod unsigned;
 pub use ahead::{Artefact, Target, build};
 pub use packs::Packs;
 pub use precision::Precision;
-pub use program::{Program, Run, StepInfo};
+pub use program::{Program, Run, Side, StepInfo};
 
 use ir::{Error, Graph, Result};
 use kernels::Tier;

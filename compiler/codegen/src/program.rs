@@ -1,5 +1,6 @@
 //! A compiled graph: steps, their operands resolved to places, constants, and the generated schedule.
 
+mod side;
 mod stored;
 mod words;
 
@@ -13,6 +14,7 @@ use ir::{DType, Error, Graph, Result, Shape, Tensor, Value, ValueId};
 use kernels::{Memory, Pool};
 use std::cell::RefCell;
 use std::panic::AssertUnwindSafe;
+pub use side::Side;
 use std::sync::{Arc, Mutex};
 use words::{Spares, Words};
 
@@ -229,7 +231,7 @@ pub fn assemble(graph: Graph, steps: Vec<Step>, plan: Plan) -> Result<Program> {
 
 /// Where memory of dropped outputs waits for the next run.
 fn spares(outputs: &[OutputSlot]) -> Arc<Spares> {
-    Spares::of(outputs.iter().filter_map(|o| if let OutputSlot::Static(_, _, b) = o { Some(*b) } else { None }))
+    Spares::at_most(outputs.iter().filter(|o| matches!(o, OutputSlot::Static(..))).count())
 }
 
 /// The initializer behind a value, views of it included.
@@ -324,6 +326,43 @@ impl Program {
 
     /// As [`Program::run`], with nanoseconds per step.
     pub fn run_timed(&self, inputs: &[Value], pool: &dyn Pool, timed: bool) -> Result<Run> {
+        let mut made: Vec<Words> = Vec::new();
+        for o in &self.outputs {
+            made.push(match o {
+                OutputSlot::Static(_, _, bytes) => self.spares.room(*bytes)?,
+                _ => Words::none(),
+            });
+        }
+        let at = made.iter_mut().map(Words::as_mut_ptr).collect();
+        // SAFETY: each output has room of its own.
+        let (state, nanoseconds) = unsafe { self.run_into(inputs, pool, timed, at)? };
+        let mut outputs = Vec::new();
+        for (o, w) in self.outputs.iter().zip(made) {
+            outputs.push(match o {
+                OutputSlot::Static(d, s, _) => Value::Tensor(Tensor::mapped(*d, s, Arc::new(w), 0)?),
+                OutputSlot::Constant(t) => Value::Tensor(t.clone()),
+                OutputSlot::Boxed(i) => {
+                    // Not taken: two outputs may be one value.
+                    let v = state.boxes[*i].lock().unwrap_or_else(|e| e.into_inner()).clone();
+                    v.ok_or_else(|| Error::internal("an output was not computed"))?
+                }
+            });
+        }
+        self.put_back(state);
+        Ok(Run { outputs, nanoseconds })
+    }
+
+    /// One run whose outputs go to these places; its memory with what it boxed, and nanoseconds per step.
+    ///
+    /// # Safety
+    /// For each output of a known size there is room for it, aligned to 16 bytes, that nothing else uses meanwhile.
+    unsafe fn run_into(
+        &self,
+        inputs: &[Value],
+        pool: &dyn Pool,
+        timed: bool,
+        outputs: Vec<*mut u8>,
+    ) -> Result<(State, Vec<f64>)> {
         let mut state = match self.states.lock().unwrap_or_else(|e| e.into_inner()).pop() {
             Some(s) => s,
             None => {
@@ -343,13 +382,6 @@ impl Program {
         for &(i, b) in &self.boxed_inputs {
             *state.boxes[b].lock().unwrap_or_else(|e| e.into_inner()) = inputs.get(i).cloned();
         }
-        let mut made: Vec<Words> = Vec::new();
-        for o in &self.outputs {
-            made.push(match o {
-                OutputSlot::Static(_, _, bytes) => self.spares.room(*bytes)?,
-                _ => Words::none(),
-            });
-        }
         let cx = Context {
             program: self,
             pool,
@@ -358,7 +390,7 @@ impl Program {
                 .iter()
                 .map(|t| t.as_ref().map_or(std::ptr::null_mut(), |t| t.bytes().as_ptr().cast_mut()))
                 .collect(),
-            outputs: made.iter_mut().map(Words::as_mut_ptr).collect(),
+            outputs,
             boxes: &state.boxes,
             failure: RefCell::new(None),
             times: timed.then(|| RefCell::new(Vec::with_capacity(self.steps.len()))),
@@ -376,24 +408,16 @@ impl Program {
             let e = failure.unwrap_or_else(|| Error::internal("a step ended without telling why"));
             return Err(step.map_or(e.clone(), |s| e.at(&s.name, &s.op)));
         }
-        let mut outputs = Vec::new();
-        for (o, w) in self.outputs.iter().zip(made) {
-            outputs.push(match o {
-                OutputSlot::Static(d, s, _) => Value::Tensor(Tensor::mapped(*d, s, Arc::new(w), 0)?),
-                OutputSlot::Constant(t) => Value::Tensor(t.clone()),
-                OutputSlot::Boxed(i) => {
-                    // Not taken: two outputs may be one value.
-                    let v = state.boxes[*i].lock().unwrap_or_else(|e| e.into_inner()).clone();
-                    v.ok_or_else(|| Error::internal("an output was not computed"))?
-                }
-            });
-        }
+        Ok((state, times.unwrap_or_default()))
+    }
+
+    /// Keeps the memory of a run for the next.
+    fn put_back(&self, state: State) {
         state.boxes.iter().for_each(|b| *b.lock().unwrap_or_else(|e| e.into_inner()) = None);
         let mut states = self.states.lock().unwrap_or_else(|e| e.into_inner());
         if states.len() < 4 {
             states.push(state);
         }
-        Ok(Run { outputs, nanoseconds: times.unwrap_or_default() })
     }
 
     /// What the generated schedule does.

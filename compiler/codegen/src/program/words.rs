@@ -51,18 +51,16 @@ impl Drop for Words {
     }
 }
 
-/// Memory of dropped outputs, at most as much as one run gives.
+/// Memory of dropped outputs, the latest few blocks.
 pub struct Spares {
-    /// Words of each output of a run.
-    sizes: Vec<usize>,
+    most: usize,
     kept: Mutex<Vec<Vec<u128>>>,
 }
 
 impl Spares {
-    /// For a program whose outputs have so many bytes.
-    pub fn of(outputs: impl Iterator<Item = usize>) -> Arc<Spares> {
-        let sizes = outputs.filter(|&b| b >= LARGE).map(|b| b.div_ceil(16)).collect();
-        Arc::new(Spares { sizes, kept: Mutex::default() })
+    /// For a program of so many outputs.
+    pub fn at_most(blocks: usize) -> Arc<Spares> {
+        Arc::new(Spares { most: blocks, kept: Mutex::default() })
     }
 
     /// Room for an output of so many bytes; what it holds is unspecified.
@@ -85,11 +83,12 @@ impl Spares {
         Ok(words)
     }
 
+    /// The oldest block gives way.
     fn keep(&self, words: Vec<u128>) {
         let mut kept = self.kept.lock().unwrap_or_else(|e| e.into_inner());
-        let here = kept.iter().filter(|w| w.len() == words.len()).count();
-        if here < self.sizes.iter().filter(|&&n| n == words.len()).count() {
-            kept.push(words);
+        kept.push(words);
+        if kept.len() > self.most {
+            kept.remove(0);
         }
     }
 }
@@ -100,21 +99,20 @@ mod tests {
 
     #[test]
     fn a_dropped_block_is_used_again_and_one_that_is_held_is_not() {
-        let spares = Spares::of([100_000, 10, 200_000].into_iter());
+        let spares = Spares::at_most(2);
         let mut a = spares.room(100_000).unwrap();
         let at = a.as_mut_ptr();
         let mut b = spares.room(100_000).unwrap();
         assert_ne!(at, b.as_mut_ptr());
-        drop(a);
         drop(b);
+        drop(a);
         let kept = |s: &Spares| s.kept.lock().unwrap().len();
-        assert_eq!(kept(&spares), 1, "as many as a run gives");
-        let mut c = spares.room(100_000).unwrap();
-        assert_eq!((c.as_mut_ptr(), kept(&spares)), (at, 0));
-        drop(spares.room(200_000).unwrap());
+        assert_eq!(kept(&spares), 2);
         drop(spares.room(10).unwrap());
-        drop(spares.room(300_000).unwrap());
-        assert_eq!(kept(&spares), 1);
+        drop(spares.room(200_000).unwrap());
+        assert_eq!(kept(&spares), 2, "the latest stay");
+        let mut c = spares.room(100_000).unwrap();
+        assert_eq!((c.as_mut_ptr(), kept(&spares)), (at, 1));
         drop(spares);
         assert_eq!(c.bytes().len(), 100_000);
     }
