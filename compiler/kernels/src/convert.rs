@@ -308,6 +308,9 @@ impl<Q: Quantized> Scales<'_, Q> {
     }
 }
 
+/// Columns that are quantized at once, at least where rows are shorter.
+const TOGETHER: usize = 512;
+
 /// `y = saturate(round_half_even(x / scale) + zero)`, ONNX `QuantizeLinear`.
 pub fn quantize<Q: Quantized>(
     pool: &dyn Pool,
@@ -329,18 +332,31 @@ pub fn quantize_on<Q: Quantized>(
     by.check(x.len(), y.len())?;
     let zeros = if by.zero.is_empty() { vec![Q::default(); by.scale.len()] } else { by.zero.to_vec() };
     let alike = size_of::<Q>() == 1 && by.inner == 1 && (1..zeros.len()).all(|c| by.zero(c) == by.zero(0));
-    let columns = alike.then(|| ByColumn::new(by.scale.to_vec(), by.zero(0), Q::LOW, Q::HIGH));
     let parts = Parts::of(y);
+    if alike && by.scale.len() > 1 {
+        // Short rows are taken together, as longer ones whose columns repeat.
+        let width = by.scale.len() * (TOGETHER / by.scale.len()).max(1);
+        let scales: Vec<f32> = by.scale.iter().copied().cycle().take(width).collect();
+        let columns = ByColumn::new(scales, by.zero(0), Q::LOW, Q::HIGH);
+        ranges(pool, x.len().div_ceil(width), GRAIN.div_ceil(width), &|range| {
+            for r in range {
+                let at = r * width..((r + 1) * width).min(x.len());
+                // SAFETY: runs are disjoint, and begin at the first column.
+                unsafe {
+                    let (x, y) = (&x[at.clone()], parts.part(at));
+                    columns.row(tier, (x.as_ptr(), y.as_mut_ptr().cast()), x.len(), 0, true);
+                }
+            }
+        });
+        return Ok(());
+    }
     runs(pool, x.len(), by.scale.len(), by.inner, &|at, c| {
         // SAFETY: runs are disjoint; without a scale of its own a run is a row of all columns.
         unsafe {
             let (x, y) = (&x[at.clone()], parts.part(at));
-            match (c, &columns) {
-                (Some(c), _) => quantize_run(tier, x, y, by.scale[c], by.zero(c)),
-                (None, Some(columns)) => {
-                    columns.row(tier, (x.as_ptr(), y.as_mut_ptr().cast()), x.len(), 0, true);
-                }
-                (None, None) => quantize_each(tier, x, y, by.scale, &zeros),
+            match c {
+                Some(c) => quantize_run(tier, x, y, by.scale[c], by.zero(c)),
+                None => quantize_each(tier, x, y, by.scale, &zeros),
             }
         }
     });
