@@ -12,6 +12,7 @@ mod pattern;
 mod rule;
 mod rules;
 mod saturate;
+mod slices;
 mod widen;
 
 pub use fold::Growth;
@@ -80,6 +81,9 @@ pub fn optimize_with(graph: &Graph, options: Options, rules: &[&'static Rule]) -
         let before = g.node_count();
         let bounded = Options { growth: options.growth.min(Growth::Bounded), ..options };
         simplify(&mut g, if pass == 0 { bounded } else { options }, &mut trace)?;
+        if options.level == Level::Runtime {
+            slices::of_splits(&mut g)?;
+        }
         let saturated = rewrite(&mut g, rules, options.growth, &mut trace)?;
         let folded = simplify(&mut g, options, &mut trace)?;
         // All that the rules make of what was selected was there to select from, unless folding made constants of it.

@@ -155,6 +155,14 @@ pub fn instances() -> Vec<(&'static [&'static str], Instance)> {
             let y = b.resized(x, &[1.0, 1.0, 3.0, 2.0]);
             b.requantized(y);
         }),
+        (&["quantize-after-max-pool"], |b| {
+            let (c, h) = (b.dim(), 4 + b.dim());
+            let x = b.bytes(&[1, c, h, h]);
+            let x = b.dequantized(x, 0);
+            let window = Attrs::new().with("kernel_shape", vec![3, 3]).with("pads", vec![1, 1, 1, 1]);
+            let y = b.op("MaxPool", window.with("strides", vec![2, 2]), &[x]);
+            b.out(y);
+        }),
         (&["integer-matmul"], |b| {
             let (m, k, n) = (b.dim(), b.dim(), b.dim());
             let x = b.bytes(&[2, m, k]);
