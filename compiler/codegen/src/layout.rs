@@ -428,11 +428,15 @@ impl Rewriter<'_> {
     /// A transpose of what is in the region reads it as it lies there, which may leave nothing to move; one of what has its
     /// channels last, for those who want it so, is nothing.
     fn transposed(&mut self, n: &Node) -> Result<bool> {
-        let Some(x) = n.input(0).filter(|_| n.is("Transpose") && Self::one_output(n)) else { return Ok(false) };
+        let Some(x) = n.input(0).filter(|_| n.is("Transpose") && Self::one_output(n)) else {
+            return Ok(false);
+        };
         let (Some(rank), Some(y)) = (self.rank(x), n.output(0)) else { return Ok(false) };
         if !self.resident(x) {
             let starts = |id: NodeId| {
-                self.old.get(id).is_some_and(|n| channels_last(n.op.name()).is_some() && n.input(0) == Some(y))
+                self.old
+                    .get(id)
+                    .is_some_and(|n| channels_last(n.op.name()).is_some() && n.input(0) == Some(y))
             };
             let wanted = self.f32_of_rank(y).is_some() && self.old.consumers(y).into_iter().all(starts);
             let nothing = wanted && ops::transpose::perm(&n.attrs, rank)? == to_first(rank);

@@ -12,9 +12,9 @@ use artefact::Call;
 use ir::budget::Charge;
 use ir::{DType, Error, Graph, Result, Shape, Tensor, Value, ValueId};
 use kernels::{Memory, Pool};
+pub use side::Side;
 use std::cell::RefCell;
 use std::panic::AssertUnwindSafe;
-pub use side::Side;
 use std::sync::{Arc, Mutex};
 use words::{Spares, Words};
 

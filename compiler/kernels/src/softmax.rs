@@ -379,7 +379,9 @@ mod tests {
 
     #[test]
     fn middle_axes_match_the_formula() {
-        for (outer, n, inner) in [(2, 5, 3), (1, 1, 40), (3, 7, 16), (2, 4, 35), (5, 2, 1), (37, 3, 1), (40, 16, 1)] {
+        for (outer, n, inner) in
+            [(2, 5, 3), (1, 1, 40), (3, 7, 16), (2, 4, 35), (5, 2, 1), (37, 3, 1), (40, 16, 1)]
+        {
             let x = values(outer * n * inner);
             for &tier in Tier::available() {
                 for kind in [Softmax::Plain, Softmax::Log] {

@@ -95,11 +95,8 @@ fn enter_node(
     let single = transparent(n);
     // Where all dims are known there is nothing to infer.
     let known = single && types.iter().all(|t| t.concrete().is_some());
-    let whole = if known {
-        facts::add_typed(egraph, node.clone(), types.clone())
-    } else {
-        egraph.add(node.clone())
-    };
+    let whole =
+        if known { facts::add_typed(egraph, node.clone(), types.clone()) } else { egraph.add(node.clone()) };
     // What inference found in the graph can be more than the e-graph can infer (named dims through shape arithmetic).
     let mut data = egraph[whole].data.clone();
     for (i, t) in types.iter().enumerate() {

@@ -107,7 +107,13 @@ impl Left {
     }
 }
 
-fn run(classes: &Classes, steps: &[Step], registers: &mut Registers, most: usize, found: &mut Vec<Registers>) {
+fn run(
+    classes: &Classes,
+    steps: &[Step],
+    registers: &mut Registers,
+    most: usize,
+    found: &mut Vec<Registers>,
+) {
     if found.len() >= most {
         return;
     }

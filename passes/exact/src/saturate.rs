@@ -61,8 +61,7 @@ impl Rules<'_> {
         let (nodes, classes) = (egraph.total_size(), egraph.number_of_classes());
         let view = Classes::of(egraph);
         let count = self.rules.len();
-        let found =
-            (0..count).map(|i| self.search(egraph, &view, i, limit)).collect::<Result<Vec<_>>>()?;
+        let found = (0..count).map(|i| self.search(egraph, &view, i, limit)).collect::<Result<Vec<_>>>()?;
         let (mut changed, mut full) = (0, None);
         for (i, (rule, matches)) in self.compiled.iter().zip(found).enumerate() {
             let Some(rule) = rule else { continue };

@@ -13,14 +13,21 @@ pub fn of_splits(graph: &mut Graph) -> Result<usize> {
         let axes = graph.add_initializer("axes", Tensor::vector(vec![axis as i64]));
         let mut from = 0;
         for (k, (old, n)) in parts.into_iter().enumerate() {
-            let bound = |graph: &mut Graph, at: usize| graph.add_initializer("bound", Tensor::vector(vec![at as i64]));
+            let bound = |graph: &mut Graph, at: usize| {
+                graph.add_initializer("bound", Tensor::vector(vec![at as i64]))
+            };
             let (start, end) = (bound(graph, from), bound(graph, from + n));
             from += n;
             let Some(old) = old else { continue };
             let inputs = [Some(x), Some(start), Some(end), Some(axes)];
             let value = graph.value_name(old).to_string();
-            let slice =
-                graph.add_node(&format!("{name}.{k}"), ops::standard("Slice")?, Attrs::new(), &inputs, &[&value]);
+            let slice = graph.add_node(
+                &format!("{name}.{k}"),
+                ops::standard("Slice")?,
+                Attrs::new(),
+                &inputs,
+                &[&value],
+            );
             ir::infer_node(graph, slice)?;
             if let Some(new) = graph.node(slice)?.output(0) {
                 graph.replace_uses(old, new);

@@ -48,12 +48,13 @@ mod tests {
     #[test]
     fn what_is_promised_holds_for_every_output() {
         let sample = |i: usize, off: f32| -> Vec<Value> {
-            let class = if i % 2 == 0 { [0.9, 0.1] } else { [0.2, 0.8] };
+            let class = if i.is_multiple_of(2) { [0.9, 0.1] } else { [0.2, 0.8] };
             let corner = (i * 7 % 5) as f32;
             let tensor = |x: Vec<f32>| Value::Tensor(Tensor::new(&[1, x.len()], x).unwrap());
             vec![tensor(vec![corner + off, corner * 2.0 - off]), tensor(class.to_vec())]
         };
-        let all = |off: f32| (0..10).map(|i| sample(i, if i % 3 == 0 { off } else { -off })).collect::<Vec<_>>();
+        let all =
+            |off: f32| (0..10).map(|i| sample(i, if i % 3 == 0 { off } else { -off })).collect::<Vec<_>>();
         let names = ["box".to_string(), "scores".to_string()];
         let r = Reference::new(all(0.0), &names, vec![None; 10], None);
         assert_eq!((r.metric, r.judged), (Metric::Agreement, 1));

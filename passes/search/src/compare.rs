@@ -80,7 +80,7 @@ pub fn compare(
             // One sample's outputs at a time.
             let mut value = |(at, i)| -> Result<f64> {
                 let found = of(i)?;
-                for (output, share) in beside.then(|| reference.beside(at, &found)).unwrap_or_default() {
+                for (output, share) in if beside { reference.beside(at, &found) } else { Vec::new() } {
                     *lost.entry(output).or_default() += share / which.len() as f64;
                 }
                 Ok(reference.value(at, &found))
@@ -93,7 +93,8 @@ pub fn compare(
         // One model after the other, so that one compiled form exists at a time.
         let a = sets.iter().map(|s| run(original, *s, false)).collect::<Result<Vec<_>>>()?;
         evaluate.forget();
-        let mut all = |g| sets.iter().enumerate().map(|(k, s)| run(g, *s, k == 0)).collect::<Result<Vec<_>>>();
+        let mut all =
+            |g| sets.iter().enumerate().map(|(k, s)| run(g, *s, k == 0)).collect::<Result<Vec<_>>>();
         let b = other.map(&mut all).transpose()?;
         evaluate.forget();
         let mut pairs =

@@ -6,11 +6,11 @@
 
 mod allocate;
 mod apply;
-mod beside;
 #[cfg(test)]
 mod behaviour;
 #[cfg(test)]
 mod behaviour_in_time;
+mod beside;
 mod bisect;
 mod blind;
 mod calibrate;

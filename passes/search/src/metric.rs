@@ -193,7 +193,8 @@ impl Reference {
             all.iter().map(|o| o.get(judged).cloned().flatten().unwrap_or_default()).collect();
         let one = samples.iter().all(|s| s.len() == classes);
         // Masks that are empty agree whatever a model has become.
-        let telling = 2 * samples.iter().filter(|s| s.iter().any(|x| *x > THRESHOLDS[0])).count() >= samples.len();
+        let telling =
+            2 * samples.iter().filter(|s| s.iter().any(|x| *x > THRESHOLDS[0])).count() >= samples.len();
         let metric = match form {
             Form::Classes if labelled && one => Metric::Top1,
             Form::Classes => Metric::Agreement,

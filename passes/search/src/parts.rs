@@ -74,7 +74,8 @@ fn scores(outputs: &[Vec<Value>], output: usize) -> Option<(usize, Range<usize>)
         let one_run = !unit[end..].contains(&true) && end - first < count;
         let mean = |x: f64, n: usize| x / n as f64;
         let inside = mean(power[first..end].iter().sum(), end - first);
-        let outside = mean(power.iter().sum::<f64>() - power[first..end].iter().sum::<f64>(), count - (end - first));
+        let outside =
+            mean(power.iter().sum::<f64>() - power[first..end].iter().sum::<f64>(), count - (end - first));
         (one_run && outside > LARGER * LARGER * inside).then_some((axis, first..end))
     })
 }
@@ -159,8 +160,8 @@ mod tests {
         let unit: Vec<f32> = wave.iter().map(|x| x.abs()).collect();
         let mask = vec![Value::Tensor(Tensor::new(&[1, 6, 100], unit).unwrap())];
         for o in [embedding, mask, vec![]] {
-            assert!(parts(&[o.clone()]).iter().all(|p| p.channels.is_none()));
-            assert_eq!(parts(&[o.clone()]).len(), o.len());
+            assert!(parts(std::slice::from_ref(&o)).iter().all(|p| p.channels.is_none()));
+            assert_eq!(parts(std::slice::from_ref(&o)).len(), o.len());
         }
     }
 }

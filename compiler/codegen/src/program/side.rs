@@ -34,7 +34,8 @@ impl Program {
             if dtype.bits() < 8 || shape.is_empty() || !bytes.is_multiple_of(16) {
                 return Ok(None);
             }
-            let all = bytes.checked_mul(parts).ok_or_else(|| Error::limit("the outputs of a batch overflow"))?;
+            let all =
+                bytes.checked_mul(parts).ok_or_else(|| Error::limit("the outputs of a batch overflow"))?;
             let mut words = self.spares.room(all)?;
             starts.push(Start(words.as_mut_ptr()));
             outputs.push(words);
