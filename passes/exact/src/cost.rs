@@ -3,6 +3,8 @@
 use crate::facts::{Egraph, attrs_of, operator};
 use crate::language::{ENode, Symbol};
 use ir::{DType, Dim, ValueType};
+use ops::einsum::Equation;
+use std::collections::BTreeMap;
 
 /// Fixed price of a node: dispatch, and one more intermediate to keep.
 const NODE: f64 = 400.0;
@@ -67,6 +69,8 @@ pub fn cost(egraph: &Egraph, id: egg::Id, node: &ENode) -> f64 {
         "MatMul" | "Gemm" | "FusedMatMul" | "FusedGemm" => {
             moved + matrix(out, types.first().copied().flatten())
         }
+        // So has this: the same product between movements.
+        "Einsum" => 16.0 * (NODE + moved) + products(egraph, node),
         "Attention" => moved + attention(egraph, node, op.domain() == "ir."),
         _ => moved,
     };
@@ -84,6 +88,24 @@ fn contraction(out: Option<&ValueType>, weight: Option<&ValueType>) -> f64 {
 fn matrix(out: Option<&ValueType>, a: Option<&ValueType>) -> f64 {
     let inner = a.and_then(ValueType::shape).and_then(|s| s.last()).map_or(UNKNOWN, |d| dim(d, 1));
     elements(out) * inner / FLOPS_PER_MOVE
+}
+
+/// One multiplication for each combination of an equation's labels.
+fn products(egraph: &Egraph, node: &ENode) -> f64 {
+    let shapes: Option<Vec<_>> =
+        node.children[1..].iter().map(|&c| egraph[c].data.types.first()?.shape()).collect();
+    let attrs = attrs_of(egraph, node).unwrap_or_default();
+    let (Some(shapes), Ok(Some(equation))) = (shapes, attrs.str("equation")) else { return 0.0 };
+    let ranks: Vec<usize> = shapes.iter().map(|s| s.len()).collect();
+    let Ok(equation) = Equation::parse(equation, &ranks) else { return 0.0 };
+    let mut sizes = BTreeMap::new();
+    for (labels, shape) in equation.inputs.iter().zip(shapes) {
+        for (l, d) in labels.iter().zip(shape) {
+            let size = sizes.entry(*l).or_insert(1.0);
+            *size = dim(d, 1).max(*size);
+        }
+    }
+    sizes.values().product::<f64>() / FLOPS_PER_MOVE
 }
 
 /// Both products and the softmax between them, which stays in the cache.

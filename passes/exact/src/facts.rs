@@ -41,6 +41,8 @@ pub struct Facts {
     tensor_index: BTreeMap<(ir::DType, Vec<usize>, Vec<u8>), u32>,
     /// The types of the node that is added next, where they are known: it is not asked for them again.
     known: Option<(ENode, Vec<ValueType>)>,
+    /// Classes that were made, merged or learned something; matching clears it.
+    pub touched: Vec<Id>,
     /// Graph inputs and captures.
     pub values: Vec<(ValueId, ValueType)>,
     /// Nodes that stay as they are.
@@ -219,6 +221,7 @@ impl Analysis<ENode> for Facts {
 
     /// A class with a known small value gets a leaf for it.
     fn modify(egraph: &mut Egraph, id: Id) {
+        egraph.analysis.touched.push(id);
         let Some(t) = egraph[id].data.value.clone() else { return };
         if t.stored_bytes() > egraph.analysis.largest_leaf {
             return;

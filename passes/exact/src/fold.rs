@@ -262,7 +262,18 @@ fn evaluate(graph: &Graph, id: NodeId, growth: Growth, freed: usize) -> Option<V
 }
 
 /// Movements that bytes may make in place of the values they stand for, or that go into the contraction.
-const MOVES: &[&str] = &["Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Concat", "Resize", "Pad"];
+const MOVES: &[&str] = &[
+    "Reshape",
+    "Transpose",
+    "Squeeze",
+    "Unsqueeze",
+    "Flatten",
+    "Slice",
+    "Concat",
+    "Resize",
+    "Pad",
+    "MaxPool",
+];
 /// Movements looked through.
 const MOST_MOVES: usize = 8;
 
@@ -443,7 +454,8 @@ pub fn drop_identities(graph: &mut Graph) -> Result<usize> {
         let inference = |i: usize| {
             n.input(i).is_none_or(|v| graph.constant(v).is_some_and(|t| t.to_i64s().is_ok_and(|x| x == [0])))
         };
-        let same = n.is("Identity") || (n.is("Dropout") && n.output(1).is_none() && inference(2));
+        let unmasked = n.output(1).is_none_or(|mask| graph.uses(mask).is_empty());
+        let same = n.is("Identity") || (n.is("Dropout") && unmasked && inference(2));
         let (true, Some(x), Some(y)) = (same, n.input(0), n.output(0)) else { continue };
         let only_output = graph.uses(y).iter().all(|u| matches!(u, Use::Output(_)));
         let source_is_input = !matches!(graph.def(x), ir::Def::Node(..));

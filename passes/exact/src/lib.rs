@@ -1,6 +1,7 @@
 //! Meaning-preserving rewrites: tables of rules on an e-graph, and the folding around it.
 #![deny(unsafe_code)]
 
+mod changed;
 mod convert;
 mod cost;
 mod extract;

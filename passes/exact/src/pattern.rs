@@ -12,6 +12,16 @@ enum Term {
     Node(Symbol, Vec<Term>),
 }
 
+impl Term {
+    /// Levels below this term.
+    fn depth(&self) -> usize {
+        match self {
+            Term::Var(_) => 0,
+            Term::Node(_, children) => children.iter().map(|c| 1 + c.depth()).max().unwrap_or(0),
+        }
+    }
+}
+
 /// Classes that a match bound, by register.
 pub type Registers = SmallVec<[Id; 16]>;
 
@@ -47,6 +57,8 @@ impl<'a> Classes<'a> {
 #[derive(Debug)]
 pub struct Left {
     steps: Vec<Step>,
+    /// Levels below the root of what is bound lowest.
+    depth: usize,
     vars: Vec<(&'static str, usize)>,
 }
 
@@ -60,10 +72,12 @@ pub enum Template {
 impl Left {
     /// Reads a pattern; an error when it names an operator that does not exist, or is a variable alone.
     pub fn parse(text: &'static str) -> Result<Left, String> {
-        let Term::Node(root, children) = term(text)? else {
+        let whole = term(text)?;
+        let depth = whole.depth();
+        let Term::Node(root, children) = whole else {
             return Err(format!("pattern {text} matches everything"));
         };
-        let mut left = Left { steps: Vec::new(), vars: Vec::new() };
+        let mut left = Left { steps: Vec::new(), depth, vars: Vec::new() };
         let mut next = 1;
         left.node(0, root, &children, &mut next);
         Ok(left)
@@ -91,6 +105,11 @@ impl Left {
                 self.node(out + i, *s, c, next);
             }
         }
+    }
+
+    /// Levels below the root that a match reads.
+    pub fn depth(&self) -> usize {
+        self.depth
     }
 
     /// Register of a variable.

@@ -1,5 +1,9 @@
 //! Rounds of matching and rewriting until nothing changes or a limit, a count and never a time, is reached.
+//!
+//! The first round looks everywhere, every later one only where the round before changed something within reach of a rule
+//! (semi-naive evaluation): most of a graph is settled after two rounds.
 
+use crate::changed::Changed;
 use crate::facts::Egraph;
 use crate::language::Symbol;
 use crate::pattern::{Classes, Registers};
@@ -11,6 +15,9 @@ use std::sync::Arc;
 
 /// Matches after which the nodes are counted again: one rule's matches alone may be more than the limit.
 const COUNTED: usize = 256;
+
+/// How far below the classes that a left side binds right sides look.
+const BELOW: usize = 3;
 
 /// What matched in one round: class and bound classes.
 type Matches = Vec<(Id, Registers)>;
@@ -47,22 +54,40 @@ pub fn saturate(
     // egg reads a clock for its logs, and the first reading calibrates it for up to 200 ms.
     quanta::with_clock(&quanta::Clock::mock().0, || {
         egraph.rebuild();
+        let mut changed = Changed::everywhere();
         for _ in 0..rounds {
-            if let Some(reason) = rules.round(egraph, nodes)? {
+            egraph.analysis.touched.clear();
+            if let Some(reason) = rules.round(egraph, &changed, nodes)? {
+                debug_assert!(
+                    !matches!(reason, StopReason::Saturated) || rules.settled(egraph, nodes)?,
+                    "a rule looks further than {BELOW} levels below what it matched"
+                );
                 return Ok(reason);
             }
+            changed = Changed::since(egraph, rules.reach());
         }
         Ok(StopReason::IterationLimit(rounds))
     })
 }
 
 impl Rules<'_> {
-    fn round(&mut self, egraph: &mut Egraph, limit: usize) -> Result<Option<StopReason>> {
+    /// Whether a round everywhere changes nothing either.
+    fn settled(&mut self, egraph: &mut Egraph, limit: usize) -> Result<bool> {
+        Ok(matches!(self.round(egraph, &Changed::everywhere(), limit)?, Some(StopReason::Saturated)))
+    }
+
+    /// The most levels below its root that a rule met so far reads.
+    fn reach(&self) -> usize {
+        self.compiled.iter().flatten().map(|r| r.left.depth()).max().unwrap_or(0) + BELOW
+    }
+
+    fn round(&mut self, egraph: &mut Egraph, changed: &Changed, limit: usize) -> Result<Option<StopReason>> {
         let (nodes, classes) = (egraph.total_size(), egraph.number_of_classes());
         let view = Classes::of(egraph);
         let count = self.rules.len();
-        let found = (0..count).map(|i| self.search(egraph, &view, i, limit)).collect::<Result<Vec<_>>>()?;
-        let (mut changed, mut full) = (0, None);
+        let found =
+            (0..count).map(|i| self.search(egraph, &view, changed, i, limit)).collect::<Result<Vec<_>>>()?;
+        let (mut merged, mut full) = (0, None);
         for (i, (rule, matches)) in self.compiled.iter().zip(found).enumerate() {
             let Some(rule) = rule else { continue };
             let mut applied = 0;
@@ -84,26 +109,34 @@ impl Rules<'_> {
                 }
                 *egraph.analysis.fired.entry(rule.rule.name).or_default() += applied;
             }
-            changed += applied;
+            merged += applied;
             if egraph.total_size() > limit {
                 full = Some(StopReason::NodeLimit(egraph.total_size()));
                 break;
             }
         }
         egraph.rebuild();
-        let same = changed == 0 && egraph.total_size() == nodes && egraph.number_of_classes() == classes;
+        let same = merged == 0 && egraph.total_size() == nodes && egraph.number_of_classes() == classes;
         Ok(full.or(same.then_some(StopReason::Saturated)))
     }
 
     /// Matches of one rule, at most about as many as there may be nodes.
-    fn search(&mut self, egraph: &Egraph, view: &Classes, i: usize, most: usize) -> Result<Matches> {
+    fn search(
+        &mut self,
+        egraph: &Egraph,
+        view: &Classes,
+        changed: &Changed,
+        i: usize,
+        most: usize,
+    ) -> Result<Matches> {
         let Some(classes) = egraph.classes_for_op(&self.roots[i]) else { return Ok(Vec::new()) };
         if self.compiled[i].is_none() && classes.len() > 0 {
             self.compiled[i] = Some(self.rules[i].compiled().map_err(Error::internal)?);
         }
         let Some(rule) = &self.compiled[i] else { return Ok(Vec::new()) };
         let (mut found, mut here) = (Vec::new(), Vec::new());
-        for class in classes {
+        let reach = rule.left.depth() + BELOW;
+        for class in classes.filter(|&c| changed.within(c, reach)) {
             if found.len() >= most {
                 break;
             }

@@ -2,6 +2,7 @@
 //! of each class must evaluate to the class's value in the reference semantics.
 
 mod attention;
+mod einsum;
 mod epilogue;
 mod recognise;
 
@@ -95,6 +96,7 @@ fn instances() -> Vec<(&'static [&'static str], Instance)> {
     let mut all = general();
     all.extend(recognise::instances());
     all.extend(attention::instances());
+    all.extend(einsum::instances());
     all.extend(quantized::instances());
     all.extend(epilogue::instances());
     all

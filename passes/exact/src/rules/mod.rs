@@ -2,6 +2,7 @@
 
 mod algebra;
 mod attention;
+mod einsum;
 mod epilogue;
 mod fuse;
 mod layout;
@@ -18,6 +19,7 @@ pub fn all() -> impl Iterator<Item = &'static Rule> {
         .iter()
         .chain(layout)
         .chain(fuse::RULES)
+        .chain(einsum::RULES)
         .chain(recognise::RULES)
         .chain(attention::RULES)
         .chain(quantized::RULES)

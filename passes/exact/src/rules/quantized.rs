@@ -176,24 +176,17 @@ pub static RULES: &[Rule] = &[
         },
     )
     .runtime(),
-    // The largest of rounded values is the largest, rounded: fewer are rounded, and what reads the result finds bytes.
-    Rule::build(
-        "quantize-after-max-pool",
-        "(MaxPool ?a (DequantizeLinear ?d (QuantizeLinear ?q ?x ?s ?z) ?s ?z))",
-        |cx| {
-            let (x, s, z, a) = (cx.id("?x")?, cx.id("?s")?, cx.id("?z")?, cx.attrs("?a")?);
-            let (d, q) = (cx.attrs("?d")?, cx.attrs("?q")?);
-            let plain = [&d, &q].iter().all(|a| a.int_or("block_size", 0).ok() == Some(0));
-            let floats = cx.dtype(x)? == DType::F32 && cx.dtype(cx.class())? == DType::F32;
-            let one = single(cx, s)? && (cx.absent(z) || single(cx, z)?);
-            if !plain || !floats || cx.constant(x) || !one || cx.scalar(s).is_none_or(|s| s <= 0.0) {
-                return None;
-            }
-            let pooled = cx.op("MaxPool", a, &[x])?;
-            let bytes = cx.op("QuantizeLinear", q, &[pooled, s, z])?;
-            cx.op("DequantizeLinear", d, &[bytes, s, z])
-        },
-    )
+    // Of values that bytes stand for the largest is what the largest byte stands for.
+    Rule::build("dequantize-after-max-pool", "(MaxPool ?a (DequantizeLinear ?d ?x ?s ?z))", |cx| {
+        let (x, s, z, d) = (cx.id("?x")?, cx.id("?s")?, cx.id("?z")?, cx.attrs("?d")?);
+        let plain = d.int_or("block_size", 0).ok()? == 0 && is_byte(cx, x) && !cx.constant(x);
+        let one = single(cx, s)? && (cx.absent(z) || single(cx, z)?);
+        if !plain || !one || cx.scalar(s).is_none_or(|s| s <= 0.0 || !s.is_finite()) {
+            return None;
+        }
+        let pooled = cx.op("MaxPool", cx.attrs("?a")?, &[x])?;
+        cx.op("DequantizeLinear", d, &[pooled, s, z])
+    })
     .runtime(),
     // What scales values before a quantization is part of its scales.
     Rule::build("fold-mul-into-quantization", "(QuantizeLinear ?q (Mul ?m ?x ?c) ?s ?z)", scale_before).runtime(),

@@ -155,7 +155,7 @@ pub fn instances() -> Vec<(&'static [&'static str], Instance)> {
             let y = b.resized(x, &[1.0, 1.0, 3.0, 2.0]);
             b.requantized(y);
         }),
-        (&["quantize-after-max-pool"], |b| {
+        (&["dequantize-after-max-pool"], |b| {
             let (c, h) = (b.dim(), 4 + b.dim());
             let x = b.bytes(&[1, c, h, h]);
             let x = b.dequantized(x, 0);
