@@ -2,7 +2,10 @@
 
 use kernels::attention::HeadStrides;
 use kernels::chain::{Chain, Table};
+use kernels::cumsum::CumSum;
 use kernels::elements::{Along, Triangle};
+use kernels::grid_sample::GridSample;
+use kernels::lrn::Lrn;
 use kernels::norm::Norm;
 use kernels::reduce::{Extreme, Reduction};
 use kernels::resize::Image;
@@ -146,6 +149,15 @@ pub enum Stores {
     I8,
     U16,
     I16,
+}
+
+/// Types of numbers that are added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Numbers {
+    F32,
+    F64,
+    I32,
+    I64,
 }
 
 /// Weights of one direction of a recurrence.
@@ -297,6 +309,14 @@ pub enum Call {
         positions: usize,
         channels: usize,
     },
+    /// The largest of bytes.
+    BytePool {
+        tier: Tier,
+        signed: bool,
+        window: Window,
+        batch: usize,
+        channels: usize,
+    },
     /// Means of dequantized bytes.
     GlobalAverage {
         tier: Tier,
@@ -403,6 +423,19 @@ pub enum Call {
     Rotary {
         tier: Tier,
         of: Rotary,
+    },
+    Lrn {
+        tier: Tier,
+        of: Lrn,
+    },
+    /// At the positions of input 1.
+    GridSample {
+        tier: Tier,
+        of: GridSample,
+    },
+    CumSum {
+        numbers: Numbers,
+        of: CumSum,
     },
     /// Input 0 are indices, input 1 what stands elsewhere and what stands there.
     OneHot {
@@ -546,6 +579,8 @@ variants! { Kept { 0 = Sums, 1 = Values, 2 = Bytes { scale, zero, signed } } }
 
 variants! { Stores { 0 = U8, 1 = I8, 2 = U16, 3 = I16 } }
 
+variants! { Numbers { 0 = F32, 1 = F64, 2 = I32, 3 = I64 } }
+
 variants! { Call {
     0 = Copy,
     1 = Conv { shape, weights, finish },
@@ -595,4 +630,8 @@ variants! { Call {
     47 = OneHot { width, wide, depth, inner },
     48 = Rotary { tier, of },
     49 = GlobalAverage { tier, by, batch, positions, channels },
+    50 = Lrn { tier, of },
+    51 = GridSample { tier, of },
+    52 = CumSum { numbers, of },
+    53 = BytePool { tier, signed, window, batch, channels },
 } }

@@ -21,8 +21,8 @@ mod recurrent;
 mod run;
 
 pub use call::{
-    BytePairs, Call, Finish, Kept, Line, Mask, Matrix, Move, Pair, Pass, Recurrence, Residual, Scalar,
-    Scaling, Scores, Stores, Weights, Zero,
+    BytePairs, Call, Finish, Kept, Line, Mask, Matrix, Move, Numbers, Pair, Pass, Recurrence, Residual,
+    Scalar, Scaling, Scores, Stores, Weights, Zero,
 };
 pub use io::{Io, Plain};
 pub use model::{Memory, Model};

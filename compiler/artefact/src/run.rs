@@ -1,14 +1,17 @@
 //! Calls executed.
 
-use crate::call::{Call, Finish, Line, Move, Stores};
+use crate::call::{Call, Finish, Line, Move, Numbers, Stores};
 use crate::io::{Io, Plain};
 use crate::loops::{self, Code, GRAIN, Walk};
 use kernels::arg::arg_reduce;
 use kernels::convert::{Quantized, Scales, dequantize, narrow_bits, quantize, quantize_dynamic, widen_bits};
+use kernels::cumsum::{Addend, CumSum, cumsum};
 use kernels::elements::{
     Along, Triangle, gather_elements, one_hot, scatter_elements, scatter_rows, triangle,
 };
 use kernels::gather::{gather, gather_tuples};
+use kernels::grid_sample::grid_sample;
+use kernels::lrn::lrn;
 use kernels::norm::{NormArgs, group_norm, normalize_rows};
 use kernels::reduce::reduce;
 use kernels::resize::{Image, Taps, resize_linear, resize_nearest};
@@ -20,7 +23,7 @@ use kernels::vecmath;
 use kernels::{Affine, Epilogue, Error, GemmShape, Operand, Residual, Strides, Tier};
 use kernels::{conv_bf16, conv_f32, conv_transpose_f32, gemm_bf16, gemm_f32};
 use kernels::{gemm_dynamic_f32, gemm_dynamic_scratch, gemm_packed, gemm_sparse_f32};
-use kernels::{global_average_i8, global_pool_f32, pool_f32};
+use kernels::{global_average_i8, global_pool_f32, max_pool_i8, pool_f32};
 use std::cell::RefCell;
 use std::sync::Mutex;
 
@@ -123,6 +126,9 @@ impl Call {
             &Call::GlobalPool { tier, kind, batch, positions, channels: c } => {
                 global_pool_f32(tier, pool, kind, batch, positions, c, io.input(0), c, io.output(0), c)
             }
+            &Call::BytePool { tier, signed, ref window, batch, channels } => {
+                max_pool_i8(tier, pool, window, signed, [batch, channels], io.input(0), io.output(0))
+            }
             &Call::GlobalAverage { tier, by, batch, positions, channels } => {
                 global_average_i8(tier, pool, by, [batch, positions, channels], io.input(0), io.output(0))
             }
@@ -164,6 +170,16 @@ impl Call {
                 let positions = (io.inputs() > 3).then(|| io.input(3));
                 rotary(*tier, pool, of, io.input(0), [io.input(1), io.input(2)], positions, io.output(0))
             }
+            Call::Lrn { tier, of } => lrn(*tier, pool, of, io.input(0), io.output(0)),
+            Call::GridSample { tier, of } => {
+                grid_sample(*tier, pool, of, io.input(0), io.input(1), io.output(0))
+            }
+            Call::CumSum { numbers, of } => match numbers {
+                Numbers::F32 => running::<f32>(io, of),
+                Numbers::F64 => running::<f64>(io, of),
+                Numbers::I32 => running::<i32>(io, of),
+                Numbers::I64 => running::<i64>(io, of),
+            },
             &Call::OneHot { width, wide, depth, inner } => by_width!(width, hot(io, wide, depth, inner)),
             Call::Moves { width, fill, outputs, list } => {
                 by_width!(*width, moves(io, fill.as_deref(), *outputs, list))
@@ -336,6 +352,10 @@ fn placed<T: Element + Plain>(io: &Io, dims: &[usize], run: usize) -> Result<(),
 
 fn cut<T: Element + Plain + Default>(io: &Io, of: Triangle) -> Result<(), Error> {
     triangle::<T>(io.pool, of, io.input(0), io.output(0))
+}
+
+fn running<T: Addend + Plain>(io: &Io, of: &CumSum) -> Result<(), Error> {
+    cumsum::<T>(io.pool, of, io.input(0), io.output(0))
 }
 
 fn hot<T: Element + Plain>(io: &Io, wide: bool, depth: usize, inner: usize) -> Result<(), Error> {

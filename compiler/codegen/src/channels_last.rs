@@ -33,6 +33,8 @@ wrapped!(
     "GlobalAveragePool",
     "GlobalMaxPool",
     "Resize",
+    "LRN",
+    "GridSample",
     "ConvInteger",
     "QuantizedConv"
 );

@@ -1,8 +1,8 @@
 //! The only place that names Cranelift: fused element-wise loops (`typed` for other types than float32) and the static
 //! schedule.
 //!
-//! CLIF used: integer and float constants, add/sub/mul, float arithmetic, fcmp, bitselect/select, splat, load/store, brif,
-//! jump, call, return. Vectors are f32x4: the x64 back end takes no wider ones.
+//! CLIF used: integer and float constants, arithmetic, comparisons and conversions, bitselect/select, splat, shuffle, widening
+//! and narrowing, load/store, brif, jump, call, return. Vectors have 128 bits: the x64 back end takes no wider ones.
 
 #[cfg(feature = "counted")]
 mod count;

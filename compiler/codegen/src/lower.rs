@@ -7,6 +7,7 @@ pub mod contract;
 mod elements;
 pub mod elementwise;
 mod integer;
+mod lrn;
 mod movement;
 mod normalize;
 mod opaque;
@@ -16,6 +17,8 @@ mod quantize;
 mod recurrent;
 mod reduce;
 mod rotary;
+mod sample;
+mod scan;
 pub mod typed;
 pub mod window;
 
@@ -214,6 +217,9 @@ static LOWERINGS: &[Lowering] = &[
     quantize::lower,
     recurrent::lower,
     rotary::lower,
+    lrn::lower,
+    sample::lower,
+    scan::lower,
 ];
 
 /// Below this many bytes of weights a second thread costs more than it packs.

@@ -11,6 +11,7 @@ use crate::scratch;
 use crate::simd::{LANES, Simd, tiered};
 use crate::stored::{Reader, Stored, Writer};
 use crate::vecmath::Function;
+use affine::{Affine, Bounded, Either};
 use values::*;
 
 /// How elements are stored.
@@ -163,7 +164,9 @@ impl Chain {
             });
             let once = std::array::from_fn(|k| k < self.operands.len() && self.reads_once(k));
             let tier = tier.usable();
-            let mut run = Run { chain: self, tier, operands, slots, slot, block, sources, once, out, n };
+            let affine = Affine::of(self);
+            let mut run =
+                Run { chain: self, tier, operands, slots, slot, block, sources, once, out, n, affine };
             if n > block / 2 { run.wide(rows) } else { run.narrow(rows) }
         });
         Ok(())
@@ -176,7 +179,7 @@ impl Chain {
         (ALL / slots.max(1) / (4 * LANES) * (4 * LANES)).clamp(256, 1024)
     }
 
-    /// Whether one sum or product is all that reads an operand: it then takes bytes as they are.
+    /// Whether one sum or product, or the result, is all that reads an operand: it then takes bytes as they are.
     fn reads_once(&self, k: usize) -> bool {
         let reads = |a: Arg| usize::from(a == Arg::Slot(k));
         let of = |step: &Step| match *step {
@@ -184,7 +187,7 @@ impl Chain {
             Step::Binary(_, a, b) | Step::Equal(a, b) => 2 * (reads(a) + reads(b)),
             Step::Map(_, a) | Step::Snap(_, a) => 2 * reads(a),
         };
-        self.result != k && self.steps.iter().map(of).sum::<usize>() == 1
+        self.steps.iter().map(of).sum::<usize>() + usize::from(self.result == k) == 1
     }
 }
 
@@ -197,10 +200,12 @@ struct Run<'a, 'b> {
     slot: usize,
     block: usize,
     sources: [Source; MOST_SLOTS],
-    /// Operands that one sum or product reads.
+    /// Operands that one sum or product reads, or the result alone.
     once: [bool; MOST_SLOTS],
     out: &'b mut [u8],
     n: usize,
+    /// What the chain is by a shorter name.
+    affine: Option<Affine>,
 }
 
 /// Where an operand's elements of a block are.
@@ -300,7 +305,7 @@ impl Run<'_, '_> {
         let (slots, size) = (self.slots.as_mut_ptr(), self.slot);
         // SAFETY: slots were checked, hold whole vectors of elements and are apart; the result has `len` elements from
         // there on.
-        unsafe { steps(self.tier, self.chain, self.tier, &self.sources, slots, size, y, len) }
+        unsafe { steps(self.tier, self.chain, self.affine, self.tier, &self.sources, slots, size, y, len) }
     }
 }
 
@@ -374,8 +379,8 @@ tiered! {
     /// The chain was checked; a source holds `len` elements of its operand up to a whole vector, or one for all; `slots` has
     /// a slot of as many elements as it says for each step behind those of the operands, and `y` room for `len` results.
     unsafe fn steps(
-        s: S; chain: &Chain, tier: Tier, sources: &[Source; MOST_SLOTS], slots: *mut f32, size: usize,
-        y: *mut u8, len: usize,
+        s: S; chain: &Chain, affine: Option<Affine>, tier: Tier, sources: &[Source; MOST_SLOTS], slots: *mut f32,
+        size: usize, y: *mut u8, len: usize,
     ) {
         let operands = chain.operands.len();
         let x = |a: Arg| match a {
@@ -389,6 +394,16 @@ tiered! {
             }
             _ => None,
         };
+        if let Some(a) = affine {
+            let value = Bounded {
+                x: Either(bytes(Arg::Slot(a.x)), x(Arg::Slot(a.x))),
+                factor: a.factor.map(|f| Either(bytes(f), x(f))),
+                shift: a.shift.map(|f| Either(bytes(f), x(f))),
+                low: a.low.map(|c| s.splat(c)),
+                high: a.high.map(|c| s.splat(c)),
+            };
+            return store(s, chain.store, y, len, value);
+        }
         for (i, step) in chain.steps.iter().enumerate() {
             let slot = operands + i;
             let to = slots.add(slot * size);
@@ -432,7 +447,10 @@ tiered! {
                 return;
             }
         }
-        store(s, chain.store, y, len, x(Arg::Slot(chain.result)));
+        match bytes(Arg::Slot(chain.result)) {
+            Some(p) => store(s, chain.store, y, len, p),
+            None => store(s, chain.store, y, len, x(Arg::Slot(chain.result))),
+        }
     }
 }
 
@@ -575,6 +593,7 @@ unsafe fn snap<S: Simd>(s: S, format: Format, x: Held<S::F>, y: *mut f32, n: usi
     }
 }
 
+mod affine;
 mod values;
 
 #[cfg(test)]

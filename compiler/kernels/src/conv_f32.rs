@@ -45,6 +45,7 @@ pub struct ConvLayout {
 enum Form {
     /// One operand for each group.
     Dense(Vec<PackedB>),
+    /// Also for narrow groups.
     Depthwise(PackedDepthwise),
     Winograd(PackedWinograd),
     Columns(PackedColumns),
@@ -76,8 +77,8 @@ impl PackedConv {
         let what = "the weights leave the address space";
         let taps = product(what, &kernel)?;
         same_length("weights", product(what, &[groups, cout, cin, taps])?, weights.len())?;
-        let form = if cin == 1 && groups > 1 {
-            Form::Depthwise(PackedDepthwise::new(tier, weights, groups * cout, cout, taps)?)
+        let form = if groups > 1 && PackedDepthwise::takes(cin, cout) {
+            Form::Depthwise(PackedDepthwise::new(tier, weights, groups, (cin, cout), taps)?)
         } else {
             let k = cin * taps;
             let pack =
@@ -164,7 +165,7 @@ impl Stored for PackedConv {
                 let k = cin.checked_mul(taps)?;
                 all.len() == groups && all.iter().all(|b| (b.k(), b.n()) == (k, cout))
             }
-            Form::Depthwise(d) => cin == 1 && d.fits(groups.checked_mul(cout)?, cout, taps),
+            Form::Depthwise(d) => groups > 1 && d.fits(groups, cin, cout, taps),
             Form::Winograd(_) | Form::Columns(_) => groups == 1,
         };
         fits.then_some(PackedConv { kernel, groups, cin, cout, form })

@@ -167,6 +167,20 @@ impl Window {
         (at < self.input[axis]).then_some(at)
     }
 
+    /// The first input position under the window at output position `o` of an axis, and how many there are.
+    #[inline(always)]
+    pub(crate) fn span(&self, axis: usize, o: usize) -> (usize, usize) {
+        let origin = o * self.stride[axis];
+        let skip = match self.dilation[axis] {
+            1 => self.pad[axis].saturating_sub(origin),
+            d => self.pad[axis].saturating_sub(origin).div_ceil(d),
+        };
+        let start = (origin + skip * self.dilation[axis]).saturating_sub(self.pad[axis]);
+        let room = self.input[axis].saturating_sub(start);
+        let room = if self.dilation[axis] == 1 { room } else { room.div_ceil(self.dilation[axis]) };
+        (start, self.kernel[axis].saturating_sub(skip).min(room))
+    }
+
     /// The output positions on `axis` for which element `k` of the window is not padding.
     pub(crate) fn inside(&self, axis: usize, k: usize) -> std::ops::Range<usize> {
         let (stride, shift, pad) = (self.stride[axis], k * self.dilation[axis], self.pad[axis]);

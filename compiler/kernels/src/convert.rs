@@ -183,7 +183,7 @@ pub fn narrow_bf16(x: &[f32], y: &mut [bf16]) -> Result<(), Error> {
 }
 
 /// An integer type of quantized tensors.
-pub trait Quantized: Copy + Default + Send + Sync + Into<i32> {
+pub trait Quantized: Copy + Default + Ord + Send + Sync + Into<i32> {
     const LOW: i32;
     const HIGH: i32;
     /// Of a value in range.

@@ -1,4 +1,5 @@
-//! kernel: convolution of each channel by itself, channels-last: vectors run over channels, registers over pixels.
+//! kernel: convolution of each channel by itself, or with few neighbours, channels-last: vectors run over channels, registers
+//! over pixels.
 //!
 //! The lines of input under the window, cut to a strip of columns and a block of channels, are copied once into a
 //! ring that stays in the first-level cache, with the padding filled in. From there up to 8 neighbouring pixels are
@@ -16,6 +17,8 @@ use crate::tile::{Place, store_rows};
 use std::cell::RefCell;
 use std::ops::Range;
 
+mod groups;
+
 /// Elements of the ring that leave the first-level cache room for the rest.
 const RING: usize = 8 * 1024;
 /// Columns of a strip wide enough not to copy much of its neighbours'.
@@ -23,52 +26,74 @@ const STRIP: usize = 16;
 /// Output elements below which a task is not worth handing over.
 const GRAIN: usize = 8 * 1024;
 
-/// Weights as `[taps][channels]`, channels padded to whole vectors.
+/// Weights as `[taps][mixed][channels]`, channels padded to whole vectors.
 #[derive(Clone)]
 pub(crate) struct PackedDepthwise {
     tier: Tier,
     channels: usize,
     /// Output channels for each input channel.
     multiplier: usize,
+    /// Input channels for each output channel: those of its group, which has as many of both.
+    mixed: usize,
     step: usize,
     data: Aligned,
 }
 
-crate::fields! { PackedDepthwise { tier, channels, multiplier, step, data } }
+crate::fields! { PackedDepthwise { tier, channels, multiplier, mixed, step, data } }
 
 impl PackedDepthwise {
-    /// Whether it was packed for this many channels, channels of one input, and taps.
-    pub(crate) fn fits(&self, channels: usize, multiplier: usize, taps: usize) -> bool {
-        let step = channels.checked_next_multiple_of(LANES);
-        (self.channels, self.multiplier, Some(self.step)) == (channels, multiplier, step)
-            && self.step.checked_mul(taps).is_some_and(|len| self.data.holds(len))
+    /// Whether groups of `cin` input and `cout` output channels are narrow enough.
+    pub(crate) fn takes(cin: usize, cout: usize) -> bool {
+        cin == 1 || cin == cout && groups::WIDTHS.contains(&cin)
     }
 
-    /// Packs weights of shape `[channels, 1, taps]`, of which `multiplier` neighbours share an input channel.
+    /// Whether it was packed for as many groups of input and output channels, and as many taps.
+    pub(crate) fn fits(&self, groups: usize, cin: usize, cout: usize, taps: usize) -> bool {
+        let step = self.channels.checked_next_multiple_of(LANES);
+        let multiplier = if cin == 1 { cout } else { 1 };
+        PackedDepthwise::takes(cin, cout)
+            && (Some(self.channels), self.multiplier, self.mixed)
+                == (groups.checked_mul(cout), multiplier, cin)
+            && Some(self.step) == step
+            && taps
+                .checked_mul(cin)
+                .and_then(|n| n.checked_mul(self.step))
+                .is_some_and(|len| self.data.holds(len))
+    }
+
+    /// Packs weights of shape `[groups · cout, cin, taps]`, of groups that it [takes](PackedDepthwise::takes).
     pub(crate) fn new(
         tier: Tier,
         weights: &[[u8; 4]],
-        channels: usize,
-        multiplier: usize,
+        groups: usize,
+        (cin, cout): (usize, usize),
         taps: usize,
     ) -> Result<Self, Error> {
+        let channels = groups * cout;
         let step = channels.next_multiple_of(LANES);
-        let bytes = taps.checked_mul(size_of::<f32>()).and_then(|n| n.checked_mul(step));
+        let bytes = [taps, cin, step].into_iter().try_fold(size_of::<f32>(), usize::checked_mul);
         if bytes.is_none_or(|n| n > isize::MAX as usize) {
             return Err(Error::Shape { what: "the weights leave the address space" });
         }
-        let mut data = Aligned::zeros(step * taps);
+        let mut data = Aligned::zeros(step * cin * taps);
         let to = data.as_mut_slice();
         for channel in 0..channels {
-            for tap in 0..taps {
-                to[tap * step + channel] = f32::from_ne_bytes(weights[channel * taps + tap]);
+            for (i, tap) in (0..cin).flat_map(|i| (0..taps).map(move |tap| (i, tap))) {
+                let w = weights[(channel * cin + i) * taps + tap];
+                to[(tap * cin + i) * step + channel] = f32::from_ne_bytes(w);
             }
         }
-        Ok(PackedDepthwise { tier: tier.usable(), channels, multiplier, step, data })
+        let multiplier = if cin == 1 { cout } else { 1 };
+        Ok(PackedDepthwise { tier: tier.usable(), channels, multiplier, mixed: cin, step, data })
     }
 
     pub(crate) fn bytes(&self) -> usize {
         self.data.bytes()
+    }
+
+    /// Elements of a tap.
+    fn tap(&self) -> usize {
+        self.mixed * self.step
     }
 }
 
@@ -308,7 +333,7 @@ impl Part<'_> {
                 rows.push(Row {
                     input,
                     weights: (self.call.weights.data.as_ptr())
-                        .wrapping_add(t * walk.run * self.call.weights.step + self.channel),
+                        .wrapping_add(t * walk.run * self.call.weights.tap() + self.channel),
                 });
                 t += 1;
             }
@@ -521,6 +546,10 @@ unsafe fn sums<S: Simd, const P: usize, const V: usize>(s: S, line: &Line, colum
         let shift = column * line.step + c;
         for row in line.rows {
             let (x, w) = (row.input.add(shift), row.weights.add(c));
+            if call.weights.mixed > 1 {
+                groups::walk(s, &mut acc, x, w, line);
+                continue;
+            }
             let run = if line.spread == line.pixel { line.run } else { 0 };
             match (run, line.step == line.pixel) {
                 (3, true) if S::WIDE && V == 2 => slide::<S, P, V, 3, 1>(s, &mut acc, x, w, line),

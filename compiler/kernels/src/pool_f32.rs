@@ -77,23 +77,6 @@ struct Field {
     step: [usize; 3],
 }
 
-impl Call<'_> {
-    /// The first input position under the window at output position `o` of an axis, and how many there are.
-    #[inline(always)]
-    fn span(&self, axis: usize, o: usize) -> (usize, usize) {
-        let w = self.window;
-        let origin = o * w.stride[axis];
-        let skip = match w.dilation[axis] {
-            1 => w.pad[axis].saturating_sub(origin),
-            d => w.pad[axis].saturating_sub(origin).div_ceil(d),
-        };
-        let start = (origin + skip * w.dilation[axis]).saturating_sub(w.pad[axis]);
-        let room = w.input[axis].saturating_sub(start);
-        let room = if w.dilation[axis] == 1 { room } else { room.div_ceil(w.dilation[axis]) };
-        (start, w.kernel[axis].saturating_sub(skip).min(room))
-    }
-}
-
 tiered! {
     /// # Safety
     /// `rows` are pixels of the output, `y` its start.
@@ -124,10 +107,10 @@ unsafe fn each_pixel<S: Simd>(
     while row < rows.end {
         let (line, column) = (row / w.output[2], row % w.output[2]);
         let (image, d, h) = w.line(line);
-        let ((d0, depth), (h0, height)) = (call.span(0, d), call.span(1, h));
+        let ((d0, depth), (h0, height)) = (w.span(0, d), w.span(1, h));
         let line = (image * w.input[0] + d0) * w.input[1] + h0;
         for column in column..w.output[2].min(column + rows.end - row) {
-            let (w0, width) = call.span(2, column);
+            let (w0, width) = w.span(2, column);
             let corner = call.x.wrapping_add((line * w.input[2] + w0).wrapping_mul(call.x_stride));
             let field = Field { corner, count: [depth, height, width], step };
             let divisor = match call.kind {

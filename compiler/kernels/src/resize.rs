@@ -66,6 +66,10 @@ pub fn resize_nearest<T: Element>(
     if y.is_empty() {
         return Ok(());
     }
+    let whole = columns.len() / image.width;
+    let repeats = (columns.len() == whole * image.width
+        && columns.iter().enumerate().all(|(j, &i)| i == j / whole))
+    .then_some(whole);
     let parts = Parts::of(y);
     ranges(pool, image.batch * rows.len(), GRAIN.div_ceil(to), &|range| {
         for r in range.clone() {
@@ -78,8 +82,15 @@ pub fn resize_nearest<T: Element>(
                 continue;
             }
             let line = &x[(b * image.height + rows[i]) * from..][..from];
-            for (to, &j) in out.chunks_exact_mut(c).zip(columns) {
-                to.copy_from_slice(&line[j * c..(j + 1) * c]);
+            match (c, repeats) {
+                (1, Some(2)) => out.as_chunks_mut().0.iter_mut().zip(line).for_each(|(to, x)| *to = [*x; 2]),
+                (1, Some(k)) => out.chunks_exact_mut(k).zip(line).for_each(|(to, x)| to.fill(*x)),
+                (1, None) => out.iter_mut().zip(columns).for_each(|(to, &j)| *to = line[j]),
+                _ => {
+                    for (to, &j) in out.chunks_exact_mut(c).zip(columns) {
+                        to.copy_from_slice(&line[j * c..(j + 1) * c]);
+                    }
+                }
             }
         }
     });
@@ -105,6 +116,25 @@ unsafe fn between<S: Simd>(s: S, a: *const f32, b: *const f32, w: f32, n: usize)
     // SAFETY: both hold `min(n, 16)` elements.
     let (a, b) = unsafe { (s.load_up_to(a, n), s.load_up_to(b, n)) };
     s.fma(s.splat(w), s.sub(b, a), a)
+}
+
+tiered! {
+    /// As [`blend_columns`] for groups of one element.
+    ///
+    /// # Safety
+    /// The taps lie inside the line; `y` holds an element for each.
+    unsafe fn blend_elements(s: S; line: *const f32, taps: &Taps<'_>, y: *mut f32) {
+        let (mut a, mut b) = ([0.0; LANES], [0.0; LANES]);
+        for (at, low) in taps.low.chunks(LANES).enumerate() {
+            let (at, n) = (at * LANES, low.len());
+            for (k, (&low, &high)) in low.iter().zip(&taps.high[at..]).enumerate() {
+                (a[k], b[k]) = (*line.add(low), *line.add(high));
+            }
+            let (a, b) = (s.load(a.as_ptr()), s.load(b.as_ptr()));
+            let w = s.load_up_to(taps.weight.as_ptr().add(at), n);
+            s.store_up_to(y.add(at), s.fma(w, s.sub(b, a), a), n);
+        }
+    }
 }
 
 tiered! {
@@ -161,7 +191,10 @@ pub fn resize_linear_on(
                 // SAFETY: rows hold `from` elements; taps were checked against the width.
                 unsafe {
                     blend(tier, low, high, w, line.as_mut_ptr(), from);
-                    blend_columns(tier, line.as_ptr(), &columns, c, out.as_mut_ptr());
+                    match c {
+                        1 => blend_elements(tier, line.as_ptr(), &columns, out.as_mut_ptr()),
+                        _ => blend_columns(tier, line.as_ptr(), &columns, c, out.as_mut_ptr()),
+                    }
                 }
             }
         });
@@ -183,12 +216,18 @@ mod tests {
         for channels in [1, 3, 20] {
             let image = Image { batch: 2, height: 3, width: 4, channels };
             let x = values(2 * 12 * channels);
-            let (rows, columns) = ([0, 0, 2, 2, 1], [3, 0, 1, 1, 2, 3]);
-            let mut y = vec![0.0; 2 * 30 * channels];
-            resize_nearest(&Serial, image, &x, &rows, &columns, &mut y).unwrap();
-            for (i, y) in y.iter().enumerate() {
-                let (c, j, r, b) = (i % channels, i / channels % 6, i / channels / 6 % 5, i / channels / 30);
-                assert_eq!(*y, x[((b * 3 + rows[r]) * 4 + columns[j]) * channels + c]);
+            let rows = [0, 0, 2, 2, 1];
+            let twice: Vec<usize> = (0..8).map(|j| j / 2).collect();
+            let thrice: Vec<usize> = (0..12).map(|j| j / 3).collect();
+            for columns in [&[3, 0, 1, 1, 2, 3][..], &twice, &thrice, &[0, 1, 2, 3], &[0, 0, 1]] {
+                let wide = columns.len();
+                let mut y = vec![0.0; 10 * wide * channels];
+                resize_nearest(&Serial, image, &x, &rows, columns, &mut y).unwrap();
+                for (i, y) in y.iter().enumerate() {
+                    let (c, j) = (i % channels, i / channels % wide);
+                    let (r, b) = (i / channels / wide % 5, i / channels / wide / 5);
+                    assert_eq!(*y, x[((b * 3 + rows[r]) * 4 + columns[j]) * channels + c]);
+                }
             }
         }
     }
@@ -199,13 +238,16 @@ mod tests {
             let image = Image { batch: 2, height: 3, width: 4, channels };
             let x = values(2 * 12 * channels);
             let rows = Taps { low: &[0, 0, 1, 2], high: &[0, 1, 2, 2], weight: &[0.0, 0.25, 0.5, 1.0] };
-            let columns = Taps { low: &[0, 2, 1], high: &[1, 3, 2], weight: &[0.3, 0.0, 0.9] };
+            let low: Vec<usize> = (0..19).map(|j| j * 7 % 4).collect();
+            let high: Vec<usize> = low.iter().map(|&j| (j + 1).min(3)).collect();
+            let weight: Vec<f32> = (0..19).map(|j| (j * 5 % 11) as f32 / 10.0).collect();
+            let columns = Taps { low: &low, high: &high, weight: &weight };
             for &tier in Tier::available() {
-                let mut y = vec![0.0; 2 * 12 * channels];
+                let mut y = vec![0.0; 2 * 4 * 19 * channels];
                 resize_linear_on(tier, &Serial, image, &x, rows, columns, &mut y).unwrap();
                 for (i, y) in y.iter().enumerate() {
-                    let (c, j, r, b) =
-                        (i % channels, i / channels % 3, i / channels / 3 % 4, i / channels / 12);
+                    let (c, j) = (i % channels, i / channels % 19);
+                    let (r, b) = (i / channels / 19 % 4, i / channels / 76);
                     let at = |h: usize, w: usize| f64::from(x[((b * 3 + h) * 4 + w) * channels + c]);
                     let (u, v) = (f64::from(rows.weight[r]), f64::from(columns.weight[j]));
                     let across = |h| at(h, columns.low[j]) * (1.0 - v) + at(h, columns.high[j]) * v;

@@ -183,6 +183,14 @@ pub(crate) trait Simd: Copy {
         // SAFETY: 16 lanes.
         unsafe { self.load(found.as_ptr()) }
     }
+    /// Lane `l` is lane `index[l] % 16` of `x`.
+    #[inline(always)]
+    fn permute(self, x: Self::F, index: Self::I) -> Self::F {
+        let lanes = self.array(x);
+        let found = mapped(self.array(self.of_bits(index)), |i| lanes[(i.to_bits() & 15) as usize]);
+        // SAFETY: 16 lanes.
+        unsafe { self.load(found.as_ptr()) }
+    }
     /// Stores the low byte of the first `n <= 16` lanes.
     ///
     /// # Safety

@@ -49,86 +49,171 @@ impl RowMask<'_> {
     }
 }
 
+/// Rows that are worked on together: a row by itself waits for its own maximum, sum and quotient.
+const TOGETHER: usize = 4;
+/// Elements from which a row is long enough by itself.
+const LONG: usize = 256;
+
 tiered! {
     /// # Safety
-    /// `y` holds `n` elements in and out; `mask` is null or holds `n`.
-    unsafe fn softmax_row(s: S; kind: Softmax, scale: f32, mask: *const f32, y: *mut f32, n: usize) {
-        if scale != 1.0 || !mask.is_null() {
+    /// See [`softmax_together`].
+    unsafe fn softmax_row(s: S; kind: Softmax, scale: f32, mask: *const f32, x: *const f32, y: *mut f32, n: usize) {
+        softmax_together(s, kind, scale, [mask], [x], [y], n)
+    }
+}
+
+tiered! {
+    /// # Safety
+    /// See [`softmax_together`].
+    unsafe fn softmax_four(
+        s: S;
+        kind: Softmax,
+        scale: f32,
+        masks: [*const f32; TOGETHER],
+        x: [*const f32; TOGETHER],
+        y: [*mut f32; TOGETHER],
+        n: usize
+    ) {
+        softmax_together(s, kind, scale, masks, x, y, n)
+    }
+}
+
+/// Each row comes out the same whatever rows are beside it.
+///
+/// # Safety
+/// Each of `x` and `y`, the same or apart, holds `n` elements; so does each mask, or all are null.
+#[inline(always)]
+unsafe fn softmax_together<S: Simd, const R: usize>(
+    s: S,
+    kind: Softmax,
+    scale: f32,
+    masks: [*const f32; R],
+    mut x: [*const f32; R],
+    y: [*mut f32; R],
+    n: usize,
+) {
+    // SAFETY: as above.
+    unsafe {
+        if scale != 1.0 || !masks[0].is_null() {
             let k = s.splat(scale);
-            let mut i = 0;
-            while i < n {
-                let x = s.load_up_to(y.add(i), n - i);
-                let m = if mask.is_null() { s.zero() } else { s.load_up_to(mask.add(i), n - i) };
-                s.store_up_to(y.add(i), s.add(s.mul(x, k), m), n - i);
-                i += LANES;
+            for r in 0..R {
+                let mut i = 0;
+                while i < n {
+                    let v = s.load_up_to(x[r].add(i), n - i);
+                    let m = if masks[r].is_null() { s.zero() } else { s.load_up_to(masks[r].add(i), n - i) };
+                    s.store_up_to(y[r].add(i), s.add(s.mul(v, k), m), n - i);
+                    i += LANES;
+                }
+                x[r] = y[r];
             }
         }
-        let top = s.splat(row_max(s, y, n));
-        let sum = row_exp(s, y, n, top, kind == Softmax::Plain);
-        let factor = s.splat(1.0 / sum);
-        let shift = log(s, s.splat(sum));
-        let mut i = 0;
-        while i < n {
-            let x = s.load_up_to(y.add(i), n - i);
-            let z = match kind {
-                Softmax::Plain => s.mul(x, factor),
-                Softmax::Log => s.sub(s.sub(x, top), shift),
-            };
-            s.store_up_to(y.add(i), z, n - i);
-            i += LANES;
+        let tops = largest(s, x, n);
+        let sums = exponentials(s, x, (kind == Softmax::Plain).then_some(y), n, tops);
+        match kind {
+            Softmax::Plain => {
+                for r in 0..R {
+                    let factor = s.splat(1.0 / sums[r]);
+                    let mut i = 0;
+                    while i < n {
+                        let v = s.load_up_to(y[r].add(i), n - i);
+                        s.store_up_to(y[r].add(i), s.mul(v, factor), n - i);
+                        i += LANES;
+                    }
+                }
+            }
+            Softmax::Log => {
+                for r in 0..R {
+                    let (top, shift) = (s.splat(tops[r]), log(s, s.splat(sums[r])));
+                    let mut i = 0;
+                    while i < n {
+                        let v = s.load_up_to(x[r].add(i), n - i);
+                        s.store_up_to(y[r].add(i), s.sub(s.sub(v, top), shift), n - i);
+                        i += LANES;
+                    }
+                }
+            }
         }
     }
 }
 
-/// Largest element; unspecified with NaN among them.
+/// Largest element of each row; unspecified with NaN among them.
+///
+/// # Safety
+/// Each of `x` holds `n` elements.
 #[inline(always)]
-unsafe fn row_max<S: Simd>(s: S, x: *const f32, n: usize) -> f32 {
-    // SAFETY: `x` holds `n` elements.
+unsafe fn largest<S: Simd, const R: usize>(s: S, x: [*const f32; R], n: usize) -> [f32; R] {
+    // SAFETY: as above.
     unsafe {
         let lowest = s.splat(f32::NEG_INFINITY);
-        let (mut a, mut b) = (lowest, lowest);
+        let (mut a, mut b) = ([lowest; R], [lowest; R]);
         let mut i = 0;
         while i + 2 * LANES <= n {
-            a = s.max(a, s.load(x.add(i)));
-            b = s.max(b, s.load(x.add(i + LANES)));
+            for r in 0..R {
+                a[r] = s.max(a[r], s.load(x[r].add(i)));
+                b[r] = s.max(b[r], s.load(x[r].add(i + LANES)));
+            }
             i += 2 * LANES;
         }
         while i < n {
-            let v = s.load_up_to(x.add(i), n - i);
-            a = s.max(a, if n - i < LANES { s.select(s.head(n - i), v, lowest) } else { v });
+            for r in 0..R {
+                let v = s.load_up_to(x[r].add(i), n - i);
+                a[r] = s.max(a[r], if n - i < LANES { s.select(s.head(n - i), v, lowest) } else { v });
+            }
             i += LANES;
         }
-        s.largest(s.max(a, b))
+        let mut tops = [0.0; R];
+        for r in 0..R {
+            tops[r] = s.largest(s.max(a[r], b[r]));
+        }
+        tops
     }
 }
 
-/// `Σ e^(x - top)`; `x` becomes the terms if `keep`.
+/// `Σ e^(x - top)` of each row; the terms go to `y`, where there is one.
+///
+/// # Safety
+/// Each of `x` and `y`, the same or apart, holds `n` elements.
 #[inline(always)]
-unsafe fn row_exp<S: Simd>(s: S, x: *mut f32, n: usize, top: S::F, keep: bool) -> f32 {
-    // SAFETY: `x` holds `n` elements.
+unsafe fn exponentials<S: Simd, const R: usize>(
+    s: S,
+    x: [*const f32; R],
+    y: Option<[*mut f32; R]>,
+    n: usize,
+    tops: [f32; R],
+) -> [f32; R] {
+    // SAFETY: as above.
     unsafe {
-        let (mut a, mut b) = (s.zero(), s.zero());
+        let (mut a, mut b) = ([s.zero(); R], [s.zero(); R]);
         let mut i = 0;
         while i + 2 * LANES <= n {
-            let e = exp_term(s, s.sub(s.load(x.add(i)), top));
-            let f = exp_term(s, s.sub(s.load(x.add(i + LANES)), top));
-            if keep {
-                s.store(x.add(i), e);
-                s.store(x.add(i + LANES), f);
+            for r in 0..R {
+                let top = s.splat(tops[r]);
+                let e = exp_term(s, s.sub(s.load(x[r].add(i)), top));
+                let f = exp_term(s, s.sub(s.load(x[r].add(i + LANES)), top));
+                if let Some(y) = y {
+                    s.store(y[r].add(i), e);
+                    s.store(y[r].add(i + LANES), f);
+                }
+                a[r] = s.add(a[r], e);
+                b[r] = s.add(b[r], f);
             }
-            a = s.add(a, e);
-            b = s.add(b, f);
             i += 2 * LANES;
         }
         while i < n {
-            let e = exp_term(s, s.sub(s.load_up_to(x.add(i), n - i), top));
-            if keep {
-                s.store_up_to(x.add(i), e, n - i);
+            for r in 0..R {
+                let e = exp_term(s, s.sub(s.load_up_to(x[r].add(i), n - i), s.splat(tops[r])));
+                if let Some(y) = y {
+                    s.store_up_to(y[r].add(i), e, n - i);
+                }
+                a[r] = s.add(a[r], if n - i < LANES { s.select(s.head(n - i), e, s.zero()) } else { e });
             }
-            a = s.add(a, if n - i < LANES { s.select(s.head(n - i), e, s.zero()) } else { e });
             i += LANES;
         }
-        s.sum(s.add(a, b))
+        let mut sums = [0.0; R];
+        for r in 0..R {
+            sums[r] = s.sum(s.add(a[r], b[r]));
+        }
+        sums
     }
 }
 
@@ -165,10 +250,10 @@ tiered! {
     /// # Safety
     /// `x` holds `n` elements.
     unsafe fn row_log_sum(s: S; x: *const f32, n: usize) -> f32 {
-        let top = row_max(s, x, n);
+        let [top] = largest(s, [x], n);
         // Infinite terms are what they are.
         let top = if top.is_finite() { top } else { 0.0 };
-        let sum = row_exp(s, x.cast_mut(), n, s.splat(top), false);
+        let [sum] = exponentials(s, [x], None, n, [top]);
         s.array(log(s, s.splat(sum)))[0] + top
     }
 }
@@ -244,13 +329,25 @@ pub fn softmax_rows_on(
             let x = x.map(|x| &x[first * n..][..out.len()]);
             return short_rows(tier, kind, x, out, n);
         }
-        for (r, row) in out.chunks_exact_mut(n).enumerate() {
-            if let Some(x) = x {
-                row.copy_from_slice(&x[(first + r) * n..(first + r + 1) * n]);
+        let at = |r: usize| mask.as_ref().map_or(std::ptr::null(), |m| m.row(first + r, n).as_ptr());
+        let count = out.len() / n;
+        let together = if n < LONG { TOGETHER } else { 1 };
+        let y = out.as_mut_ptr();
+        let x = x.map_or(y.cast_const(), |x| x[first * n..][..out.len()].as_ptr());
+        for r in (0..count).step_by(together) {
+            // SAFETY: the rows hold `n` elements each, and the masks' rows as well.
+            unsafe {
+                if together == TOGETHER && count - r >= TOGETHER {
+                    let masks = std::array::from_fn(|k| at(r + k));
+                    let from = std::array::from_fn(|k| x.add((r + k) * n));
+                    let to = std::array::from_fn(|k| y.add((r + k) * n));
+                    softmax_four(tier, kind, scale, masks, from, to, n);
+                } else {
+                    for r in r..count.min(r + together) {
+                        softmax_row(tier, kind, scale, at(r), x.add(r * n), y.add(r * n), n);
+                    }
+                }
             }
-            let mask = mask.as_ref().map_or(std::ptr::null(), |m| m.row(first + r, n).as_ptr());
-            // SAFETY: the row holds `n` elements, and the mask's row as well.
-            unsafe { softmax_row(tier, kind, scale, mask, row.as_mut_ptr(), n) };
         }
     });
     Ok(())
@@ -371,6 +468,29 @@ mod tests {
                                 close(kind, *y, w)
                             }
                         }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_come_out_the_same_beside_others() {
+        for n in [17, 32, 33, 100, 255, 256, 300] {
+            let x = values(7 * n);
+            for &tier in Tier::available() {
+                for kind in [Softmax::Plain, Softmax::Log] {
+                    let mut y = vec![0.0; x.len()];
+                    softmax_rows_on(tier, &Serial, kind, Some(&x), &mut y, n, 1.0, None).unwrap();
+                    let mut inside = x.clone();
+                    softmax_rows_on(tier, &Serial, kind, None, &mut inside, n, 1.0, None).unwrap();
+                    assert_eq!(y, inside);
+                    for (x, y) in x.chunks(n).zip(y.chunks(n)) {
+                        let mut alone = x.to_vec();
+                        softmax_rows_on(tier, &Serial, kind, None, &mut alone, n, 1.0, None).unwrap();
+                        assert_eq!(y, alone);
+                        let v: Vec<f64> = x.iter().map(|x| f64::from(*x)).collect();
+                        y.iter().zip(exact(kind, &v)).for_each(|(y, w)| close(kind, *y, w));
                     }
                 }
             }

@@ -186,10 +186,13 @@ impl Plan {
     unsafe fn run<const N: usize>(&self, pool: &dyn Pool, x: *const u8, y: *mut u8) {
         let axes = &self.axes[..self.rank];
         let (inner, outer) = axes.split_last().map_or((UNIT, axes), |(l, o)| (*l, o));
-        let turned = inner.to == 1 && inner.from != 1;
         // The dimension that is contiguous in the source makes a 2-D transposition, else any is a second loop.
-        let second = if turned { outer.iter().position(|a| a.from == 1) } else { None };
-        let second = second.or(outer.len().checked_sub(1));
+        let second = if inner.turns() { outer.iter().position(|a| a.from == 1) } else { None };
+        let second = second.or_else(|| match outer {
+            // Few lines would take as long as finding them.
+            [.., longer, last] if last.len < FEW && longer.len > last.len => Some(outer.len() - 2),
+            _ => outer.len().checked_sub(1),
+        });
         let mut rest = [UNIT; MAX_AXES];
         let mut n = 0;
         for (_, &a) in outer.iter().enumerate().filter(|(i, _)| Some(*i) != second) {
@@ -220,6 +223,17 @@ impl Plan {
                 walk.step(rest);
             }
         });
+    }
+}
+
+/// Lines of a tile that has more if it can.
+const FEW: usize = 8;
+
+impl Axis {
+    /// Whether, with a dimension that is contiguous in the source, it is a transposition. One element repeated is none, but
+    /// a few of it are stored at once there.
+    fn turns(self) -> bool {
+        self.to == 1 && self.from != 1 && (self.from != 0 || self.len <= 4)
     }
 }
 
@@ -304,7 +318,7 @@ impl Tile {
         let size = N as isize;
         // SAFETY: passed on.
         unsafe {
-            if self.inner.to == 1 && self.inner.from != 1 && self.outer.from == 1 && self.outer.len > 1 {
+            if self.inner.turns() && self.outer.from == 1 && self.outer.len > 1 {
                 let (sx, sy) = (self.inner.from * size, self.outer.to * size);
                 return turn::<N>(x, sx, y, sy, self.inner.len, self.outer.len);
             }
@@ -340,6 +354,13 @@ unsafe fn line<const N: usize>(x: *const u8, y: *mut u8, a: Axis) {
     unsafe {
         match (a.from, a.to) {
             (1, 1) if a.len * N >= 64 => std::ptr::copy_nonoverlapping(x, y, a.len * N),
+            (1, 1) if a.len * N >= 16 => {
+                // The last piece begins where it ends with the line.
+                let last = a.len * N - 16;
+                for at in (0..last).step_by(16).chain([last]) {
+                    put::<16>(y.add(at), get::<16>(x.add(at)));
+                }
+            }
             (0, 1) => {
                 let v = get::<N>(x);
                 std::slice::from_raw_parts_mut(y.cast::<[u8; N]>(), a.len).fill(v);
@@ -376,6 +397,57 @@ unsafe fn weave<const N: usize, const R: usize>(
     }
 }
 
+/// Groups of `C` side by side, such as the channels of a pixel, to rows.
+///
+/// # Safety
+/// As [`turn`], with `sx` the size of `C` elements.
+#[inline(always)]
+unsafe fn unweave<T: Copy, const C: usize>(x: *const u8, y: *mut u8, sy: isize, rows: usize) {
+    // SAFETY: `rows` groups of `C` by the caller.
+    unsafe {
+        let x = x.cast::<T>();
+        let to: [*mut T; C] = std::array::from_fn(|c| y.offset(c as isize * sy).cast());
+        for r in 0..rows {
+            for (c, to) in to.iter().enumerate() {
+                to.add(r).write_unaligned(x.add(r * C + c).read_unaligned());
+            }
+        }
+    }
+}
+
+/// [`unweave`] for elements of `N` bytes.
+///
+/// # Safety
+/// As [`unweave`].
+#[inline(always)]
+unsafe fn unweave_sized<const N: usize, const C: usize>(x: *const u8, y: *mut u8, sy: isize, rows: usize) {
+    // SAFETY: passed on.
+    unsafe {
+        match N {
+            1 => unweave::<u8, C>(x, y, sy, rows),
+            2 => unweave::<u16, C>(x, y, sy, rows),
+            4 => unweave::<u32, C>(x, y, sy, rows),
+            _ => unweave::<u64, C>(x, y, sy, rows),
+        }
+    }
+}
+
+/// [`unweave`] for `columns` of 2, 3 or 4.
+///
+/// # Safety
+/// As [`unweave`].
+#[inline(always)]
+unsafe fn unweave_all<const N: usize>(x: *const u8, y: *mut u8, sy: isize, rows: usize, columns: usize) {
+    // SAFETY: passed on.
+    unsafe {
+        match columns {
+            2 => unweave_sized::<N, 2>(x, y, sy, rows),
+            3 => unweave_sized::<N, 3>(x, y, sy, rows),
+            _ => unweave_sized::<N, 4>(x, y, sy, rows),
+        }
+    }
+}
+
 /// `y[c·sy + r] = x[r·sx + c]` for `r < rows`, `c < columns`, strides in bytes.
 ///
 /// # Safety
@@ -396,9 +468,13 @@ pub(crate) unsafe fn turn<const N: usize>(
             4 => return weave::<N, 4>(x, sx, y, sy, columns),
             _ => {}
         }
+        let groups = matches!(columns, 2..=4) && sx == (columns * N) as isize;
         #[cfg(all(target_arch = "x86_64", not(miri)))]
         {
             use crate::dispatch::Tier;
+            if groups && Tier::best() != Tier::Portable {
+                return x86::unweave::<N>(x, y, sy, rows, columns);
+            }
             if N == 4 && Tier::best() != Tier::Portable {
                 return x86::turn_4(x, sx, y, sy, rows, columns);
             }
@@ -411,6 +487,9 @@ pub(crate) unsafe fn turn<const N: usize>(
             if N == 1 {
                 return blocked::<1, x86::One>(x, sx, y, sy, rows, columns);
             }
+        }
+        if groups {
+            return unweave_all::<N>(x, y, sy, rows, columns);
         }
         blocked::<N, Scalar<N>>(x, sx, y, sy, rows, columns);
     }
@@ -483,8 +562,22 @@ unsafe fn blocked<const N: usize, Q: Square>(
 mod x86 {
     //! Squares in registers.
 
-    use super::{Square, blocked};
+    use super::{Square, blocked, unweave_all};
     use std::arch::x86_64::*;
+
+    /// # Safety
+    /// As `super::unweave`, on a CPU with AVX2.
+    #[target_feature(enable = "avx2")]
+    pub(super) unsafe fn unweave<const N: usize>(
+        x: *const u8,
+        y: *mut u8,
+        sy: isize,
+        rows: usize,
+        columns: usize,
+    ) {
+        // SAFETY: passed on.
+        unsafe { unweave_all::<N>(x, y, sy, rows, columns) }
+    }
 
     /// # Safety
     /// As `blocked`, on a CPU with AVX2.
@@ -676,6 +769,41 @@ mod tests {
         check_sizes(&[2, 5, 4, 6], &[0, 2, 3, 1]);
         check_sizes(&[], &[]);
         check_sizes(&[300, 200], &[1, 0]);
+    }
+
+    #[test]
+    fn groups_side_by_side_come_apart() {
+        for (c, n) in [(2, 5), (2, 64), (3, 33), (3, 97), (4, 40), (4, 1), (5, 31)] {
+            check_sizes(&[3, n, c], &[0, 2, 1]);
+            check_sizes(&[n, c, 3], &[1, 2, 0]);
+            // Blocks to depth.
+            check_sizes(&[1, 3, 4, c, n, c], &[0, 3, 5, 1, 2, 4]);
+        }
+    }
+
+    #[test]
+    fn elements_and_lines_are_repeated() {
+        for (n, m) in [(7, 1), (7, 2), (6, 3), (9, 4), (5, 5), (3, 40), (40, 19), (1, 3136)] {
+            let x: Vec<u32> = (0..n as u32).collect();
+            // Each element `m` times, and the line `m` times.
+            for (axes, of) in [([(n, 1, m), (m, 0, 1)], m), ([(m, 0, n), (n, 1, 1)], 1)] {
+                let axes = axes.map(|(len, from, to)| Axis { len, from, to: to as isize });
+                for pool in [&Serial as &dyn Pool, &Many] {
+                    let mut y = vec![u32::MAX; n * m];
+                    copy_strided(pool, &x, 0, &mut y, 0, &axes).unwrap();
+                    let want: Vec<u32> = (0..n * m).map(|i| x[i / of % n]).collect();
+                    assert_eq!(y, want, "{n} {m}");
+                }
+            }
+        }
+        // A tile of each of two images, twice along both sides.
+        let x: Vec<u16> = (0..2 * 5 * 11).collect();
+        let axes = [(2, 55, 220), (2, 0, 110), (5, 11, 22), (2, 0, 11), (11, 1, 1)];
+        let axes = axes.map(|(len, from, to)| Axis { len, from, to });
+        let mut y = vec![u16::MAX; 440];
+        copy_strided(&Many, &x, 0, &mut y, 0, &axes).unwrap();
+        let want: Vec<u16> = (0..440).map(|i| x[i / 220 * 55 + i % 110 / 22 * 11 + i % 11]).collect();
+        assert_eq!(y, want);
     }
 
     proptest! {

@@ -1,4 +1,6 @@
-//! Loops over any element types, one element at a time: integers, booleans, doubles, and conversions between them.
+//! Loops over any element types: integers, booleans, doubles, and conversions between them.
+
+mod vectors;
 
 use crate::dag::{Dag, Id, Op};
 use cranelift::codegen::ir::MemFlagsData;
@@ -114,12 +116,14 @@ impl Emit<'_, '_> {
     }
 
     fn row(&mut self, begin: Value, end: Value) {
-        self.each(begin, end, |e, i| {
-            #[cfg(feature = "counted")]
-            super::count::block(e.b, &e.l.text(), e.l.dims.len().min(4) as u64);
-            let v = e.value(e.l.root, i);
-            e.store(e.out, i, v);
-        });
+        if vectors::take(self.l) { self.blocks(begin, end) } else { self.each(begin, end, Self::element) }
+    }
+
+    fn element(&mut self, i: Value) {
+        #[cfg(feature = "counted")]
+        super::count::block(self.b, &self.l.text(), self.l.dims.len().min(4) as u64);
+        let v = self.value(self.l.root, i);
+        self.store(self.out, i, v);
     }
 
     fn address(&mut self, base: Value, i: Value, size: i64) -> Value {

@@ -148,7 +148,7 @@ impl TypedKernel {
 #[cfg(test)]
 mod tests {
     use crate::compile;
-    use ir::{Attrs, Evaluate, Feeds, Graph, Reference, Tensor, Value, ValueId, ValueType};
+    use ir::{Attrs, DType, Evaluate, Feeds, Graph, Reference, Tensor, Value, ValueId, ValueType};
     use kernels::Serial;
     use proptest::prelude::*;
 
@@ -206,11 +206,153 @@ mod tests {
         agree(&mut g, &[x]);
     }
 
+    /// `n` numbers of a type, its extremes and, of floats, infinities and NaN among them.
+    fn numbers(dtype: DType, shape: &[usize], seed: usize) -> Tensor {
+        let n: usize = shape.iter().product();
+        let float = |i: usize| match (i + seed) % 37 {
+            1 => f64::NAN,
+            5 => f64::INFINITY,
+            9 => f64::NEG_INFINITY,
+            11 => -0.0,
+            13 => 2147483648.0,
+            17 => -2147483648.0,
+            19 => 3e9,
+            23 => -1e20,
+            k => (k * 7919 % 613) as f64 / 4.0 - 70.0,
+        };
+        let integer = |i: usize| match (i + seed) % 41 {
+            3 => i64::MIN,
+            7 => i64::MAX,
+            11 => i64::from(i32::MIN),
+            13 => i64::from(u32::MAX),
+            k => (k * 7919 % 613) as i64 - 300,
+        };
+        let near = |i: usize| ((i + seed) * 7919 % 613) as i64 - 300;
+        macro_rules! of {
+            ($f:expr) => {
+                Tensor::new(shape, (0..n).map($f).collect::<Vec<_>>()).unwrap()
+            };
+        }
+        match dtype {
+            DType::F32 => of!(|i| float(i) as f32),
+            DType::F64 => of!(float),
+            DType::I8 => of!(|i| integer(i) as i8),
+            DType::U8 => of!(|i| integer(i) as u8),
+            DType::I16 => of!(|i| integer(i) as i16),
+            DType::U16 => of!(|i| integer(i) as u16),
+            DType::I32 => of!(|i| integer(i) as i32),
+            DType::U32 => of!(|i| integer(i) as u32),
+            DType::Bool => of!(|i| (i + seed) % 5 < 2),
+            // The second block on has nothing that is no int32.
+            _ => of!(|i| if i < 16 { integer(i) } else { near(i) }),
+        }
+    }
+
+    const TYPES: [DType; 10] = [
+        DType::F32,
+        DType::F64,
+        DType::I8,
+        DType::U8,
+        DType::I16,
+        DType::U16,
+        DType::I32,
+        DType::U32,
+        DType::I64,
+        DType::Bool,
+    ];
+
+    /// Shapes whose rows are blocks of sixteen, with a rest and without, and how the second operand repeats.
+    const SHAPES: [(&[usize], &[usize]); 7] = [
+        (&[77], &[77]),
+        (&[2, 333], &[333]),
+        (&[5, 48], &[5, 1]),
+        (&[5, 35], &[35]),
+        (&[3, 4, 33], &[3, 1, 33]),
+        (&[2, 40], &[]),
+        (&[0, 40], &[40]),
+    ];
+
+    #[test]
+    fn blocks_of_every_type_agree() {
+        for (shape, other) in SHAPES {
+            for d in TYPES {
+                let (a, b) = (numbers(d, shape, 0), numbers(d, other, 3));
+                let mut g = Graph::new("g");
+                let (x, y) = (input(&mut g, "a", &a), input(&mut g, "b", &b));
+                let compares = ["Greater", "GreaterOrEqual", "Less", "LessOrEqual"];
+                let numeric = ["Add", "Sub", "Mul", "Min", "Max"];
+                let names: Vec<&str> = match d {
+                    DType::Bool => vec!["And", "Or", "Xor", "Equal"],
+                    _ => compares.into_iter().chain(numeric).chain(["Equal"]).collect(),
+                };
+                for name in names {
+                    let v = g.apply(name, op(name), Attrs::new(), &[x, y]);
+                    g.add_output(name, v);
+                }
+                let unary = match d {
+                    DType::Bool => vec!["Not"],
+                    DType::F32 => vec!["IsNaN", "IsInf"],
+                    DType::F64 => vec!["IsNaN", "IsInf", "Neg", "Abs", "Floor", "Round", "Reciprocal"],
+                    d if d.is_signed_int() => vec!["Neg", "Abs", "BitwiseNot"],
+                    _ => vec!["BitwiseNot"],
+                };
+                for name in unary {
+                    let v = g.apply(name, op(name), Attrs::new(), &[x]);
+                    g.add_output(name, v);
+                }
+                agree(&mut g, &[a, b]);
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_of_every_conversion_agree() {
+        for n in [16usize, 64, 83, 300] {
+            for d in TYPES {
+                let a = numbers(d, &[n], 0);
+                let mut g = Graph::new("g");
+                let x = input(&mut g, "a", &a);
+                for to in TYPES.iter().filter(|&&t| t != d) {
+                    let v = g.apply("", op("Cast"), Attrs::new().with("to", i64::from(to.onnx())), &[x]);
+                    let name = format!("{to}");
+                    g.add_output(&name, v);
+                }
+                agree(&mut g, &[a]);
+            }
+        }
+    }
+
+    #[test]
+    fn masks_meet_values_of_any_size() {
+        for (shape, other) in SHAPES {
+            for d in TYPES {
+                let (a, b) = (numbers(d, shape, 0), numbers(d, other, 3));
+                let (c, f) = (numbers(DType::Bool, other, 1), numbers(DType::F32, shape, 2));
+                let mut g = Graph::new("g");
+                let (x, y) = (input(&mut g, "a", &a), input(&mut g, "b", &b));
+                let (p, z) = (input(&mut g, "c", &c), input(&mut g, "f", &f));
+                let zero = g.add_initializer("0", Tensor::scalar(0.25f32));
+                let positive = g.apply("", op("Greater"), Attrs::new(), &[z, zero]);
+                let same = g.apply("", op("Equal"), Attrs::new(), &[x, y]);
+                let not = g.apply("", op("Not"), Attrs::new(), &[same]);
+                let either = g.apply("", op("Xor"), Attrs::new(), &[positive, not]);
+                let both = g.apply("", op("And"), Attrs::new(), &[either, p]);
+                let v = g.apply("", op("Where"), Attrs::new(), &[both, x, y]);
+                let halves = g.apply("", op("Cast"), Attrs::new().with("to", 1i64), &[both]);
+                let kept = g.apply("", op("Where"), Attrs::new(), &[p, x, y]);
+                for (name, v) in [("v", v), ("n", halves), ("k", kept)] {
+                    g.add_output(name, v);
+                }
+                agree(&mut g, &[a, b, c, f]);
+            }
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
         #[test]
         fn chains_over_broadcast_shapes_agree(
-            dims in prop::collection::vec((1usize..9, 0..3usize), 0..4),
+            dims in prop::collection::vec((prop_oneof![4 => 1usize..9, 1 => 30usize..70], 0..3usize), 0..4),
             chain in prop::collection::vec(0usize..6, 1..6),
         ) {
             let side = |k| dims.iter().map(|&(n, one)| if one == k { 1 } else { n }).collect::<Vec<usize>>();

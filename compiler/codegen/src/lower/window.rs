@@ -27,7 +27,13 @@ pub fn lower(cx: &Cx, n: &Node) -> Option<Lowered> {
 
 fn pool(cx: &Cx, n: &Node) -> Option<Lowered> {
     let (x, y) = (n.input(0)?, n.output(0)?);
-    let shape = cx.f32_shape(x)?;
+    let shape = cx.shape(x)?;
+    let bytes = match cx.graph.dtype(x)? {
+        DType::F32 => None,
+        DType::U8 => Some(false),
+        DType::I8 => Some(true),
+        _ => return None,
+    };
     let g = ops::pool::geometry(&n.attrs, &standard(&shape)).ok()?;
     let lead = 3usize.checked_sub(g.axes.len())?;
     let mut w = Window {
@@ -52,7 +58,11 @@ fn pool(cx: &Cx, n: &Node) -> Option<Lowered> {
     };
     let (tier, batch, channels) = (cx.tier, g.batch, g.channels);
     let flops = (g.output_plane() * batch * channels * w.kernel.iter().product::<usize>()) as f64;
-    let call = Call::Pool { tier, kind, window: w, batch, channels };
+    let call = match (bytes, kind) {
+        (None, _) => Call::Pool { tier, kind, window: w, batch, channels },
+        (Some(signed), Pooling::Max) => Call::BytePool { tier, signed, window: w, batch, channels },
+        _ => return None,
+    };
     Some(Lowered::call("pooling", vec![x], y, flops, call))
 }
 

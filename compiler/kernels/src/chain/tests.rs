@@ -102,6 +102,78 @@ fn bytes_are_read_in_place() {
     }
 }
 
+/// A product, a sum and bounds, each there or not, of bytes or floats, by one number, a row, or as many.
+#[test]
+fn affine_chains_round_as_their_steps() {
+    for (n, parts) in
+        [1, 15, 64, 70, 333, 1030].into_iter().flat_map(|n| (0..16).map(move |parts| (n, parts)))
+    {
+        let rows = 5;
+        let (codes, floats) = (bytes(rows * n, 1), random(rows * n, 2));
+        let raw = |f: &[f32]| f.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+        let (row, whole) = (random(n, 3), random(rows * n, 4));
+        let (mut wide, row_bytes, whole_bytes) = (floats.clone(), raw(&row), raw(&whole));
+        wide[0] = f32::NAN;
+        let wide_bytes = raw(&wide);
+        for from_bytes in [true, false] {
+            let x = |i: usize| if from_bytes { (int(codes[i], false) - 7) as f32 * 0.02 } else { wide[i] };
+            let (mut steps, mut last) = (Vec::new(), Arg::Slot(0));
+            let mut step = |op, other, first: bool| {
+                steps.push(if first { Step::Binary(op, other, last) } else { Step::Binary(op, last, other) });
+                last = Arg::Slot(2 + steps.len());
+            };
+            let has = |k: usize| parts >> k & 1 == 1;
+            if has(0) {
+                step(Binary::Mul, Arg::Slot(1), n % 2 == 0);
+            }
+            if has(1) {
+                step(Binary::Add, Arg::Slot(2), n % 2 == 1);
+            }
+            if has(2) {
+                step(Binary::Max, Arg::Const(-0.25), false);
+            }
+            if has(3) {
+                step(Binary::Min, Arg::Const(0.5), false);
+            }
+            let value = |i: usize| {
+                let x = if has(0) { x(i) * row[i % n] } else { x(i) };
+                let x = if has(1) { x + whole[i] } else { x };
+                let x = if has(2) && x < -0.25 { -0.25 } else { x };
+                if has(3) && x > 0.5 { 0.5 } else { x }
+            };
+            let first =
+                if from_bytes { Format::Bytes { signed: false, scale: 0.02, zero: 7 } } else { Format::F32 };
+            let result = 2 + steps.len();
+            if steps.is_empty() {
+                continue;
+            }
+            let chain =
+                Chain { operands: vec![first, Format::F32, Format::F32], steps, result, store: Format::F32 };
+            assert_eq!(Affine::of(&chain).is_some(), chain.steps.len() > 1);
+            let data = if from_bytes { &codes } else { &wide_bytes };
+            let places = [
+                Place { data, inner: 1, row: n },
+                Place { data: &row_bytes, inner: 1, row: 0 },
+                Place { data: &whole_bytes, inner: 1, row: n },
+            ];
+            let narrow =
+                Chain { store: Format::Bytes { signed: true, scale: 0.01, zero: -3 }, ..chain.clone() };
+            for &tier in Tier::available() {
+                let mut y = vec![9; 4 * rows * n];
+                chain.run(tier, &places, &mut y, rows, n).unwrap();
+                for (i, y) in y.as_chunks().0.iter().enumerate() {
+                    let (y, want) = (f32::from_le_bytes(*y), value(i));
+                    assert!(y == want || y.is_nan() && want.is_nan(), "{tier:?} {n} {parts} {i}: {y} {want}");
+                }
+                let mut y = vec![9; rows * n];
+                narrow.run(tier, &places, &mut y, rows, n).unwrap();
+                let want: Vec<u8> = (0..rows * n).map(|i| quantized(value(i), 0.01, -3, true)).collect();
+                assert_eq!(y[1..], want[1..], "{tier:?} {n} {parts}");
+            }
+        }
+    }
+}
+
 /// Of a row of whole vectors that every row reads, the first copy was left out.
 #[test]
 fn a_row_of_whole_vectors_is_there_for_every_row() {

@@ -195,8 +195,9 @@ proptest! {
     #[test]
     fn any_shape_matches_the_definition(
         d in axis(), h in axis(), w in axis(), deep: bool, batch in 0usize..3,
-        cin in 1usize..40, cout in 1usize..40, groups in 1usize..5, depthwise: bool, pad in 0usize..2,
+        cin in 1usize..40, cout in 1usize..40, groups in 1usize..5, depthwise: bool, square: bool, pad in 0usize..2,
     ) {
+        let cout = if square { cin } else { cout };
         let d = if deep { d } else { (1, 1, 1, 1, 0, 0) };
         let groups = if depthwise { cin } else { groups };
         let (cin, cout) = if depthwise { (cin, cin * (1 + cout % 3)) } else { (cin * groups, cout * groups) };
@@ -207,6 +208,32 @@ proptest! {
             cin, cout, groups,
         };
         check(&shape, pad, Activation::HardSwish);
+    }
+}
+
+#[test]
+fn narrow_groups_match_the_definition() {
+    for (width, groups) in [(2, 3), (2, 17), (4, 4), (4, 9), (8, 2), (8, 5), (16, 2)] {
+        let cin = width * groups;
+        for (kernel, stride, dilation, input) in [
+            ([1, 1], [1, 1], [1, 1], 9),
+            ([3, 3], [1, 1], [1, 1], 21),
+            ([3, 5], [2, 2], [1, 1], 40),
+            ([3, 3], [1, 3], [2, 2], 12),
+        ] {
+            let pad = [kernel[0] / 2 * dilation[0], kernel[1] / 2 * dilation[1]];
+            let shape = ConvShape::d2(
+                (2, 5, input, cin),
+                cin,
+                kernel,
+                stride,
+                dilation,
+                [pad[0], pad[1], pad[0], pad[1]],
+                groups,
+            );
+            check(&shape, 0, Activation::Relu);
+            check(&shape, 3, Activation::HardSwish);
+        }
     }
 }
 

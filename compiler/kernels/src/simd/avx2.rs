@@ -298,6 +298,18 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
         unsafe { I(_mm256_shuffle_epi8(table.0, index.0), _mm256_shuffle_epi8(table.1, index.1)) }
     }
     #[inline(always)]
+    fn permute(self, x: F, index: I) -> F {
+        // Bit 3 of a lane's index, which says which half it is in, as its sign.
+        let half = |i: __m256i| {
+            // SAFETY: `self` proves the instructions are there.
+            unsafe {
+                let (low, high) = (_mm256_permutevar8x32_ps(x.0, i), _mm256_permutevar8x32_ps(x.1, i));
+                _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32::<28>(i)))
+            }
+        };
+        F(half(index.0), half(index.1))
+    }
+    #[inline(always)]
     unsafe fn store_bytes(self, p: *mut u8, x: I, n: usize) {
         let mut lanes = [0i32; LANES];
         // SAFETY: `lanes` holds 16; the caller vouches for `n` bytes.

@@ -215,6 +215,11 @@ impl Simd for Avx512 {
         unsafe { expanded(mask, _mm512_loadu_si512(p.cast()), rest) }
     }
     #[inline(always)]
+    fn permute(self, x: __m512, index: __m512i) -> __m512 {
+        // SAFETY: `self` proves the instruction is there.
+        unsafe { _mm512_permutexvar_ps(index, x) }
+    }
+    #[inline(always)]
     fn lookup32(self, table: &[f32; 32], index: __m512i) -> __m512 {
         // SAFETY: the table holds two vectors; `self` proves the instructions.
         unsafe {

@@ -44,6 +44,7 @@ tiered! {
         f("select nan", s.select(s.is_nan(x), y, z));
         f("select or", s.select(s.or_mask(s.lt(x, y), s.head(5)), x, z));
         f("to_f", s.to_f(i));
+        f("permute", s.permute(x, j));
         f("scale2", s.scale2(s.splat(1.25), s.round(s.min(s.splat(254.0), s.max(s.splat(-252.0), z)))));
         f("sum", s.splat(s.sum(z)));
         f("product", s.splat(s.product(z)));

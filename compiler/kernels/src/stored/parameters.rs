@@ -2,7 +2,10 @@
 
 use crate::attention::HeadStrides;
 use crate::chain::{Arg, Binary, Chain, Format, Step};
+use crate::cumsum::CumSum;
 use crate::elements::{Along, Triangle};
+use crate::grid_sample::{GridSample, Padding};
+use crate::lrn::Lrn;
 use crate::norm::Norm;
 use crate::reduce::{Extreme, Reduction};
 use crate::resize::Image;
@@ -19,6 +22,9 @@ fields! {
     Axis { len, from, to }
     Along { axis, data, indices }
     Triangle { height, width, diagonal, upper }
+    CumSum { outer, n, inner, exclusive, reverse }
+    GridSample { batch, channels, height, width, tall, wide, last, nearest, padding, align_corners }
+    Lrn { batch, channels, inner, last, size, alpha, beta, bias }
     Rotary { batch, heads, length, size, heads_first, half, interleaved }
     TopK { outer, n, inner, k, largest }
     Chain { operands, steps, result, store }
@@ -42,6 +48,8 @@ variants! { Arg { 0 = Slot(slot), 1 = Const(number) } }
 variants! { Binary { 0 = Add, 1 = Sub, 2 = Mul, 3 = Div, 4 = Min, 5 = Max } }
 
 variants! { Step { 0 = Binary(op, left, right), 1 = Map(function, of), 2 = Snap(format, of), 3 = Equal(left, right) } }
+
+variants! { Padding { 0 = Zeros, 1 = Border, 2 = Reflection } }
 
 variants! { Softmax { 0 = Plain, 1 = Log } }
 

@@ -195,6 +195,31 @@ fn what_has_its_channels_last_is_not_turned_twice() {
     assert!(kinds(text, x).contains(&"movement"));
 }
 
+/// Shuffled channels, as ShuffleNet has them, stay in the region: one movement beside those at its ends. Read by anything
+/// else before they are put together again, they leave it.
+#[test]
+fn channels_are_shuffled_where_they_lie() {
+    let x =
+        Tensor::new(&[2, 6, 3, 4], (0..144).map(|i| (i * 7 % 11) as f32 - 5.0).collect::<Vec<_>>()).unwrap();
+    let weights: Vec<String> = (0..36).map(|i| format!("{}", i * 5 % 7 - 3)).collect();
+    let weights = weights.join(", ");
+    let text = |outputs: &str| {
+        format!(
+            "(float[2,6,3,4] x) => ({outputs}) <float[6,6,1,1] w = {{{weights}}}, int64[5] apart = {{2, 2, 3, 3, 4}},
+             int64[4] joined = {{0, -1, 3, 4}}> {{
+                a = Conv (x, w)
+                b = Reshape (a, apart)
+                c = Transpose <perm = [0, 2, 1, 3, 4]> (b)
+                d = Reshape (c, joined)
+                y = Conv (d, w)
+            }}"
+        )
+    };
+    let movements = |kinds: Vec<&str>| kinds.iter().filter(|k| k.starts_with("movement")).count();
+    assert_eq!(movements(kinds(&text("float[2,6,3,4] y"), x.clone())), 3);
+    assert!(movements(kinds(&text("float[2,6,3,4] y, float[2,3,2,3,4] c"), x)) > 3);
+}
+
 /// Ten channels: 51 rows are taken as one, and some are left.
 #[test]
 fn short_rows_are_joined() {
