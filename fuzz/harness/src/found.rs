@@ -557,3 +557,16 @@ fn attention_over_a_vector_is_left_to_its_definition() {
         "seed = 1\n[[pass]]\nname = \"exact\"\nlevel = \"runtime\"\ngrowth = \"bounded\"",
     );
 }
+
+/// A transpose was moved below a sum with a constant of no elements, whose 0 had the Reshape before it copy a size.
+#[test]
+fn transposes_stay_above_constants_of_no_elements() {
+    replay(
+        r#"case (float[n, 1, 1, 1] x) => (float[1, 0, 1, ?] y) <float[0, 1, 1] c = {}> {
+   t = Transpose (x)
+   y = Add (c, t)
+}
+"#,
+        "seed = 1\n[[pass]]\nname = \"run\"\ntier = \"best\"",
+    );
+}

@@ -43,9 +43,15 @@ fn sizes(cx: &Cx, n: &Node) -> Option<[usize; 3]> {
         }
     };
     axes.sort_unstable();
-    // Dims of size 1 between do not matter.
-    let (&first, &last) = (axes.first()?, axes.last()?);
-    if (first..=last).any(|d| !axes.contains(&d) && shape[d] != 1) || shape.contains(&0) {
+    if axes.is_empty() || shape.contains(&0) {
+        return None;
+    }
+    // Dims of size 1 do not matter, neither reduced nor between.
+    axes.retain(|&d| shape[d] != 1);
+    let (Some(&first), Some(&last)) = (axes.first(), axes.last()) else {
+        return Some([shape.iter().product(), 1, 1]);
+    };
+    if (first..=last).any(|d| !axes.contains(&d) && shape[d] != 1) {
         return None;
     }
     let outer: usize = shape[..first].iter().product();

@@ -84,7 +84,7 @@ pub(super) fn along(cx: &mut Cx, c: Id, rank: usize, axis: usize, n: usize) -> O
         return None;
     }
     let shape = cx.shape(c)?;
-    if shape.len() > rank {
+    if shape.len() > rank || shape.contains(&0) {
         return None;
     }
     let lead = rank - shape.len();

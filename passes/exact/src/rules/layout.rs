@@ -107,7 +107,8 @@ fn sink_constant(cx: &mut Cx, op: &str) -> Option<Id> {
     let (x, c, a) = (cx.id("?x")?, cx.id("?c")?, cx.attrs("?a")?);
     let p = perm(cx, "?t", x)?;
     let shape = cx.shape(c)?;
-    if !cx.constant(c) || cx.constant(x) || shape.len() > p.len() {
+    // A 0 would have Reshape copy a size.
+    if !cx.constant(c) || cx.constant(x) || shape.len() > p.len() || shape.contains(&0) {
         return None;
     }
     let c = if shape.iter().all(|&d| d == 1) {

@@ -1,6 +1,6 @@
 //! Operators that exporters wrote out in parts, put together again.
 
-use crate::rule::{Cx, Rule};
+use crate::rule::{Cx, Rule, every};
 use egg::Id;
 use ir::{Attrs, DType, Tensor};
 
@@ -15,6 +15,25 @@ pub static RULES: &[Rule] = &[
         "recognise-layer-norm-by-reciprocal",
         "(Mul ?a ?d (Reciprocal ?e (Sqrt ?b (Add ?c (ReduceMean ?r (Mul ?p ?d ?d) ?axes) ?eps))))",
         layer_norm,
+    ),
+    // As Keras writes it: rows as the channels of one image, normalised by their own statistics.
+    Rule::build(
+        "recognise-layer-norm-of-batch-norm",
+        "(BatchNormalization ?a ?x ?s ?b (Squeeze ?q (ReduceMean ?r ?x ?axes) ?ones) \
+          (Div ?d (ReduceSumSquare ?k (Sub ?u ?x (ReduceMean ?r ?x ?axes)) ?axes) ?n))",
+        layer_norm_of_batch_norm,
+    ),
+    Rule::build(
+        "drop-reshapes-around-layer-norm",
+        "(Reshape ?r (LayerNormalization ?a (Reshape ?q ?x ?p) ?s ?b) ?t)",
+        |cx| {
+            let (x, s, b, a) = (cx.id("?x")?, cx.id("?s")?, cx.id("?b")?, cx.attrs("?a")?);
+            let shape = cx.shape(x)?;
+            let rows = a.int_or("axis", -1).ok()? == -1
+                && cx.shape(s)?[..] == shape[shape.len().checked_sub(1)?..];
+            let same = cx.ty(x)? == cx.ty(cx.class())? && !shape.contains(&0);
+            if rows && same { cx.op("LayerNormalization", a, &[x, s, b]) } else { None }
+        },
     ),
     Rule::build("fold-mul-into-layer-norm", "(Mul ?m (LayerNormalization ?a ?x ?s ?b) ?c)", layer_norm_scale),
     Rule::build("fold-add-into-layer-norm", "(Add ?m (LayerNormalization ?a ?x ?s ?b) ?c)", layer_norm_shift),
@@ -128,6 +147,39 @@ fn layer_norm(cx: &mut Cx) -> Option<Id> {
     }
     let ones = cx.tensor(Tensor::from_f32s(dtype, &[n], vec![1.0; n]).ok()?);
     cx.op("LayerNormalization", Attrs::new().with("axis", -1).with("epsilon", eps as f32), &[x, ones])
+}
+
+fn layer_norm_of_batch_norm(cx: &mut Cx) -> Option<Id> {
+    let (x, a) = (cx.id("?x")?, cx.attrs("?a")?);
+    let (shape, dtype) = (cx.shape(x)?, cx.dtype(x)?);
+    let [1, rows, rest @ ..] = &shape[..] else { return None };
+    let size = rest.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
+    let rank = shape.len() as i64;
+    let mut axes: Vec<i64> =
+        cx.ints(cx.id("?axes")?)?.into_iter().map(|d| if d < 0 { d + rank } else { d }).collect();
+    axes.sort_unstable();
+    let keeps = |cx: &Cx, attrs: &str| cx.attrs(attrs)?.int_or("keepdims", 1).ok();
+    let all = |cx: &Cx, var: &str, value: f64| Some(every(&cx.value(cx.id(var)?)?, |v| v == value));
+    let statistics = axes.into_iter().eq([0].into_iter().chain(2..rank))
+        && (keeps(cx, "?r")?, keeps(cx, "?k")?) == (1, 0)
+        && cx.scalar(cx.id("?n")?)? == size as f64;
+    let plain = a.int_or("training_mode", 0).ok()? == 0 && all(cx, "?s", 1.0)? && all(cx, "?b", 0.0)?;
+    if !statistics
+        || !plain
+        || size == 0
+        || *rows == 0
+        || !matches!(dtype, DType::F32 | DType::F16 | DType::F64)
+    {
+        return None;
+    }
+    let epsilon = a.float_or("epsilon", 1e-5).ok()?;
+    let ones = cx.tensor(Tensor::from_f32s(dtype, &[size], vec![1.0; size]).ok()?);
+    let (flat, whole) = (cx.int_vector(&[*rows as i64, size as i64]), shape.iter().map(|&d| d as i64));
+    let whole = cx.int_vector(&whole.collect::<Vec<_>>());
+    let x = cx.op("Reshape", Attrs::new(), &[x, flat])?;
+    let y =
+        cx.op("LayerNormalization", Attrs::new().with("axis", -1).with("epsilon", epsilon), &[x, ones])?;
+    cx.op("Reshape", Attrs::new(), &[y, whole])
 }
 
 /// Parts of a matched LayerNormalization over the last axis, and a constant vector that applies to it.

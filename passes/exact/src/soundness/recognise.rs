@@ -20,6 +20,38 @@ pub fn instances() -> Vec<(&'static [&'static str], Instance)> {
             let y = b.plain("Add", &[y, t]);
             b.out(y);
         }),
+        (
+            &[
+                "recognise-layer-norm-of-batch-norm",
+                "drop-reshapes-around-layer-norm",
+                "fold-mul-into-layer-norm",
+                "fold-add-into-layer-norm",
+            ],
+            |b| {
+                let (m, n) = (b.dim(), b.dim());
+                let (x, axes, ends) = (b.input(&[1, m, n]), b.ints(&[0, 2, 3]), b.ints(&[0, -2, -1]));
+                let (rows, back) = (b.ints(&[1, m as i64, n as i64, 1]), b.ints(&[1, m as i64, n as i64]));
+                let (one, zero) = (vec![1.0; m], vec![0.0; m]);
+                let one = b.g.add_initializer("one", ir::Tensor::vector(one));
+                let zero = b.g.add_initializer("zero", ir::Tensor::vector(zero));
+                let (count, s, t) = (b.scalar(n as f32), b.weight(&[n]), b.weight(&[n]));
+                let image = b.plain("Reshape", &[x, rows]);
+                let mean = b.plain("ReduceMean", &[image, axes]);
+                let d = b.plain("Sub", &[image, mean]);
+                let squares = b.op("ReduceSumSquare", ir::Attrs::new().with("keepdims", 0), &[d, axes]);
+                let variance = b.plain("Div", &[squares, count]);
+                let mean = b.plain("Squeeze", &[mean, ends]);
+                let y = b.op(
+                    "BatchNormalization",
+                    ir::Attrs::new().with("epsilon", 1e-3f32),
+                    &[image, one, zero, mean, variance],
+                );
+                let y = b.plain("Reshape", &[y, back]);
+                let y = b.plain("Mul", &[y, s]);
+                let y = b.plain("Add", &[y, t]);
+                b.out(y);
+            },
+        ),
         (&["recognise-gelu-half-last", "recognise-gelu-half-first", "recognise-gelu-half-inside"], |b| {
             let x = b.input(&[9]);
             let [k, one, half] = [std::f32::consts::SQRT_2, 1.0, 0.5].map(|v| b.scalar(v));

@@ -235,3 +235,16 @@ fn short_rows_are_joined() {
         }";
     assert_eq!(kinds(text, x), ["fused loop"]);
 }
+
+/// Sizes of 1 among the reduced axes stand in nobody's way.
+#[test]
+fn reductions_pass_over_sizes_of_one() {
+    let x = Tensor::new(&[1, 5, 6, 1], (0..30).map(|i| (i % 7) as f32 - 3.0).collect::<Vec<_>>()).unwrap();
+    for (axes, shape) in [("0, 2, 3", "1, 5, 1, 1"), ("0, 1", "1, 1, 6, 1"), ("0, 3", "1, 5, 6, 1")] {
+        let count = axes.split(',').count();
+        let text = format!(
+            "(float[1,5,6,1] x) => (float[{shape}] y) <int64[{count}] axes = {{{axes}}}> {{ y = ReduceMean (x, axes) }}"
+        );
+        assert_eq!(kinds(&text, x.clone()), ["reduction"], "{axes}");
+    }
+}
