@@ -141,6 +141,19 @@ pub static RULES: &[Rule] = &[
         |cx| concat(cx, &["?x", "?y", "?v", "?w"]),
     )
     .runtime(),
+    // What is put together is bytes then, which contractions store and tables make of other bytes.
+    Rule::build("quantize-before-concat-of-two", "(QuantizeLinear ?q (Concat ?a ?x ?y) ?s ?z)", |cx| {
+        parts_of_concat(cx, &["?x", "?y"])
+    })
+    .runtime(),
+    Rule::build("quantize-before-concat-of-three", "(QuantizeLinear ?q (Concat ?a ?x ?y ?v) ?s ?z)", |cx| {
+        parts_of_concat(cx, &["?x", "?y", "?v"])
+    })
+    .runtime(),
+    Rule::build("quantize-before-concat-of-four", "(QuantizeLinear ?q (Concat ?a ?x ?y ?v ?w) ?s ?z)", |cx| {
+        parts_of_concat(cx, &["?x", "?y", "?v", "?w"])
+    })
+    .runtime(),
     Rule::build(
         "dequantize-after-nearest-resize",
         "(Resize ?a (DequantizeLinear ?d ?x ?s ?z) ?roi ?scales ?sizes)",
@@ -225,6 +238,20 @@ fn concat(cx: &mut Cx, parts: &[&str]) -> Option<Id> {
     let joined = cx.op("Concat", attrs, &parts)?;
     let attrs = cx.attrs("?d")?;
     cx.op("DequantizeLinear", attrs, &[joined, s, z])
+}
+
+fn parts_of_concat(cx: &mut Cx, parts: &[&str]) -> Option<Id> {
+    let (s, z, q) = (cx.id("?s")?, cx.id("?z")?, cx.attrs("?q")?);
+    let parts = parts.iter().map(|v| cx.id(v)).collect::<Option<Vec<Id>>>()?;
+    let one = single(cx, s)? && (cx.absent(z) || single(cx, z)?);
+    let floats = parts.iter().all(|&p| cx.dtype(p) == Some(DType::F32));
+    let plain = q.int_or("block_size", 0).ok()? == 0 && is_byte(cx, cx.class());
+    if !one || !floats || !plain || parts.iter().all(|&p| cx.constant(p)) {
+        return None;
+    }
+    let quantize = |p| cx.op("QuantizeLinear", q.clone(), &[p, s, z]);
+    let bytes = parts.into_iter().map(quantize).collect::<Option<Vec<Id>>>()?;
+    cx.op("Concat", cx.attrs("?a")?, &bytes)
 }
 
 /// Whether a resize only repeats or drops elements.

@@ -149,6 +149,21 @@ pub fn instances() -> Vec<(&'static [&'static str], Instance)> {
             let y = b.resized(x, &[1.0, 1.0, 2.0, 1.5]);
             b.requantized(y);
         }),
+        (
+            &[
+                "quantize-before-concat-of-two",
+                "quantize-before-concat-of-three",
+                "quantize-before-concat-of-four",
+            ],
+            |b| {
+                let (m, n) = (b.dim(), b.dim());
+                let (x, y) = (b.input(&[m, n]), b.input(&[m, n]));
+                for (axis, parts) in [(0i64, &[x, y][..]), (1, &[x, y, x]), (-1, &[x, x, y, y])] {
+                    let joined = b.op("Concat", Attrs::new().with("axis", axis), parts);
+                    b.requantized(joined);
+                }
+            },
+        ),
         (&["quantize-before-nearest-resize"], |b| {
             let (c, h) = (b.dim(), b.dim());
             let x = b.input(&[1, c, h, h]);
