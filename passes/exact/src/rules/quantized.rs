@@ -194,10 +194,17 @@ pub static RULES: &[Rule] = &[
         let (x, s, z, d) = (cx.id("?x")?, cx.id("?s")?, cx.id("?z")?, cx.attrs("?d")?);
         let plain = d.int_or("block_size", 0).ok()? == 0 && is_byte(cx, x) && !cx.constant(x);
         let one = single(cx, s)? && (cx.absent(z) || single(cx, z)?);
-        if !plain || !one || cx.scalar(s).is_none_or(|s| s <= 0.0 || !s.is_finite()) {
+        let a = cx.attrs("?a")?;
+        // A window of padding alone gives the lowest number there is, which no byte stands for.
+        let axes = ops::pool::geometry(&a, &cx.shape(x)?).ok()?.axes;
+        let met = axes.iter().all(|w| {
+            let last = w.output.saturating_sub(1).saturating_mul(w.stride).saturating_sub(w.pad_begin);
+            w.dilation == 1 && w.kernel > w.pad_begin && last < w.input
+        });
+        if !plain || !one || !met || cx.scalar(s).is_none_or(|s| s <= 0.0 || !s.is_finite()) {
             return None;
         }
-        let pooled = cx.op("MaxPool", cx.attrs("?a")?, &[x])?;
+        let pooled = cx.op("MaxPool", a, &[x])?;
         cx.op("DequantizeLinear", d, &[pooled, s, z])
     })
     .runtime(),

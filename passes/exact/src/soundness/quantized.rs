@@ -177,6 +177,10 @@ pub fn instances() -> Vec<(&'static [&'static str], Instance)> {
             let window = Attrs::new().with("kernel_shape", vec![3, 3]).with("pads", vec![1, 1, 1, 1]);
             let y = b.op("MaxPool", window.with("strides", vec![2, 2]), &[x]);
             b.out(y);
+            // Some windows are of padding alone.
+            let window = Attrs::new().with("kernel_shape", vec![2, 1]).with("pads", vec![0, 2, 3, 0]);
+            let y = b.op("MaxPool", window, &[x]);
+            b.out(y);
         }),
         (&["integer-matmul"], |b| {
             let (m, k, n) = (b.dim(), b.dim(), b.dim());
