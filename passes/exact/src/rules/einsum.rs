@@ -38,11 +38,12 @@ impl Operand {
 /// Operands without diagonals, and the labels of the result.
 fn parsed<const N: usize>(cx: &Cx, vars: [&str; N]) -> Option<([Operand; N], Vec<Label>)> {
     let attrs = cx.attrs("?a")?;
-    let mut operands = vars.into_iter().map(|v| {
+    let operand = |v: &str| {
         let id = cx.id(v)?;
         Some(Operand { id, labels: Vec::new(), dims: cx.ty(id)?.shape()?.to_vec() })
-    });
-    let mut operands: [Operand; N] = operands.by_ref().collect::<Option<Vec<_>>>()?.try_into().ok()?;
+    };
+    let operands: Option<Vec<Operand>> = vars.into_iter().map(operand).collect();
+    let mut operands: [Operand; N] = operands?.try_into().ok()?;
     let ranks: Vec<usize> = operands.iter().map(|o| o.dims.len()).collect();
     let equation = Equation::parse(attrs.str("equation").ok()??, &ranks).ok()?;
     for (o, labels) in operands.iter_mut().zip(equation.inputs) {
