@@ -5,13 +5,12 @@
 
 use crate::dispatch::{Tier, has_vbmi};
 use crate::error::{Error, product, same_length};
-use crate::integers::Codes;
 use crate::quantizer::Quantizer;
 use crate::scratch;
 use crate::simd::{LANES, Simd, tiered};
 use crate::stored::{Reader, Stored, Writer};
 use crate::vecmath::Function;
-use affine::{Affine, Bounded, Either};
+use affine::{Affine, Bounded, Stepped};
 use values::*;
 
 /// How elements are stored.
@@ -59,6 +58,8 @@ pub enum Binary {
     Min,
     /// NaN if either is NaN.
     Max,
+    /// The left, times the right where it is below zero.
+    Leaky,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -395,14 +396,21 @@ tiered! {
             _ => None,
         };
         if let Some(a) = affine {
-            let value = Bounded {
-                x: Either(bytes(Arg::Slot(a.x)), x(Arg::Slot(a.x))),
-                factor: a.factor.map(|f| Either(bytes(f), x(f))),
-                shift: a.shift.map(|f| Either(bytes(f), x(f))),
-                low: a.low.map(|c| s.splat(c)),
-                high: a.high.map(|c| s.splat(c)),
-            };
-            return store(s, chain.store, y, len, value);
+            let (from, mut ones) = (Arg::Slot(a.x), [[0.0; LANES]; 2]);
+            let (factor, shift) = (a.factor.unwrap_or(Arg::Const(1.0)), a.shift.unwrap_or(Arg::Const(-0.0)));
+            if bytes(factor).is_none() && bytes(shift).is_none() && !x(from).0.is_null() | bytes(from).is_some() {
+                let [one, other] = &mut ones;
+                let (factor, shift) = (Stepped::of(s, x(factor), one), Stepped::of(s, x(shift), other));
+                let low = s.splat(a.low.unwrap_or(f32::NEG_INFINITY));
+                let high = s.splat(a.high.unwrap_or(f32::INFINITY));
+                return match bytes(from) {
+                    Some(x) => store(s, chain.store, y, len, Bounded { x, factor, shift, low, high }),
+                    None => {
+                        let x = Stepped(x(from).0, 1);
+                        store(s, chain.store, y, len, Bounded { x, factor, shift, low, high })
+                    }
+                };
+            }
         }
         for (i, step) in chain.steps.iter().enumerate() {
             let slot = operands + i;
@@ -426,6 +434,7 @@ tiered! {
                         (Binary::Div, ..) => put(s, Both(a, b, Div), last, to, len),
                         (Binary::Min, ..) => put(s, Both(a, b, Min), last, to, len),
                         (Binary::Max, ..) => put(s, Both(a, b, Max), last, to, len),
+                        (Binary::Leaky, ..) => put(s, Both(a, b, Leaky), last, to, len),
                     }
                 }
                 Step::Equal(a, b) => put(s, Same(x(a), x(b)), last, to, len),
@@ -531,18 +540,22 @@ unsafe fn store<S: Simd>(s: S, format: Format, y: *mut u8, n: usize, value: impl
             }
             return;
         };
-        let shift: i16 = if signed { 128 } else { 0 };
-        let codes = Codes::plain(shift);
         let q = quantizer(s, signed, scale, zero);
-        while i < n {
-            let mut v = [s.splat(0.0); 4];
+        let mut v = [s.splat(0.0); 4];
+        while i + 4 * LANES <= n {
+            for k in 0..4 {
+                v[k] = value.at(s, i + k * LANES);
+            }
+            q.store(s, y.add(i), v, 4 * LANES);
+            i += 4 * LANES;
+        }
+        if i < n {
             for k in 0..4 {
                 if i + k * LANES < n {
                     v[k] = value.at(s, i + k * LANES);
                 }
             }
-            s.store_codes(y.add(i), q.all(s, v), codes, n - i);
-            i += 4 * LANES;
+            q.store(s, y.add(i), v, n - i);
         }
     }
 }

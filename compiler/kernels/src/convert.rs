@@ -4,7 +4,6 @@
 
 use crate::dispatch::Tier;
 use crate::error::{Error, product, same_length};
-use crate::integers::Codes;
 use crate::parallel::Pool;
 use crate::partition::{GRAIN, Parts, ranges};
 use crate::quantizer::{ByColumn, Quantizer};
@@ -225,20 +224,25 @@ tiered! {
             // Bytes are rounded from a product, which is several times faster.
             let q = Quantizer::new(s, scale, zero, Q::LOW, Q::HIGH);
             let to = y.as_mut_ptr().cast::<u8>();
-            let shift: i16 = if Q::LOW < 0 { 128 } else { 0 };
-            let codes = Codes::plain(shift);
             let len = x.len().min(y.len());
-            while done < len {
+            while done + 4 * LANES <= len {
+                let mut v = [s.splat(0.0); 4];
+                for k in 0..4 {
+                    v[k] = s.load(x.as_ptr().add(done + k * LANES));
+                }
+                q.store(s, to.add(done), v, 4 * LANES);
+                done += 4 * LANES;
+            }
+            if done < len {
                 let mut v = [s.splat(0.0); 4];
                 for k in 0..4 {
                     if done + k * LANES < len {
                         v[k] = s.load_up_to(x.as_ptr().add(done + k * LANES), len - done - k * LANES);
                     }
                 }
-                s.store_codes(to.add(done), q.all(s, v), codes, len - done);
-                done += 4 * LANES;
+                q.store(s, to.add(done), v, len - done);
+                done = len;
             }
-            done = len;
         }
         for (y, x) in y.iter_mut().zip(x).skip(done) {
             *y = quantize_one(*x, scale, zero);
@@ -344,7 +348,7 @@ pub fn quantize_on<Q: Quantized>(
                 // SAFETY: runs are disjoint, and begin at the first column.
                 unsafe {
                     let (x, y) = (&x[at.clone()], parts.part(at));
-                    columns.row(tier, (x.as_ptr(), y.as_mut_ptr().cast()), x.len(), 0, true);
+                    columns.row(tier, (x.as_ptr(), y.as_mut_ptr().cast()), x.len(), 0);
                 }
             }
         });

@@ -7,7 +7,7 @@
 
 use crate::conv_shape::Window;
 use crate::dispatch::Tier;
-use crate::epilogue::{Affine, Epilogue, Finish};
+use crate::epilogue::{Activation, Affine, Epilogue, Finish};
 use crate::error::{Error, product};
 use crate::gemm_i8::one_scale;
 use crate::integers::{Integers, Store};
@@ -17,6 +17,7 @@ use crate::parallel::Pool;
 use crate::quantizer::Quantizer;
 use crate::simd::{LANES, Simd, tiered};
 use crate::tile::{Place, store_rows};
+use crate::vecmath::costly;
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -172,6 +173,8 @@ struct Work<'a> {
     /// The epilogue over all of it, and over interleaved columns.
     finish: &'a Finish,
     ordered: &'a Finish,
+    /// What `finish` does late, where that is a function alone.
+    last: Option<Activation>,
     store: Store,
     /// Addends of codes.
     addend: Vec<f32>,
@@ -206,6 +209,7 @@ pub(crate) unsafe fn run(pool: &dyn Pool, call: &Call) -> Result<(), Error> {
         offset: w.sums.iter().map(|s| s.wrapping_mul(call.zero).wrapping_neg()).collect(),
         scale: w.scale.iter().map(|s| s * call.scale).collect(),
         finish: &finish,
+        last: finish.ends_in().map(|(act, _)| act),
         ordered: &ordered,
         store: call.store,
         addend: Vec::new(),
@@ -277,8 +281,8 @@ tiered! {
     /// # Safety
     /// As [`run`], for a range of lines of the output and one block of channels.
     unsafe fn lines<L: Side>(s: S; work: &Work, range: Range<usize>, block: usize, _side: L) {
-        if S::WIDE && let Some(codes) = rolled::applies(work) {
-            return rolled::lines::<S, L>(s, work, range, block, codes);
+        if S::WIDE && rolled::applies(work) {
+            return rolled::lines::<S, L>(s, work, range, block);
         }
         for line in range.clone().step_by(L::COUNT) {
             self::line::<S, L>(s, work, (line, L::COUNT.min(range.end - line)), block);
@@ -573,7 +577,7 @@ unsafe fn finish<S: Simd, L: Side, const P: usize>(
                     f[p][v] = s.of_bits(acc[p][v]);
                 }
             }
-            f[p] = ordered(s, f[p]);
+            f[p] = s.quarters(f[p]);
         }
         for l in 0..L::COUNT.min(lines) {
             let mut part = f;
@@ -612,12 +616,17 @@ unsafe fn rest<S: Simd, const P: usize>(
         if call.store != Store::Sums {
             work.finish.sums(s, &mut f, &place);
         }
+        if let (Some(act), Store::Float) = (work.last, call.store) {
+            for row in &mut f {
+                *row = costly(s, act, *row);
+            }
+        }
         match call.store {
             Store::Bytes { .. } => Integers::bytes(s, call.store, &f, call.y.cast(), channels, &place),
             _ => {
                 let y = call.y.wrapping_add(start);
                 store_rows(s, &f, y, channels, &place);
-                if work.finish.is_late() && call.store == Store::Float {
+                if work.last.is_none() && work.finish.is_late() && call.store == Store::Float {
                     for &row in &rows {
                         let part = std::slice::from_raw_parts_mut(y.add(row * channels), live);
                         work.finish.late(part, row, start);
@@ -626,25 +635,4 @@ unsafe fn rest<S: Simd, const P: usize>(
             }
         }
     }
-}
-
-/// 64 values from interleaved order into that of the channels.
-///
-/// # Safety
-/// None beyond the tier's.
-#[inline(always)]
-unsafe fn ordered<S: Simd>(s: S, x: [S::F; 4]) -> [S::F; 4] {
-    let mut out = [0f32; BLOCK];
-    for v in 0..4 {
-        let lanes = s.array(x[v]);
-        for lane in 0..LANES {
-            out[channel(v, lane)] = lanes[lane];
-        }
-    }
-    let mut y = x;
-    for v in 0..4 {
-        // SAFETY: `out` holds 64 elements.
-        y[v] = unsafe { s.load(out.as_ptr().add(v * LANES)) };
-    }
-    y
 }

@@ -252,6 +252,12 @@ impl Finish {
         self.late != Activation::None || self.grid.is_some()
     }
 
+    /// The function that is all of [`Finish::late`], and the epilogue without it.
+    pub(crate) fn ends_in(&self) -> Option<(Activation, Finish)> {
+        let alone = !self.late_residual && self.grid.is_none();
+        alone.then_some((self.late, Finish { late: Activation::None, ..*self }))
+    }
+
     /// Whether [`Finish::late`] may take adjacent rows of `cols` columns as one piece.
     pub(crate) fn joins(&self, cols: usize) -> bool {
         !self.late_residual || self.residual_step == cols

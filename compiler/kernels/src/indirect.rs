@@ -6,11 +6,11 @@
 
 #[cfg(target_arch = "x86_64")]
 use crate::amx::{Configured, Even};
-use crate::epilogue::Finish;
+use crate::epilogue::{Activation, Finish};
 use crate::integers::Integers;
 use crate::pack::{Cells, PackedRef, Panel};
 use crate::parallel::Pool;
-use crate::quantizer::ByColumn;
+use crate::quantizer::{ByColumn, Piece};
 use crate::simd::LANES;
 use crate::tile::{MOST_ROWS, Place, Tile, Tiles};
 use crate::{Tier, gemv_f32, narrow_f32};
@@ -210,7 +210,8 @@ unsafe fn panel(job: &Job, panel: Panel, lot: Lot, piece: &mut Vec<f32>) {
         return unsafe { values(job, panel, lot) };
     };
     let cols = (panel.width * LANES).min(job.b.panels.cols - panel.col);
-    let y: *mut u8 = job.c.cast();
+    let ends = job.finish.ends_in();
+    let (act, finish) = ends.as_ref().map_or((Activation::None, job.finish), |(act, rest)| (*act, rest));
     // Few rows at a time, whose values the first-level cache keeps beside the panel.
     for start in (0..lot.count).step_by(ROW_UNIT) {
         let lot = lot.part(start..lot.count.min(start + ROW_UNIT));
@@ -219,15 +220,14 @@ unsafe fn panel(job: &Job, panel: Panel, lot: Lot, piece: &mut Vec<f32>) {
         let start = grow(piece, (last + 1 - first) * cols, 0.0).as_mut_ptr();
         // Where the result's first row and column would be: only the rows and columns of this piece are touched.
         let c = start.wrapping_sub(first * cols + panel.col);
-        let through = Job { c, c_step: cols, quantized: None, ..*job };
+        let through = Job { c, c_step: cols, quantized: None, finish, ..*job };
         // SAFETY: the piece has room for the rows from `first` to `last`; the rest is the caller's contract, by which no
         // other task writes these columns of these rows.
         unsafe {
             values(&through, panel, lot);
-            for &row in out {
-                let y = y.wrapping_add(row * job.c_step + panel.col);
-                by.row(job.tier, (start.wrapping_add((row - first) * cols), y), cols, panel.col, false);
-            }
+            let (y, step) = (job.c.cast(), job.c_step);
+            let piece = Piece { x: start, y, step, rows: out, first, cols, col: panel.col };
+            by.activated(job.tier, act, &piece);
         }
     }
 }

@@ -1,5 +1,9 @@
 //! kernel: `QuantizeLinear` of vectors, by one scale or by one for each column.
 
+mod rows;
+
+pub(crate) use rows::Piece;
+
 use crate::dispatch::Tier;
 use crate::integers::Codes;
 use crate::simd::{LANES, Simd, mapped, tiered};
@@ -65,11 +69,19 @@ pub(crate) struct Quantizer<S: Simd> {
     low: S::F,
     high: S::F,
     zero: S::I,
+    /// Products with reciprocals say nothing.
+    divides: bool,
+    /// Reciprocals between whose products every quotient lies, and what to cut at so that these fit into integers.
+    between: (S::F, S::F),
+    most: S::F,
+    codes: Codes,
 }
 
 impl<S: Simd> Quantizer<S> {
     #[inline(always)]
     pub(crate) fn new(s: S, scale: f32, zero: i32, low: i32, high: i32) -> Self {
+        // Products are exact, or: a reciprocal, a product and a quotient are each off by half a unit in the last place at most.
+        let wide = if certain(scale) >= 1.0 { 0.0 } else { 4.0 * f32::EPSILON };
         Quantizer {
             scale: s.splat(scale),
             inverse: s.splat(1.0 / scale),
@@ -77,7 +89,33 @@ impl<S: Simd> Quantizer<S> {
             low: s.splat((low - zero) as f32),
             high: s.splat((high - zero) as f32),
             zero: s.splat_i(zero),
+            divides: certain(scale) < 0.0 || scale < 0.0,
+            between: (s.splat((1.0 - wide) / scale), s.splat((1.0 + wide) / scale)),
+            most: s.splat(scale * 1e9),
+            codes: Codes { zero: (zero - low.min(0)) as i16, ..Codes::plain(-low.min(0) as i16) },
         }
+    }
+
+    /// Stores the codes of the first `n` of four vectors.
+    ///
+    /// # Safety
+    /// `y` is valid for writing `min(n, 64)` bytes.
+    #[inline(always)]
+    pub(crate) unsafe fn store(self, s: S, y: *mut u8, x: [S::F; 4], n: usize) {
+        let mut whole = [self.zero; 4];
+        let mut apart = s.splat_i(0);
+        for v in 0..4 {
+            let x = s.min(self.most, x[v]);
+            whole[v] = s.to_i(s.mul(x, self.between.0));
+            apart = s.or_i(apart, s.xor_i(whole[v], s.to_i(s.mul(x, self.between.1))));
+        }
+        if self.divides || s.any(s.lt(s.splat(0.0), s.abs(s.to_f(apart)))) {
+            for v in 0..4 {
+                whole[v] = s.to_i(s.min(s.max(s.div(x[v], self.scale), self.low), self.high));
+            }
+        }
+        // SAFETY: the caller's contract.
+        unsafe { s.store_codes(y, whole, self.codes, n) }
     }
 
     /// NaN gives the lowest value.
@@ -137,49 +175,27 @@ impl ByColumn {
         ByColumn { scale, inverse, certain, zero, low, high }
     }
 
-    /// Quantizes a piece of a row that starts at column `col`: by division, or by the product with the reciprocal, whose
-    /// rounding may differ at a tie.
+    /// Quantizes a piece of a row that starts at column `col`.
     ///
     /// # Safety
     /// The `n` columns from `col` on have scales; `x` is valid for reading and `y` for writing `n` elements.
-    pub(crate) unsafe fn row(
-        &self,
-        tier: Tier,
-        (x, y): (*const f32, *mut u8),
-        n: usize,
-        col: usize,
-        divides: bool,
-    ) {
+    pub(crate) unsafe fn row(&self, tier: Tier, (x, y): (*const f32, *mut u8), n: usize, col: usize) {
         debug_assert!(col + n <= self.scale.len());
         // SAFETY: passed on.
-        unsafe {
-            match divides {
-                true => quotients(tier, self, x, y, n, col),
-                false => products(tier, self, x, y, n, col),
-            }
-        }
+        unsafe { quotients(tier, self, x, y, n, col) }
     }
 }
 
 /// Elements of the vectors that are stored together.
 const BLOCK: usize = 4 * LANES;
 
-/// A way to round; one function for each call, as what is not inlined has none of the tier's instructions.
-trait Rounding<S: Simd> {
-    /// Whole numbers of four vectors, of which `left` elements matter, from column `i` of the piece on.
-    ///
-    /// # Safety
-    /// `min(left, 64)` elements from there on are valid for reading, and have scales.
-    unsafe fn whole(&self, s: S, i: usize, left: usize) -> [S::I; 4];
-}
-
 /// Stores the bytes of a piece of `n` columns.
 ///
 /// # Safety
 /// `y` is valid for writing `n` elements; the rest is the contract of [`ByColumn::row`].
 #[inline(always)]
-unsafe fn stored<S: Simd>(s: S, by: &ByColumn, y: *mut u8, n: usize, rounding: impl Rounding<S>) {
-    let codes = Codes::plain(if by.low < 0 { 128 } else { 0 });
+unsafe fn stored<S: Simd>(s: S, y: *mut u8, n: usize, rounding: Quotients) {
+    let codes = Codes::plain(if rounding.by.low < 0 { 128 } else { 0 });
     let mut i = 0;
     // SAFETY: the caller's contract.
     unsafe {
@@ -214,9 +230,13 @@ struct Quotients<'a> {
     col: usize,
 }
 
-impl<S: Simd> Rounding<S> for Quotients<'_> {
+impl Quotients<'_> {
+    /// Whole numbers of four vectors, of which `left` elements matter, from column `i` of the piece on.
+    ///
+    /// # Safety
+    /// `min(left, 64)` elements from there on are valid for reading, and have scales.
     #[inline(always)]
-    unsafe fn whole(&self, s: S, i: usize, left: usize) -> [S::I; 4] {
+    unsafe fn whole<S: Simd>(&self, s: S, i: usize, left: usize) -> [S::I; 4] {
         let by = self.by;
         let (low, high) = (s.splat((by.low - by.zero) as f32), s.splat((by.high - by.zero) as f32));
         let (zero, none) = (s.splat_i(by.zero), s.splat(0.0));
@@ -250,39 +270,10 @@ impl<S: Simd> Rounding<S> for Quotients<'_> {
     }
 }
 
-struct Products<'a>(Quotients<'a>);
-
-impl<S: Simd> Rounding<S> for Products<'_> {
-    #[inline(always)]
-    unsafe fn whole(&self, s: S, i: usize, left: usize) -> [S::I; 4] {
-        let Quotients { by, x, col } = self.0;
-        let (low, high) = (s.splat((by.low - by.zero) as f32), s.splat((by.high - by.zero) as f32));
-        let zero = s.splat_i(by.zero);
-        // SAFETY: the caller's contract.
-        let (x, inverse) = unsafe {
-            (four(s, x.wrapping_add(i), left), four(s, by.inverse.as_ptr().wrapping_add(col + i), left))
-        };
-        let mut whole = [zero; 4];
-        for v in 0..4 {
-            let q = s.mul(x[v], inverse[v]);
-            whole[v] = s.add_i(s.to_i(s.min(s.max(q, low), high)), zero);
-        }
-        whole
-    }
-}
-
 tiered! {
     /// # Safety
     /// As [`ByColumn::row`].
     unsafe fn quotients(s: S; by: &ByColumn, x: *const f32, y: *mut u8, n: usize, col: usize) {
-        stored(s, by, y, n, Quotients { by, x, col });
-    }
-}
-
-tiered! {
-    /// # Safety
-    /// As [`ByColumn::row`].
-    unsafe fn products(s: S; by: &ByColumn, x: *const f32, y: *mut u8, n: usize, col: usize) {
-        stored(s, by, y, n, Products(Quotients { by, x, col }));
+        stored(s, y, n, Quotients { by, x, col });
     }
 }

@@ -58,6 +58,11 @@ pub(crate) trait Simd: Copy {
     fn sub(self, a: Self::F, b: Self::F) -> Self::F;
     fn mul(self, a: Self::F, b: Self::F) -> Self::F;
     fn div(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `1 / a` to 1e-7, for `a` in `1..2^127`.
+    #[inline(always)]
+    fn reciprocal(self, a: Self::F) -> Self::F {
+        self.div(self.splat(1.0), a)
+    }
     fn sqrt(self, a: Self::F) -> Self::F;
     /// `a·b + c`, rounded once except on the portable tier.
     fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
@@ -89,12 +94,13 @@ pub(crate) trait Simd: Copy {
     fn add_i(self, a: Self::I, b: Self::I) -> Self::I;
     fn sub_i(self, a: Self::I, b: Self::I) -> Self::I;
     fn and_i(self, a: Self::I, b: Self::I) -> Self::I;
+    fn or_i(self, a: Self::I, b: Self::I) -> Self::I;
     fn xor_i(self, a: Self::I, b: Self::I) -> Self::I;
     fn shl_i<const N: u32>(self, a: Self::I) -> Self::I;
     /// Arithmetic shift.
     fn sar_i<const N: u32>(self, a: Self::I) -> Self::I;
     fn to_f(self, a: Self::I) -> Self::F;
-    /// Nearest, ties to even; out of range gives some integer.
+    /// Nearest, ties to even; the least integer for what lies below all, and for NaN, and some for what lies above.
     fn to_i(self, a: Self::F) -> Self::I;
 
     /// Widens 16 half-precision numbers.
@@ -190,6 +196,23 @@ pub(crate) trait Simd: Copy {
         let found = mapped(self.array(self.of_bits(index)), |i| lanes[(i.to_bits() & 15) as usize]);
         // SAFETY: 16 lanes.
         unsafe { self.load(found.as_ptr()) }
+    }
+    /// Quarter `v` of vector `j` is quarter `j` of `x[v]`: what comes in the order of [`Simd::interleave`], in that of the bytes.
+    #[inline(always)]
+    fn quarters(self, x: [Self::F; 4]) -> [Self::F; 4] {
+        let mut out = [0f32; 4 * LANES];
+        for (v, x) in x.into_iter().enumerate() {
+            let lanes = self.array(x);
+            for lane in 0..LANES {
+                out[lane / 4 * LANES + 4 * v + lane % 4] = lanes[lane];
+            }
+        }
+        let mut y = x;
+        for v in 0..4 {
+            // SAFETY: `out` holds four vectors.
+            y[v] = unsafe { self.load(out.as_ptr().add(v * LANES)) };
+        }
+        y
     }
     /// Stores the low byte of the first `n <= 16` lanes.
     ///

@@ -12,11 +12,12 @@ mod log;
 mod pow;
 mod trig;
 
-pub(crate) use exp::{exp, exp_term, sigmoid, sigmoid_ratio, tanh, tanh_ratio};
+pub(crate) use erf::gelu;
+pub(crate) use exp::{exp, exp_term, gelu_tanh, sigmoid, sigmoid_ratio, silu, tanh, tanh_ratio};
 pub(crate) use log::log;
 
-use erf::{erf, gelu};
-use exp::{gelu_tanh, mish, silu};
+use erf::erf;
+use exp::{gated, mish};
 use log::softplus;
 
 use crate::dispatch::Tier;
@@ -104,7 +105,7 @@ functions! {
     /// The tanh form of gelu; the error is at most `2.5e-7·|x|`.
     GeluTanh, None, |s, x| gelu_tanh(s, x);
     /// `x · sigmoid(alpha·x)`; the error is at most `2.5e-7·|x|`.
-    QuickGelu { alpha }, None, |s, x| s.mul(x, sigmoid(s, s.mul(s.splat(alpha), x)));
+    QuickGelu { alpha }, None, |s, x| gated(s, x, s.mul(s.splat(alpha), x));
     /// `ln(1 + e^x)`.
     Softplus, Some(3.0), |s, x| softplus(s, x);
     /// `x · tanh(softplus(x))`; the error is at most `2.5e-7·|x|`.
@@ -219,6 +220,29 @@ fn function(act: Activation) -> Option<Function> {
         Activation::GeluErf => Function::Gelu,
         Activation::GeluTanh => Function::GeluTanh,
     })
+}
+
+/// An activation that is too costly for the registers of a tile, of vectors one after the other; others change nothing.
+#[inline(always)]
+pub(crate) fn costly<S: Simd, const V: usize>(s: S, act: Activation, x: [S::F; V]) -> [S::F; V] {
+    // No closure: what is not inlined has none of the tier's instructions.
+    macro_rules! each {
+        ($f:path) => {{
+            let mut y = x;
+            for v in 0..V {
+                y[v] = $f(s, x[v]);
+            }
+            y
+        }};
+    }
+    match act {
+        Activation::Sigmoid => each!(sigmoid),
+        Activation::Silu => each!(silu),
+        Activation::Tanh => each!(tanh),
+        Activation::GeluErf => each!(gelu),
+        Activation::GeluTanh => each!(gelu_tanh),
+        _ => x,
+    }
 }
 
 /// `x[i] = act(x[i])`.

@@ -1,9 +1,9 @@
 //! Chains that are a product, a sum and bounds of one operand, each of them or not, as normalizations and residuals before a
 //! quantization are: one pass that stores no step.
 
-use super::values::{Bytes, Held, Value};
+use super::values::{Held, Value};
 use super::{Arg, Binary, Chain, Step};
-use crate::simd::Simd;
+use crate::simd::{LANES, Simd};
 
 /// `min(max(x · factor + shift, low), high)`, what there is of it, each rounded as by itself.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -64,48 +64,50 @@ impl Affine {
     }
 }
 
-/// An operand where it lies: bytes or floats.
+/// Floats, or one for all elements: where the first vector lies, and 1 or 0.
 #[derive(Clone, Copy)]
-pub(super) struct Either<F, I>(pub Option<Bytes<F, I>>, pub Held<F>);
+pub(super) struct Stepped(pub *const f32, pub usize);
 
-impl<S: Simd> Value<S> for Either<S::F, S::I> {
+impl Stepped {
+    /// What is held, if a number in `one`.
     #[inline(always)]
-    unsafe fn at(self, s: S, i: usize) -> S::F {
-        // SAFETY: the caller's contract.
-        unsafe { self.0.map_or_else(|| self.1.at(s, i), |bytes| bytes.at(s, i)) }
+    pub fn of<S: Simd>(s: S, held: Held<S::F>, one: &mut [f32; LANES]) -> Stepped {
+        if !held.0.is_null() {
+            return Stepped(held.0, 1);
+        }
+        // SAFETY: `one` holds a vector.
+        unsafe { s.store(one.as_mut_ptr(), held.1) };
+        Stepped(one.as_ptr(), 0)
     }
 }
 
-/// The values of an [`Affine`].
-#[derive(Clone, Copy)]
-pub(super) struct Bounded<F, I> {
-    pub x: Either<F, I>,
-    pub factor: Option<Either<F, I>>,
-    pub shift: Option<Either<F, I>>,
-    pub low: Option<F>,
-    pub high: Option<F>,
+impl<S: Simd> Value<S> for Stepped {
+    #[inline(always)]
+    unsafe fn at(self, s: S, i: usize) -> S::F {
+        // SAFETY: the caller's contract.
+        unsafe { s.load(self.0.add(i * self.1)) }
+    }
 }
 
-impl<S: Simd> Value<S> for Bounded<S::F, S::I> {
+/// The values of an [`Affine`] of which nothing has to be asked for each element: what there is not is 1, minus 0 or infinity.
+#[derive(Clone, Copy)]
+pub(super) struct Bounded<X, F> {
+    pub x: X,
+    pub factor: Stepped,
+    pub shift: Stepped,
+    pub low: F,
+    pub high: F,
+}
+
+impl<S: Simd, X: Value<S>> Value<S> for Bounded<X, S::F> {
     #[inline(always)]
     unsafe fn at(self, s: S, i: usize) -> S::F {
         // SAFETY: the caller's contract.
         unsafe {
-            let mut x = self.x.at(s, i);
-            if let Some(factor) = self.factor {
-                x = s.mul(x, factor.at(s, i));
-            }
-            if let Some(shift) = self.shift {
-                x = s.add(x, shift.at(s, i));
-            }
+            let x = s.mul(self.x.at(s, i), self.factor.at(s, i));
+            let x = s.add(x, self.shift.at(s, i));
             // The instructions give their second operand where one is NaN.
-            if let Some(low) = self.low {
-                x = s.select(s.is_nan(x), x, s.max(x, low));
-            }
-            if let Some(high) = self.high {
-                x = s.select(s.is_nan(x), x, s.min(x, high));
-            }
-            x
+            s.min(self.high, s.max(self.low, x))
         }
     }
 }

@@ -24,8 +24,9 @@ fn check(rows: usize, n: usize, one: [[bool; 2]; 2], signed: [bool; 3]) {
             Step::Binary(Binary::Sub, Arg::Const(0.25), Arg::Slot(5)),
             Step::Binary(Binary::Div, Arg::Slot(6), Arg::Const(3.0)),
             Step::Binary(Binary::Min, Arg::Slot(7), Arg::Const(1.5)),
+            Step::Binary(Binary::Leaky, Arg::Slot(8), Arg::Slot(1)),
         ],
-        result: 8,
+        result: 9,
         store: Format::Bytes { signed: ys, scale: 0.007, zero: 3 },
     };
     let value = |i: usize| {
@@ -33,7 +34,8 @@ fn check(rows: usize, n: usize, one: [[bool; 2]; 2], signed: [bool; 3]) {
         let (a, b) = ((int(x[r * ra + c * ia], xs) - 7) as f32 * 0.02, f[r * rb + c * ib]);
         let q = int(quantized(a + b, 0.011, 5, ms), ms);
         let v = ((q - 5) as f32 * 0.011).max(-0.5) * b;
-        ((0.25 - v) / 3.0).min(1.5)
+        let v = ((0.25 - v) / 3.0).min(1.5);
+        if v < 0.0 { v * b } else { v }
     };
     let wanted: Vec<u8> = (0..rows * n).map(|i| quantized(value(i), 0.007, 3, ys)).collect();
     let places = [Place { data: &x, inner: ia, row: ra }, Place { data: &b, inner: ib, row: rb }];

@@ -90,6 +90,7 @@ operators! {
     // The instructions give their second operand where one is NaN.
     Min: |s, x, y| s.select(s.is_nan(x), x, s.min(x, y));
     Max: |s, x, y| s.select(s.is_nan(x), x, s.max(x, y));
+    Leaky: |s, x, y| s.select(s.lt(x, s.splat(0.0)), s.mul(x, y), x);
 }
 
 /// The values of bytes, if the format is one of bytes.

@@ -4,8 +4,8 @@
 //! Of five rows four fill a cell; the fifth makes cells of four adjacent columns instead, two dot products for a pixel
 //! where one for each column would be five.
 
-use super::{BLOCK, MOST_LINES, Side, Work, cell, cells_at, sources};
-use crate::integers::{Codes, Store};
+use super::{BLOCK, MOST_LINES, Side, Work, cell, cells_at, finish, sources};
+use crate::integers::Store;
 use crate::simd::{LANES, Simd};
 use std::ops::Range;
 
@@ -14,37 +14,27 @@ const MOST: usize = 5;
 /// Rows of the taller window.
 const TALL: usize = 5;
 
-/// The call's codes, where its windows are of a kind that is made here.
-pub(super) fn applies(work: &Work) -> Option<Codes> {
+/// Whether the call's windows are of a kind that is made here.
+pub(super) fn applies(work: &Work) -> bool {
     let (w, window) = (work.call.weights, &work.call.window);
     let columns = window.kernel[2];
     let fits = (columns == 3 && w.quads == 1) || (columns == TALL && w.products == TALL * columns);
-    match work.store {
-        Store::Codes(codes) if fits && window.dilation[2] == 1 && w.ones.is_none() => {
-            (window.stride[2] <= 2).then_some(codes)
-        }
-        _ => None,
-    }
+    let stores = matches!(work.store, Store::Codes(_) | Store::Float);
+    stores && fits && window.dilation[2] == 1 && window.stride[2] <= 2 && w.ones.is_none()
 }
 
 /// # Safety
-/// As [`super::run`], for a range of lines and a block of channels; [`applies`] gave the codes.
+/// As [`super::run`], for a range of lines and a block of channels; [`applies`] holds.
 #[inline(always)]
-pub(super) unsafe fn lines<S: Simd, L: Side>(
-    s: S,
-    work: &Work,
-    lines: Range<usize>,
-    block: usize,
-    codes: Codes,
-) {
+pub(super) unsafe fn lines<S: Simd, L: Side>(s: S, work: &Work, lines: Range<usize>, block: usize) {
     let window = &work.call.window;
     // SAFETY: the caller's contract.
     unsafe {
         match (window.kernel[2], window.stride[2]) {
-            (3, 1) => roll::<S, L, 3, 1>(s, work, lines, block, codes),
-            (3, _) => roll::<S, L, 3, 2>(s, work, lines, block, codes),
-            (_, 1) => roll::<S, L, 5, 1>(s, work, lines, block, codes),
-            _ => roll::<S, L, 5, 2>(s, work, lines, block, codes),
+            (3, 1) => roll::<S, L, 3, 1>(s, work, lines, block),
+            (3, _) => roll::<S, L, 3, 2>(s, work, lines, block),
+            (_, 1) => roll::<S, L, 5, 1>(s, work, lines, block),
+            _ => roll::<S, L, 5, 2>(s, work, lines, block),
         }
     }
 }
@@ -57,11 +47,10 @@ unsafe fn roll<S: Simd, L: Side, const K: usize, const STRIDE: usize>(
     work: &Work,
     lines: Range<usize>,
     block: usize,
-    codes: Codes,
 ) {
     let call = work.call;
     let (w, window) = (call.weights, &call.window);
-    let (start, step) = (block * BLOCK, w.channels);
+    let start = block * BLOCK;
     let live = BLOCK.min(w.channels - start);
     let pad = [call.zero as u8; BLOCK];
     let (width, input, left) = (window.output[2], window.input[2], window.pad[2]);
@@ -75,7 +64,6 @@ unsafe fn roll<S: Simd, L: Side, const K: usize, const STRIDE: usize>(
         for v in 0..4 {
             offset[v] = s.load_i(work.offset.as_ptr().add(start + v * LANES));
         }
-        let columns = (work.scale.as_ptr().add(start), work.addend.as_ptr().add(start));
         let none = [s.splat_i(i32::from_ne_bytes([call.zero as u8; 4])); 4];
         // The last row's weights over columns 0 to 3 and over column 4, at the place that column has in the cell.
         let (mut low, mut high) = (none, none);
@@ -91,7 +79,6 @@ unsafe fn roll<S: Simd, L: Side, const K: usize, const STRIDE: usize>(
             let part = (line, L::COUNT.min(lines.end - line));
             let rows = sources::<L>(work, part, 0, start, pad.as_ptr());
             let fifth = if tall { sources::<L>(work, part, 1, start, pad.as_ptr())[0] } else { rows[0] };
-            let mut y = call.y.cast::<u8>().wrapping_add(line * width * step + start);
             // `sums[i]` are those of pixel `o − i`.
             let mut sums = [offset; MOST];
             for o in 0..width + pixels - 1 {
@@ -129,14 +116,8 @@ unsafe fn roll<S: Simd, L: Side, const K: usize, const STRIDE: usize>(
                     }
                 }
                 if o + 1 >= pixels {
-                    let mut done = [sums[pixels - 1]];
-                    codes.whole(s, &mut done, columns);
-                    let [done] = done;
-                    match L::COUNT {
-                        1 => s.store_codes_interleaved(y, done, codes, live),
-                        _ => s.store_codes_parts(y, width * step, done, codes, (L::COUNT, part.1), live),
-                    }
-                    y = y.wrapping_add(step);
+                    let row = line * width + o + 1 - pixels;
+                    finish::<S, L, 1>(s, work, [sums[pixels - 1]], (row, part.1), start);
                 }
                 for i in (1..pixels).rev() {
                     sums[i] = sums[i - 1];

@@ -186,6 +186,7 @@ impl Simd for Avx512 {
         add_i(a: __m512i, b: __m512i) -> __m512i = _mm512_add_epi32(a, b);
         sub_i(a: __m512i, b: __m512i) -> __m512i = _mm512_sub_epi32(a, b);
         and_i(a: __m512i, b: __m512i) -> __m512i = _mm512_and_si512(a, b);
+        or_i(a: __m512i, b: __m512i) -> __m512i = _mm512_or_si512(a, b);
         xor_i(a: __m512i, b: __m512i) -> __m512i = _mm512_xor_si512(a, b);
         mul_i(a: __m512i, b: __m512i) -> __m512i = _mm512_mullo_epi32(a, b);
         dot(acc: __m512i, u: __m512i, i: __m512i) -> __m512i = _mm512_dpbusd_epi32(acc, u, i);
@@ -213,6 +214,28 @@ impl Simd for Avx512 {
         debug_assert!(crate::dispatch::has_vbmi2());
         // SAFETY: the caller's contract; kernels for bitmaps run on CPUs with VBMI2 only.
         unsafe { expanded(mask, _mm512_loadu_si512(p.cast()), rest) }
+    }
+    #[inline(always)]
+    fn quarters(self, [a, b, c, d]: [__m512; 4]) -> [__m512; 4] {
+        // SAFETY: `self` proves the instruction is there.
+        unsafe {
+            let low = (_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0x44>(c, d));
+            let high = (_mm512_shuffle_f32x4::<0xee>(a, b), _mm512_shuffle_f32x4::<0xee>(c, d));
+            [
+                _mm512_shuffle_f32x4::<0x88>(low.0, low.1),
+                _mm512_shuffle_f32x4::<0xdd>(low.0, low.1),
+                _mm512_shuffle_f32x4::<0x88>(high.0, high.1),
+                _mm512_shuffle_f32x4::<0xdd>(high.0, high.1),
+            ]
+        }
+    }
+    #[cfg(not(miri))]
+    #[inline(always)]
+    fn reciprocal(self, a: __m512) -> __m512 {
+        // 14 bits, which a step of Newton's method doubles.
+        // SAFETY: `self` proves the instruction is there.
+        let r = unsafe { _mm512_rcp14_ps(a) };
+        self.fma(r, self.fnma(a, r, self.splat(1.0)), r)
     }
     #[inline(always)]
     fn permute(self, x: __m512, index: __m512i) -> __m512 {

@@ -135,10 +135,11 @@ impl Simd for Portable {
         add_i(a: I, b: I) -> I = a.wrapping_add(b);
         sub_i(a: I, b: I) -> I = a.wrapping_sub(b);
         and_i(a: I, b: I) -> I = a & b;
+        or_i(a: I, b: I) -> I = a | b;
         xor_i(a: I, b: I) -> I = a ^ b;
         mul_i(a: I, b: I) -> I = a.wrapping_mul(b);
         to_f(a: I) -> F = a as f32;
-        to_i(a: F) -> I = nearest(a) as i32;
+        to_i(a: F) -> I = if a.is_nan() { i32::MIN } else { nearest(a) as i32 };
     }
     #[inline(always)]
     fn fma(self, a: F, b: F, c: F) -> F {

@@ -45,7 +45,7 @@ variants! { Precision { 0 = Float, 1 = Words, 2 = Bytes } }
 
 variants! { Arg { 0 = Slot(slot), 1 = Const(number) } }
 
-variants! { Binary { 0 = Add, 1 = Sub, 2 = Mul, 3 = Div, 4 = Min, 5 = Max } }
+variants! { Binary { 0 = Add, 1 = Sub, 2 = Mul, 3 = Div, 4 = Min, 5 = Max, 6 = Leaky } }
 
 variants! { Step { 0 = Binary(op, left, right), 1 = Map(function, of), 2 = Snap(format, of), 3 = Equal(left, right) } }
 
