@@ -5,6 +5,8 @@ use crate::channels_last::{RESIDUAL, channels_last, to_first, to_last};
 use ir::{Attrs, DType, Def, Error, Graph, Kind, Node, NodeId, Output, Result, Tensor, ValueId};
 use std::collections::{BTreeMap, BTreeSet};
 
+mod blocks;
+
 /// Where a value of the old graph is in the new one.
 #[derive(Clone, Copy, Default)]
 struct Twin {
@@ -148,6 +150,7 @@ impl Rewriter<'_> {
             || self.transposed(n)?
             || self.reshaped(n)?
             || self.shuffled(n)?
+            || self.blocks(n)?
             || self.reduce(n)?
             || self.pad(n)?
             || self.quantization(n)?
@@ -481,51 +484,6 @@ impl Rewriter<'_> {
         let shape = self.new.add_initializer("shape", Tensor::vector(dims));
         let x = self.last(x)?;
         self.region(n, ops::standard("Reshape")?, Attrs::new(), &[Some(x), Some(shape)])
-    }
-
-    /// Channels in groups that are dealt out anew: a reshape, a transpose and a reshape back, which become ones of the last
-    /// dims.
-    fn shuffled(&mut self, n: &Node) -> Result<bool> {
-        let Some(x) = n.input(0).filter(|&x| n.is("Reshape") && self.resident(x)) else { return Ok(false) };
-        let only = |n: &Node, op: &str| {
-            let y = n.output(0).filter(|&y| self.old.uses(y).len() == 1)?;
-            let id = *self.old.consumers(y).first()?;
-            let next = self.old.get(id).filter(|next| next.is(op) && next.input(0) == Some(y))?;
-            Some((id, next))
-        };
-        let shape = |v: Option<ValueId>| v.and_then(|v| self.old.ty(v).concrete());
-        let Some((turn, turned)) = only(n, "Transpose") else { return Ok(false) };
-        let Some((back, whole)) = only(turned, "Reshape") else { return Ok(false) };
-        let (Some(from), Some(apart), Some(to)) =
-            (shape(Some(x)), shape(n.output(0)), shape(whole.output(0)))
-        else {
-            return Ok(false);
-        };
-        let [batch, _, spatial @ ..] = &from[..] else { return Ok(false) };
-        let [outer, a, b, rest @ ..] = &apart[..] else { return Ok(false) };
-        let swapped = [0, 2, 1].into_iter().chain(3..apart.len());
-        let deals = from == to && (outer, rest) == (batch, spatial) && !apart.contains(&0);
-        if !deals || !ops::transpose::perm(&turned.attrs, apart.len())?.into_iter().eq(swapped) {
-            return Ok(false);
-        }
-        let (a, b, rank) = (*a, *b, from.len() as i64);
-        let dims = |last: &[usize]| -> Vec<i64> {
-            [batch].into_iter().chain(spatial).chain(last).map(|&d| d as i64).collect()
-        };
-        let (grouped, joined) = (dims(&[a, b]), dims(&[a * b]));
-        let perm: Vec<i64> = (0..rank - 1).chain([rank, rank - 1]).collect();
-        let reshape = ops::standard("Reshape")?;
-        let last = self.last(x)?;
-        let grouped = self.new.add_initializer("shape", Tensor::vector(grouped));
-        let groups = self.emit(n, reshape, Attrs::new(), &[Some(last), Some(grouped)])?;
-        ir::infer_node(&mut self.new, groups)?;
-        let groups = self.new.node(groups)?.output(0);
-        let dealt = self.emit(turned, turned.op, Attrs::new().with("perm", perm), &[groups])?;
-        ir::infer_node(&mut self.new, dealt)?;
-        let dealt = self.new.node(dealt)?.output(0);
-        let joined = self.new.add_initializer("shape", Tensor::vector(joined));
-        self.done.extend([turn, back]);
-        self.region(whole, reshape, Attrs::new(), &[dealt, Some(joined)])
     }
 
     /// Reductions over known axes; those over all spatial dims without keeping them leave the region for free.

@@ -46,6 +46,17 @@ impl ConvTransposeGeometry {
     }
 }
 
+/// The side of square windows that lie side by side and cover the output, of weights (in_channels, out_channels, k, k) of one
+/// group: such a convolution gives each pixel's products with all taps their own place.
+pub fn side_by_side(attrs: &Attrs, weight: &[usize]) -> Option<usize> {
+    let &[_, _, side, other] = weight else { return None };
+    let a = TransposeAttrs::parse(attrs, 2).ok()?;
+    let whole = a.strides == [side, side] && a.dilations == [1, 1] && a.output_padding == [0, 0];
+    let bare = a.output_shape.is_none() && (a.auto_pad != AutoPad::Explicit || a.pads == [0; 4]);
+    let square = side == other && side > 1 && attrs.int_or("group", 1).ok()? == 1;
+    (whole && bare && square).then_some(side)
+}
+
 /// The attributes of one node, checked: one value for each spatial axis.
 struct TransposeAttrs {
     strides: Vec<usize>,

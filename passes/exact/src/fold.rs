@@ -293,8 +293,14 @@ fn meets_bytes(graph: &Graph, dequantize: &ir::Node) -> bool {
         }
         false
     };
+    let side_by_side = |c: &ir::Node| {
+        let weight = c.input(1).and_then(|w| graph.ty(w).concrete());
+        c.is("ConvTranspose")
+            && c.input(2).is_none_or(|b| graph.constant(b).is_some())
+            && weight.is_some_and(|w| ops::conv_transpose::side_by_side(&c.attrs, &w).is_some())
+    };
     graph.consumers(y).iter().filter_map(|&c| graph.get(c)).any(|c| {
-        (c.is("Conv") || c.is("MatMul") || c.is("Gemm"))
+        (c.is("Conv") || c.is("MatMul") || c.is("Gemm") || side_by_side(c))
             && c.inputs().iter().flatten().any(|&v| made_of_bytes(v))
     })
 }

@@ -345,6 +345,11 @@ fn sinking(name: &str) -> Option<Graph> {
         let (x, c) = (b.transposed(&[n, 2, 3], &[2, 0, 1]), b.positive(&[n, 2]));
         let z = b.plain(op, &[x, c]);
         b.out(z);
+    } else if let Some(op) = name.strip_prefix("sink-depth-to-space-below-") {
+        let x = b.input(&[1, 4 * n, 2, 3]);
+        let x = b.op("DepthToSpace", Attrs::new().with("blocksize", 2i64), &[x]);
+        let z = b.plain(op, &[x]);
+        b.out(z);
     } else {
         let op = name.strip_prefix("sink-transpose-below-")?;
         let x = b.transposed(&[n, 2, 3], &[2, 0, 1]);

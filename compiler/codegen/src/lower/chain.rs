@@ -344,7 +344,18 @@ impl Growth<'_> {
                 };
                 self.step(Step::Map(f, a))
             }
-            Expr::Select(..) | Expr::Cast(..) => None,
+            // `x < 0 ? x · slope : x`
+            Expr::Select(below, scaled, x) => match (&**below, &**scaled) {
+                (Expr::Binary(Op::Lt, y, zero), Expr::Binary(Op::Mul, a, b))
+                    if y == x && (a == x || b == x) && **zero == Expr::Const(0.0) =>
+                {
+                    let slope = if b == x { a } else { b };
+                    let (x, slope) = (self.expression(x, args)?, self.expression(slope, args)?);
+                    self.step(Step::Binary(Binary::Leaky, x, slope))
+                }
+                _ => None,
+            },
+            Expr::Cast(..) => None,
         }
     }
 }

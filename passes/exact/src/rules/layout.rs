@@ -41,6 +41,23 @@ pub static UNARY: &[Rule] = &sink_unary!(
     "Cast"
 );
 
+macro_rules! sink_blocks {
+    ($($op:literal),*) => { [$(Rule::build(
+        concat!("sink-depth-to-space-below-", $op),
+        concat!("(", $op, " ?a (DepthToSpace ?t ?x))"),
+        |cx| {
+            let (x, a, t) = (cx.id("?x")?, cx.attrs("?a")?, cx.attrs("?t")?);
+            let y = cx.op($op, a, &[x])?;
+            cx.op("DepthToSpace", t, &[y])
+        },
+    )
+    .runtime()),*] };
+}
+
+/// Pixels out of channels, below what the convolution before them does in its epilogue.
+pub static BLOCKS: &[Rule] =
+    &sink_blocks!("Relu", "Sigmoid", "Tanh", "HardSwish", "HardSigmoid", "LeakyRelu", "Elu");
+
 /// Transposes below element-wise operators of two inputs.
 pub static BINARY: [[Rule; 2]; 4] = sink_binary!("Add", "Mul", "Sub", "Div");
 

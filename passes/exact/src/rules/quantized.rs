@@ -44,6 +44,12 @@ pub static RULES: &[Rule] = &[
         gemm,
     )
     .runtime(),
+    Rule::build(
+        "integer-conv-transpose",
+        "(ConvTranspose ?a (DequantizeLinear ?d ?x ?sx ?zx) (DequantizeLinear ?e ?w ?sw ?zw) ?b)",
+        conv_transpose,
+    )
+    .runtime(),
     Rule::build("integer-conv-of-parts", "(Mul ?m (Cast ?c (ConvInteger ?a ?x ?w ?zx ?zw)) ?s)", |cx| {
         of_parts(cx, "QuantizedConv")
     })
@@ -122,6 +128,16 @@ pub static RULES: &[Rule] = &[
         "?k",
         "?l"
     ),
+    move_bytes!("dequantize-after-depth-to-space", "(DepthToSpace ?a (DequantizeLinear ?d ?x ?s ?z))", "DepthToSpace"),
+    move_bytes!("dequantize-after-space-to-depth", "(SpaceToDepth ?a (DequantizeLinear ?d ?x ?s ?z))", "SpaceToDepth"),
+    Rule::build("quantize-before-depth-to-space", "(QuantizeLinear ?q (DepthToSpace ?a ?x) ?s ?z)", |cx| {
+        quantize_before(cx, "DepthToSpace")
+    })
+    .runtime(),
+    Rule::build("quantize-before-space-to-depth", "(QuantizeLinear ?q (SpaceToDepth ?a ?x) ?s ?z)", |cx| {
+        quantize_before(cx, "SpaceToDepth")
+    })
+    .runtime(),
     Rule::build(
         "dequantize-after-concat-of-two",
         "(Concat ?a (DequantizeLinear ?d ?x ?s ?z) (DequantizeLinear ?e ?y ?s ?z))",
@@ -261,6 +277,18 @@ fn parts_of_concat(cx: &mut Cx, parts: &[&str]) -> Option<Id> {
     cx.op("Concat", cx.attrs("?a")?, &bytes)
 }
 
+/// The movement of bytes of `?x`, by one scale, in place of the quantization of what it moved.
+fn quantize_before(cx: &mut Cx, op: &str) -> Option<Id> {
+    let (x, s, z, q) = (cx.id("?x")?, cx.id("?s")?, cx.id("?z")?, cx.attrs("?q")?);
+    let one = single(cx, s)? && (cx.absent(z) || single(cx, z)?);
+    let plain = q.int_or("block_size", 0).ok()? == 0 && !cx.constant(x);
+    if !plain || !is_byte(cx, cx.class()) || !one {
+        return None;
+    }
+    let bytes = cx.op("QuantizeLinear", q, &[x, s, z])?;
+    cx.op(op, cx.attrs("?a")?, &[bytes])
+}
+
 /// Whether a resize only repeats or drops elements.
 fn picks(attrs: &Attrs) -> Option<bool> {
     let crops = attrs.str_or("coordinate_transformation_mode", "").ok()? == "tf_crop_and_resize";
@@ -370,6 +398,42 @@ fn conv(cx: &mut Cx) -> Option<Id> {
         return depthwise(cx, attrs, b);
     }
     quantized(cx, "QuantizedConv", attrs, b)
+}
+
+/// A transposed convolution whose windows lie side by side: each pixel's products with all taps, as channels, are the pixels
+/// of its window.
+fn conv_transpose(cx: &mut Cx) -> Option<Id> {
+    let [x, sx, zx, w, sw, zw, b] = ["?x", "?sx", "?zx", "?w", "?sw", "?zw", "?b"].map(|v| cx.id(v));
+    let (x, sx, zx, w, sw, zw, b) = (x?, sx?, zx?, w?, sw?, zw?, b?);
+    let (a, shape) = (cx.attrs("?a")?, cx.shape(w)?);
+    let side = ops::conv_transpose::side_by_side(&a, &shape)?;
+    let constants = cx.constant(w) && cx.constant(sw) && (cx.absent(zw) || cx.constant(zw));
+    if cx.dtype(cx.class())? != DType::F32 || !constants || !(cx.absent(b) || cx.constant(b)) {
+        return None;
+    }
+    if !is_byte(cx, x) || !is_byte(cx, w) || !single(cx, sx)? || cx.constant(x) {
+        return None;
+    }
+    if cx.dtype(sx)? != DType::F32 || cx.dtype(sw)? != DType::F32 || !(cx.absent(zx) || single(cx, zx)?) {
+        return None;
+    }
+    weight_scales(cx, 1)?;
+    let (inputs, columns) = (shape[0], shape[1]);
+    let taps = cx.op("Transpose", Attrs::new().with("perm", vec![2, 3, 1, 0]), &[w])?;
+    let to = cx.int_vector(&[(side * side * columns) as i64, inputs as i64, 1, 1]);
+    let taps = cx.op("Reshape", Attrs::new(), &[taps, to])?;
+    let times = cx.int_vector(&[(side * side) as i64]);
+    let of_taps = |cx: &mut Cx, v: Id| -> Option<Id> {
+        if cx.absent(v) || single(cx, v)? && columns != 1 {
+            Some(v)
+        } else {
+            cx.op("Tile", Attrs::new(), &[v, times])
+        }
+    };
+    let b = of_taps(cx, b)?;
+    let (sw, zw) = if single(cx, sw)? { (sw, zw) } else { (of_taps(cx, sw)?, of_taps(cx, zw)?) };
+    let y = cx.op_in(DOMAIN, "QuantizedConv", Attrs::new(), &[x, sx, zx, taps, sw, zw, b])?;
+    cx.op("DepthToSpace", Attrs::new().with("blocksize", side as i64), &[y])
 }
 
 /// Channels that do not mix may have scales of their own, which go to the weights; their zero points are alike.

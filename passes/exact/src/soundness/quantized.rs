@@ -63,6 +63,32 @@ pub fn instances() -> Vec<(&'static [&'static str], Instance)> {
             let y = b.op("Conv", Attrs::new().with("group", c as i64), &[x, w, bias]);
             b.out(y);
         }),
+        (&["integer-conv-transpose", "quantize-before-depth-to-space"], |b| {
+            let (c, h, k) = (b.dim(), b.dim(), b.dim());
+            let x = b.bytes(&[1, c, h, h]);
+            let w = b.byte_weights(&[c, k, 2, 2], k);
+            let (x, w) = (b.dequantized(x, 0), b.dequantized(w, 1));
+            let bias = b.weight(&[k]);
+            let y = b.op("ConvTranspose", Attrs::new().with("strides", vec![2, 2]), &[x, w, bias]);
+            b.requantized(y);
+        }),
+        (&["dequantize-after-depth-to-space", "quantize-before-space-to-depth"], |b| {
+            let (c, h) = (4 * b.dim(), 2 * b.dim());
+            let x = b.bytes(&[1, c, h, h]);
+            let x = b.dequantized(x, 0);
+            let blocks = Attrs::new().with("blocksize", 2i64);
+            let y = b.op("DepthToSpace", blocks.clone().with("mode", "CRD"), &[x]);
+            let y = b.plain("Tanh", &[y]);
+            let y = b.op("SpaceToDepth", blocks, &[y]);
+            b.requantized(y);
+        }),
+        (&["dequantize-after-space-to-depth"], |b| {
+            let (c, h) = (b.dim(), 2 * b.dim());
+            let x = b.bytes(&[1, c, h, h]);
+            let x = b.dequantized(x, 0);
+            let y = b.op("SpaceToDepth", Attrs::new().with("blocksize", 2i64), &[x]);
+            b.out(y);
+        }),
         (&["fold-mul-into-integer-conv", "fold-add-into-integer-conv"], |b| {
             let (c, h) = (b.dim(), 4 + b.dim());
             let x = b.bytes(&[1, c, h, h]);

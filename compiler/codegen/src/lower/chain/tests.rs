@@ -171,6 +171,25 @@ fn factors_behind_an_activation_are_stored_at_once() {
     assert_eq!(kinds.iter().filter(|k| **k != "movement").count(), 2, "{kinds:?}");
 }
 
+#[test]
+fn leaky_functions_between_bytes_are_part_of_a_chain() {
+    let x =
+        Tensor::new(&[1, 2, 3, 4], (0..24).map(|i| (i % 13) as f32 * 0.3 - 1.5).collect::<Vec<_>>()).unwrap();
+    for function in ["LeakyRelu <alpha = 0.3> (d)", "PRelu (d, p)"] {
+        let text = format!(
+            "(float[1,2,3,4] x) => (int8[1,2,3,4] y)
+            <float s = {{0.05}}, int8 z = {{3}}, float[2,1,1] p = {{0.25, -0.5}}, float t = {{0.07}}> {{
+                q = QuantizeLinear (x, s, z)
+                d = DequantizeLinear (q, s, z)
+                l = {function}
+                y = QuantizeLinear (l, t, z)
+            }}"
+        );
+        let kinds = kinds(&text, x.clone());
+        assert_eq!(kinds, ["fused loop"], "{function}");
+    }
+}
+
 /// Files of frameworks with channels last turn their input first; so does the region, back.
 #[test]
 fn what_has_its_channels_last_is_not_turned_twice() {
@@ -218,6 +237,28 @@ fn channels_are_shuffled_where_they_lie() {
     let movements = |kinds: Vec<&str>| kinds.iter().filter(|k| k.starts_with("movement")).count();
     assert_eq!(movements(kinds(&text("float[2,6,3,4] y"), x.clone())), 3);
     assert!(movements(kinds(&text("float[2,6,3,4] y, float[2,3,2,3,4] c"), x)) > 3);
+}
+
+/// Blocks of pixels go out of channels and back into them where these lie: one movement each beside those at the ends.
+#[test]
+fn blocks_of_pixels_stay_in_the_region() {
+    let x =
+        Tensor::new(&[2, 8, 3, 4], (0..192).map(|i| (i * 7 % 11) as f32 - 5.0).collect::<Vec<_>>()).unwrap();
+    let weights: Vec<String> = (0..64).map(|i| format!("{}", i * 5 % 7 - 3)).collect();
+    let weights = weights.join(", ");
+    for mode in ["DCR", "CRD"] {
+        let text = format!(
+            "(float[2,8,3,4] x) => (float[2,8,3,4] y) <float[8,8,1,1] w = {{{weights}}}> {{
+                a = Conv (x, w)
+                b = DepthToSpace <blocksize = 2, mode = \"{mode}\"> (a)
+                c = MaxPool <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (b)
+                d = SpaceToDepth <blocksize = 2, mode = \"{mode}\"> (c)
+                y = Conv (d, w)
+            }}"
+        );
+        let kinds = kinds(&text, x.clone());
+        assert_eq!(kinds.iter().filter(|k| k.starts_with("movement")).count(), 4, "{mode} {kinds:?}");
+    }
 }
 
 /// Ten channels: 51 rows are taken as one, and some are left.
