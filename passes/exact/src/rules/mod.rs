@@ -6,6 +6,7 @@ mod einsum;
 mod epilogue;
 mod fuse;
 mod layout;
+mod moved_bytes;
 mod quantized;
 mod recognise;
 mod runtime;
@@ -24,6 +25,7 @@ pub fn all() -> impl Iterator<Item = &'static Rule> {
         .chain(recognise::RULES)
         .chain(attention::RULES)
         .chain(quantized::RULES)
+        .chain(moved_bytes::RULES)
         .chain(runtime::RULES)
         .chain(epilogue::EPILOGUES.as_flattened())
         .chain(epilogue::RULES)

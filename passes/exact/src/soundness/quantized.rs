@@ -82,6 +82,21 @@ pub fn instances() -> Vec<(&'static [&'static str], Instance)> {
             let y = b.op("SpaceToDepth", blocks, &[y]);
             b.requantized(y);
         }),
+        (&["dequantize-by-channel-after-concat", "dequantize-by-channel-after-longer-concat"], |b| {
+            let (c, h) = (b.dim(), b.dim());
+            let parts = [1.0 / 64.0, 1.0 / 32.0, 1.0 / 128.0].map(|scale| {
+                let x = b.input(&[1, c, h, h]);
+                let s = b.scalar(scale);
+                let z = b.g.add_initializer("z", Tensor::scalar(100u8));
+                let q = b.plain("QuantizeLinear", &[x, s, z]);
+                b.dequantized([q, s, z], 0)
+            });
+            let axis = Attrs::new().with("axis", 1i64);
+            let two = b.op("Concat", axis.clone(), &parts[..2]);
+            let three = b.op("Concat", axis, &[two, parts[2]]);
+            b.out(two);
+            b.out(three);
+        }),
         (&["dequantize-after-space-to-depth"], |b| {
             let (c, h) = (b.dim(), 2 * b.dim());
             let x = b.bytes(&[1, c, h, h]);
