@@ -10,7 +10,7 @@ use crate::scratch;
 use crate::simd::{LANES, Simd, tiered};
 use crate::stored::{Reader, Stored, Writer};
 use crate::vecmath::Function;
-use affine::{Affine, Bounded, Stepped};
+use affine::{Affine, Bounded, Line, Stepped};
 use values::*;
 
 /// How elements are stored.
@@ -403,11 +403,20 @@ tiered! {
                 let (factor, shift) = (Stepped::of(s, x(factor), one), Stepped::of(s, x(shift), other));
                 let low = s.splat(a.low.unwrap_or(f32::NEG_INFINITY));
                 let high = s.splat(a.high.unwrap_or(f32::INFINITY));
+                let (floats, cuts) = (Stepped(x(from).0, 1), a.cuts(chain.store));
+                let unscaled = matches!(chain.operands[a.x], Format::Bytes { signed: false, scale: 1.0, .. });
                 return match bytes(from) {
-                    Some(x) => store(s, chain.store, y, len, Bounded { x, factor, shift, low, high }),
+                    Some(x) if unscaled && !cuts => {
+                        store(s, chain.store, y, len, Line { x: x.unscaled(), factor, shift })
+                    }
+                    Some(x) => {
+                        let line = Line { x, factor, shift };
+                        store(s, chain.store, y, len, Bounded { line, low, high })
+                    }
+                    None if !cuts => store(s, chain.store, y, len, Line { x: floats, factor, shift }),
                     None => {
-                        let x = Stepped(x(from).0, 1);
-                        store(s, chain.store, y, len, Bounded { x, factor, shift, low, high })
+                        let line = Line { x: floats, factor, shift };
+                        store(s, chain.store, y, len, Bounded { line, low, high })
                     }
                 };
             }

@@ -2,7 +2,7 @@
 //! quantization are: one pass that stores no step.
 
 use super::values::{Held, Value};
-use super::{Arg, Binary, Chain, Step};
+use super::{Arg, Binary, Chain, Format, Step};
 use crate::simd::{LANES, Simd};
 
 /// `min(max(x · factor + shift, low), high)`, what there is of it, each rounded as by itself.
@@ -64,6 +64,21 @@ impl Affine {
     }
 }
 
+impl Affine {
+    /// Whether the bounds change anything of what is stored: a quantization cuts at bounds of its own.
+    pub fn cuts(&self, store: Format) -> bool {
+        if self.low.is_none() && self.high.is_none() {
+            return false;
+        }
+        let Format::Bytes { signed, scale, zero } = store else { return true };
+        let (least, most) = if signed { (-128.0, 127.0) } else { (0.0, 255.0) };
+        let code = |x: f32| (x / scale).round_ties_even() + zero as f32;
+        let outside = self.low.is_none_or(|x| code(x) <= least) && self.high.is_none_or(|x| code(x) >= most);
+        // A scale that is not positive turns the order around or has none.
+        !(outside && scale > 0.0)
+    }
+}
+
 /// Floats, or one for all elements: where the first vector lies, and 1 or 0.
 #[derive(Clone, Copy)]
 pub(super) struct Stepped(pub *const f32, pub usize);
@@ -89,12 +104,26 @@ impl<S: Simd> Value<S> for Stepped {
     }
 }
 
-/// The values of an [`Affine`] of which nothing has to be asked for each element: what there is not is 1, minus 0 or infinity.
+/// A product and a sum of which nothing has to be asked for each element: what there is not is 1 or minus 0.
 #[derive(Clone, Copy)]
-pub(super) struct Bounded<X, F> {
+pub(super) struct Line<X> {
     pub x: X,
     pub factor: Stepped,
     pub shift: Stepped,
+}
+
+impl<S: Simd, X: Value<S>> Value<S> for Line<X> {
+    #[inline(always)]
+    unsafe fn at(self, s: S, i: usize) -> S::F {
+        // SAFETY: the caller's contract.
+        unsafe { s.add(s.mul(self.x.at(s, i), self.factor.at(s, i)), self.shift.at(s, i)) }
+    }
+}
+
+/// The same between bounds.
+#[derive(Clone, Copy)]
+pub(super) struct Bounded<X, F> {
+    pub line: Line<X>,
     pub low: F,
     pub high: F,
 }
@@ -103,11 +132,8 @@ impl<S: Simd, X: Value<S>> Value<S> for Bounded<X, S::F> {
     #[inline(always)]
     unsafe fn at(self, s: S, i: usize) -> S::F {
         // SAFETY: the caller's contract.
-        unsafe {
-            let x = s.mul(self.x.at(s, i), self.factor.at(s, i));
-            let x = s.add(x, self.shift.at(s, i));
-            // The instructions give their second operand where one is NaN.
-            s.min(self.high, s.max(self.low, x))
-        }
+        let x = unsafe { self.line.at(s, i) };
+        // The instructions give their second operand where one is NaN.
+        s.min(self.high, s.max(self.low, x))
     }
 }

@@ -117,8 +117,11 @@ fn affine_chains_round_as_their_steps() {
         let (mut wide, row_bytes, whole_bytes) = (floats.clone(), raw(&row), raw(&whole));
         wide[0] = f32::NAN;
         let wide_bytes = raw(&wide);
-        for from_bytes in [true, false] {
-            let x = |i: usize| if from_bytes { (int(codes[i], false) - 7) as f32 * 0.02 } else { wide[i] };
+        // The finer scale cuts where the bounds would, or before them.
+        for (from_bytes, scale, fine) in
+            [(true, 0.02, 0.01), (true, 1.0, 0.001), (false, 1.0, 0.001), (false, 0.02, 0.01)]
+        {
+            let x = |i: usize| if from_bytes { (int(codes[i], false) - 7) as f32 * scale } else { wide[i] };
             let (mut steps, mut last) = (Vec::new(), Arg::Slot(0));
             let mut step = |op, other, first: bool| {
                 steps.push(if first { Step::Binary(op, other, last) } else { Step::Binary(op, last, other) });
@@ -144,7 +147,7 @@ fn affine_chains_round_as_their_steps() {
                 if has(3) && x > 0.5 { 0.5 } else { x }
             };
             let first =
-                if from_bytes { Format::Bytes { signed: false, scale: 0.02, zero: 7 } } else { Format::F32 };
+                if from_bytes { Format::Bytes { signed: false, scale, zero: 7 } } else { Format::F32 };
             let result = 2 + steps.len();
             if steps.is_empty() {
                 continue;
@@ -159,7 +162,7 @@ fn affine_chains_round_as_their_steps() {
                 Place { data: &whole_bytes, inner: 1, row: n },
             ];
             let narrow =
-                Chain { store: Format::Bytes { signed: true, scale: 0.01, zero: -3 }, ..chain.clone() };
+                Chain { store: Format::Bytes { signed: true, scale: fine, zero: -3 }, ..chain.clone() };
             for &tier in Tier::available() {
                 let mut y = vec![9; 4 * rows * n];
                 chain.run(tier, &places, &mut y, rows, n).unwrap();
@@ -169,7 +172,7 @@ fn affine_chains_round_as_their_steps() {
                 }
                 let mut y = vec![9; rows * n];
                 narrow.run(tier, &places, &mut y, rows, n).unwrap();
-                let want: Vec<u8> = (0..rows * n).map(|i| quantized(value(i), 0.01, -3, true)).collect();
+                let want: Vec<u8> = (0..rows * n).map(|i| quantized(value(i), fine, -3, true)).collect();
                 assert_eq!(y[1..], want[1..], "{tier:?} {n} {parts}");
             }
         }

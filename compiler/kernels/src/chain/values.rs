@@ -48,6 +48,25 @@ impl<S: Simd> Value<S> for Bytes<S::F, S::I> {
     }
 }
 
+/// Unsigned bytes less their zero point, which a scale of 1 leaves alone.
+#[derive(Clone, Copy)]
+pub(super) struct Unscaled<I>(*const u8, I);
+
+impl<F: Copy, I: Copy> Bytes<F, I> {
+    #[inline(always)]
+    pub(super) fn unscaled(self) -> Unscaled<I> {
+        Unscaled(self.p, self.zero)
+    }
+}
+
+impl<S: Simd> Value<S> for Unscaled<S::I> {
+    #[inline(always)]
+    unsafe fn at(self, s: S, i: usize) -> S::F {
+        // SAFETY: the caller's contract.
+        s.to_f(s.sub_i(unsafe { s.load_bytes(self.0.add(i)) }, self.1))
+    }
+}
+
 /// 1 where the bits of two values are equal.
 #[derive(Clone, Copy)]
 pub(super) struct Same<F>(pub Held<F>, pub Held<F>);

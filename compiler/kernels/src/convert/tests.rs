@@ -96,6 +96,30 @@ fn quantization_rounds_half_to_even_and_saturates() {
     assert_eq!(q, [-128, 127, -128, 2, -2]);
 }
 
+/// Values at and beside every tie, of scales near and far and of either sign, and what is no number of any size.
+#[test]
+fn quantization_is_that_of_the_quotient() {
+    let next = |x: f32, by: i32| f32::from_bits((x.to_bits() as i32 + by) as u32);
+    for scale in [0.003f32, 0.25, 1.0, 0.017_320_5, 7.3, 1e-30, 3e30, 1e-39, 1e38, -0.1, f32::INFINITY, 0.0] {
+        let ties = (-300..300).map(|k| (k as f32 + 0.5) * scale).filter(|x| x.is_finite() && *x != 0.0);
+        let mut x: Vec<f32> = ties.flat_map(|t| [-2, -1, 0, 1, 2].map(|by| next(t, by))).collect();
+        x.extend([f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN, 0.0, -0.0, 1e-40]);
+        for zero in [0u8, 3, 255] {
+            // What is no number is the lowest.
+            let quantized = |x: f32| crate::testing::quantized(x, scale, i32::from(zero), false);
+            let want: Vec<u8> =
+                x.iter().map(|&x| if (x / scale).is_nan() { 0 } else { quantized(x) }).collect();
+            for &tier in Tier::available() {
+                let mut y = vec![7u8; x.len()];
+                let by = Scales { scale: &[scale], zero: &[zero], inner: x.len() };
+                quantize_on(tier, &Serial, &x, by, &mut y).unwrap();
+                let wrong = (0..x.len()).find(|&i| y[i] != want[i]);
+                assert_eq!(wrong.map(|i| (x[i], y[i], want[i])), None, "{tier:?} {scale} {zero}");
+            }
+        }
+    }
+}
+
 #[test]
 fn dynamic_quantization_covers_zero() {
     let mut q = [0; 4];
