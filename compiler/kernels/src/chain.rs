@@ -375,6 +375,28 @@ unsafe fn put<S: Simd>(s: S, v: impl Value<S>, last: Option<(Format, *mut u8)>, 
     }
 }
 
+/// Stores values between bounds, where there are any.
+///
+/// # Safety
+/// As [`store`].
+#[inline(always)]
+unsafe fn within<S: Simd>(
+    s: S,
+    format: Format,
+    y: *mut u8,
+    n: usize,
+    value: impl Value<S>,
+    bounds: Option<(S::F, S::F)>,
+) {
+    // SAFETY: the caller's contract.
+    unsafe {
+        match bounds {
+            Some((low, high)) => store(s, format, y, n, Bounded { value, low, high }),
+            None => store(s, format, y, n, value),
+        }
+    }
+}
+
 tiered! {
     /// # Safety
     /// The chain was checked; a source holds `len` elements of its operand up to a whole vector, or one for all; `slots` has
@@ -398,26 +420,27 @@ tiered! {
         if let Some(a) = affine {
             let (from, mut ones) = (Arg::Slot(a.x), [[0.0; LANES]; 2]);
             let (factor, shift) = (a.factor.unwrap_or(Arg::Const(1.0)), a.shift.unwrap_or(Arg::Const(-0.0)));
-            if bytes(factor).is_none() && bytes(shift).is_none() && !x(from).0.is_null() | bytes(from).is_some() {
+            let lies = bytes(from).is_some() || !x(from).0.is_null();
+            let bounds = a.cuts(chain.store).then(|| {
+                (s.splat(a.low.unwrap_or(f32::NEG_INFINITY)), s.splat(a.high.unwrap_or(f32::INFINITY)))
+            });
+            let floats = Stepped(x(from).0, 1);
+            if let (None, Some(q), true) = (a.factor, bytes(shift), lies) {
+                return match bytes(from) {
+                    Some(p) => within(s, chain.store, y, len, Both(p, q, Add), bounds),
+                    None => within(s, chain.store, y, len, Both(q, floats, Add), bounds),
+                };
+            }
+            if bytes(factor).is_none() && bytes(shift).is_none() && lies {
                 let [one, other] = &mut ones;
                 let (factor, shift) = (Stepped::of(s, x(factor), one), Stepped::of(s, x(shift), other));
-                let low = s.splat(a.low.unwrap_or(f32::NEG_INFINITY));
-                let high = s.splat(a.high.unwrap_or(f32::INFINITY));
-                let (floats, cuts) = (Stepped(x(from).0, 1), a.cuts(chain.store));
                 let unscaled = matches!(chain.operands[a.x], Format::Bytes { signed: false, scale: 1.0, .. });
                 return match bytes(from) {
-                    Some(x) if unscaled && !cuts => {
-                        store(s, chain.store, y, len, Line { x: x.unscaled(), factor, shift })
+                    Some(x) if unscaled => {
+                        within(s, chain.store, y, len, Line { x: x.unscaled(), factor, shift }, bounds)
                     }
-                    Some(x) => {
-                        let line = Line { x, factor, shift };
-                        store(s, chain.store, y, len, Bounded { line, low, high })
-                    }
-                    None if !cuts => store(s, chain.store, y, len, Line { x: floats, factor, shift }),
-                    None => {
-                        let line = Line { x: floats, factor, shift };
-                        store(s, chain.store, y, len, Bounded { line, low, high })
-                    }
+                    Some(x) => within(s, chain.store, y, len, Line { x, factor, shift }, bounds),
+                    None => within(s, chain.store, y, len, Line { x: floats, factor, shift }, bounds),
                 };
             }
         }

@@ -120,19 +120,19 @@ impl<S: Simd, X: Value<S>> Value<S> for Line<X> {
     }
 }
 
-/// The same between bounds.
+/// A value between bounds.
 #[derive(Clone, Copy)]
-pub(super) struct Bounded<X, F> {
-    pub line: Line<X>,
+pub(super) struct Bounded<V, F> {
+    pub value: V,
     pub low: F,
     pub high: F,
 }
 
-impl<S: Simd, X: Value<S>> Value<S> for Bounded<X, S::F> {
+impl<S: Simd, V: Value<S>> Value<S> for Bounded<V, S::F> {
     #[inline(always)]
     unsafe fn at(self, s: S, i: usize) -> S::F {
         // SAFETY: the caller's contract.
-        let x = unsafe { self.line.at(s, i) };
+        let x = unsafe { self.value.at(s, i) };
         // The instructions give their second operand where one is NaN.
         s.min(self.high, s.max(self.low, x))
     }

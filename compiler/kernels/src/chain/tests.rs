@@ -118,9 +118,14 @@ fn affine_chains_round_as_their_steps() {
         wide[0] = f32::NAN;
         let wide_bytes = raw(&wide);
         // The finer scale cuts where the bounds would, or before them.
-        for (from_bytes, scale, fine) in
-            [(true, 0.02, 0.01), (true, 1.0, 0.001), (false, 1.0, 0.001), (false, 0.02, 0.01)]
-        {
+        let added = bytes(rows * n, 5);
+        for (from_bytes, scale, fine, added_bytes) in [
+            (true, 0.02, 0.01, false),
+            (true, 1.0, 0.001, false),
+            (false, 1.0, 0.001, false),
+            (false, 0.02, 0.01, true),
+            (true, 0.02, 0.001, true),
+        ] {
             let x = |i: usize| if from_bytes { (int(codes[i], false) - 7) as f32 * scale } else { wide[i] };
             let (mut steps, mut last) = (Vec::new(), Arg::Slot(0));
             let mut step = |op, other, first: bool| {
@@ -142,7 +147,8 @@ fn affine_chains_round_as_their_steps() {
             }
             let value = |i: usize| {
                 let x = if has(0) { x(i) * row[i % n] } else { x(i) };
-                let x = if has(1) { x + whole[i] } else { x };
+                let other = if added_bytes { (int(added[i], true) + 5) as f32 * 0.03 } else { whole[i] };
+                let x = if has(1) { x + other } else { x };
                 let x = if has(2) && x < -0.25 { -0.25 } else { x };
                 if has(3) && x > 0.5 { 0.5 } else { x }
             };
@@ -152,14 +158,16 @@ fn affine_chains_round_as_their_steps() {
             if steps.is_empty() {
                 continue;
             }
+            let second =
+                if added_bytes { Format::Bytes { signed: true, scale: 0.03, zero: -5 } } else { Format::F32 };
             let chain =
-                Chain { operands: vec![first, Format::F32, Format::F32], steps, result, store: Format::F32 };
+                Chain { operands: vec![first, Format::F32, second], steps, result, store: Format::F32 };
             assert_eq!(Affine::of(&chain).is_some(), chain.steps.len() > 1);
             let data = if from_bytes { &codes } else { &wide_bytes };
             let places = [
                 Place { data, inner: 1, row: n },
                 Place { data: &row_bytes, inner: 1, row: 0 },
-                Place { data: &whole_bytes, inner: 1, row: n },
+                Place { data: if added_bytes { &added } else { &whole_bytes }, inner: 1, row: n },
             ];
             let narrow =
                 Chain { store: Format::Bytes { signed: true, scale: fine, zero: -3 }, ..chain.clone() };
