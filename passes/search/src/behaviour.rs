@@ -296,6 +296,25 @@ fn without_data_the_report_says_so() {
     assert!(size(&o.graph).unwrap() < size(&model()).unwrap());
 }
 
+/// Fifty pictures of one kind of thing prove nothing of the other kinds.
+#[test]
+fn data_of_one_class_are_told() {
+    let (g, samples) = (model(), Noise::new(1500));
+    let class = |i: usize| {
+        let y = Reference.run(&g, &samples.feeds(i).unwrap(), &[]).unwrap().outputs.remove(0);
+        let y = y.tensor().unwrap().to_f32s().unwrap();
+        (0..y.len()).fold(0, |b, i| if y[i] > y[b] { i } else { b })
+    };
+    let of_one: Vec<Tensor> = (0..1500).filter(|&i| class(i) == 3).map(|i| samples.0[i].clone()).collect();
+    assert!(of_one.len() > 20);
+    let all = Noise(samples.0[..of_one.len()].to_vec());
+    for (samples, told) in [(Noise(of_one), true), (all, false)] {
+        let options = Options { unproven: true, ..Options::new(Goal::MaxDrop(0.05)) };
+        let d = compress(&g, Some(&samples), &options, &Reference, &size, &Silent).unwrap().decision;
+        assert_eq!(d.notes.iter().any(|n| n.contains("class 3 in all samples")), told, "{:?}", d.notes);
+    }
+}
+
 #[test]
 fn data_that_cannot_prove_the_drop_are_refused_unless_asked() {
     let run = |samples: Noise, unproven: bool| {

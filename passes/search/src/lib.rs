@@ -466,7 +466,8 @@ impl<'a> Search<'a> {
 
     /// What the held-back samples cannot say.
     fn doubts(&self, held_back: Option<Measured>) -> Vec<String> {
-        let mut notes: Vec<String> = self.originals.resemblance().into_iter().collect();
+        let about = [self.originals.resemblance(), originals::of_one_class(&self.selection)];
+        let mut notes: Vec<String> = about.into_iter().flatten().collect();
         let (Some(drop), Some(m)) = (self.options.goal.drop(), held_back) else { return notes };
         let name = |i: usize| self.graph.outputs().get(i).map_or("", |o| &o.name);
         if let Some(output) = m.decided_by {

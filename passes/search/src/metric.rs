@@ -75,7 +75,7 @@ pub struct Reference {
     pub(crate) judged: usize,
     /// Outputs are probabilities; their logarithms are compared.
     pub(crate) probabilities: bool,
-    samples: Vec<Vec<f32>>,
+    pub(crate) samples: Vec<Vec<f32>>,
     pub(crate) classes: usize,
     labels: Vec<Option<i64>>,
     /// Mean squared value of every part, per position.
@@ -453,7 +453,7 @@ fn variance(samples: &[&[f32]]) -> f64 {
 }
 
 /// Position of the largest entry; the first of equals.
-fn best(x: &[f32]) -> usize {
+pub(crate) fn best(x: &[f32]) -> usize {
     (0..x.len()).fold(0, |b, i| if x[i] > x[b] { i } else { b })
 }
 

@@ -6,7 +6,7 @@ use crate::effort::Effort;
 use crate::goal::{Options, Progress, Samples, Split, check};
 use crate::kin::{Kin, SKETCH, Sketch};
 use crate::margins::Margins;
-use crate::metric::{Metric, Reference};
+use crate::metric::{Metric, Reference, best};
 use crate::sensitivity::each;
 use ir::{Evaluate, Feeds, Graph, Result, Value};
 use std::collections::BTreeMap;
@@ -210,6 +210,20 @@ impl<'a> Originals<'a> {
         }
         Ok(Some(margins.among(self.kin.only(&which))))
     }
+}
+
+/// What to know where the original finds the same class in all samples, of whose others they say nothing.
+pub fn of_one_class(original: &Reference) -> Option<String> {
+    let (classes, samples) = (original.classes, &original.samples);
+    let answers: Vec<usize> = samples.iter().flat_map(|s| s.chunks_exact(classes)).map(best).collect();
+    let first = *answers.first()?;
+    let one = original.metric.has_margins() && classes > 1 && answers.len() > 1;
+    (one && answers.iter().all(|&a| a == first)).then(|| {
+        format!(
+            "the original finds class {first} in all samples looked at: what is promised says nothing of the other {}",
+            classes - 1
+        )
+    })
 }
 
 fn stored(outputs: &[Value]) -> usize {
