@@ -128,3 +128,18 @@ fn nothing_is_left_unfinished() {
         }
     }
 }
+
+/// Where a planted bug goes is found by its text: a change that moves it away would take the bug out of the hunt in silence.
+#[test]
+fn planted_bugs_have_their_place() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(root.join("fuzz/planted/bugs.toml")).unwrap();
+    let table: toml::Table = text.parse().unwrap();
+    let bugs = table["bug"].as_array().unwrap();
+    assert!(bugs.len() >= 30, "{}", bugs.len());
+    for bug in bugs {
+        let at = |key: &str| bug[key].as_str().unwrap();
+        let source = std::fs::read_to_string(root.join(at("file"))).unwrap();
+        assert_eq!(source.matches(at("find")).count(), 1, "{} in {}", at("name"), at("file"));
+    }
+}
