@@ -570,3 +570,18 @@ fn transposes_stay_above_constants_of_no_elements() {
         "seed = 1\n[[pass]]\nname = \"run\"\ntier = \"best\"",
     );
 }
+
+/// A transposed convolution of bytes to no channels, whose 0 would have the Reshape of its weights copy a size.
+#[test]
+fn windows_of_no_channels_stay_transposed() {
+    replay(
+        r#"case (uint8[1, 2, 3, 3] x) => (float[1, 0, 6, 6] y)
+<float s = {0.5}, uint8 z = {3}, int8[2, 0, 2, 2] w = {}, float u = {0.25}, int8 v = {0}> {
+   a = DequantizeLinear (x, s, z)
+   b = DequantizeLinear (w, u, v)
+   y = ConvTranspose <strides = [2, 2]> (a, b)
+}
+"#,
+        "seed = 1\n[[pass]]\nname = \"run\"\ntier = \"best\"",
+    );
+}

@@ -243,6 +243,8 @@ fn scaled_concat(cx: &mut Cx, first: Option<&str>) -> Option<Id> {
     let (left, right) = (cx.shape(x)?, cx.shape(y)?);
     let axis = ops::broadcast::axis(a.require_int("axis").ok()?, left.len()).ok()?;
     let bytes = is_byte(cx, x) && cx.dtype(x) == cx.dtype(y) && !(cx.constant(x) || cx.constant(y));
+    // Dequantizations may give other floats.
+    let bytes = bytes && cx.dtype(cx.class())? == DType::F32;
     let plain = d.int_or("block_size", 0).ok()? == 0 && e.int_or("block_size", 0).ok()? == 0;
     if !bytes || !plain || !single(cx, s)? || !single(cx, t)? || right.len() != left.len() {
         return None;

@@ -161,16 +161,21 @@ fn weight_scales(cx: &Cx, axis: usize) -> Option<()> {
     if along && cx.constant(w) && cx.constant(sw) { Some(()) } else { None }
 }
 
+/// Both operands are bytes, what runs by one scale, and scales are float32.
+fn integers(cx: &Cx) -> Option<()> {
+    let [x, sx, zx, w, sw] = ["?x", "?sx", "?zx", "?w", "?sw"].map(|v| cx.id(v));
+    let (x, sx, zx, w, sw) = (x?, sx?, zx?, w?, sw?);
+    let bytes = is_byte(cx, x) && is_byte(cx, w) && !cx.constant(x);
+    let one = single(cx, sx)? && (cx.absent(zx) || single(cx, zx)?);
+    let floats = cx.dtype(sx)? == DType::F32 && cx.dtype(sw)? == DType::F32;
+    (bytes && one && floats).then_some(())
+}
+
 /// The contraction with the bound operands; x must have one scale, both must be bytes.
 fn quantized(cx: &mut Cx, op: &str, attrs: Attrs, bias: Id) -> Option<Id> {
     let [x, sx, zx, w, sw, zw] = ["?x", "?sx", "?zx", "?w", "?sw", "?zw"].map(|v| cx.id(v));
     let (x, sx, zx, w, sw, zw) = (x?, sx?, zx?, w?, sw?, zw?);
-    if !is_byte(cx, x) || !is_byte(cx, w) || !single(cx, sx)? || cx.constant(x) {
-        return None;
-    }
-    if cx.dtype(sx)? != DType::F32 || cx.dtype(sw)? != DType::F32 || !(cx.absent(zx) || single(cx, zx)?) {
-        return None;
-    }
+    integers(cx)?;
     // A float of one element scales all; several scales need constant weights.
     if !(single(cx, sw)? || cx.constant(w) && cx.constant(sw)) {
         return None;
@@ -203,14 +208,13 @@ fn conv_transpose(cx: &mut Cx) -> Option<Id> {
     if cx.dtype(cx.class())? != DType::F32 || !constants || !(cx.absent(b) || cx.constant(b)) {
         return None;
     }
-    if !is_byte(cx, x) || !is_byte(cx, w) || !single(cx, sx)? || cx.constant(x) {
-        return None;
-    }
-    if cx.dtype(sx)? != DType::F32 || cx.dtype(sw)? != DType::F32 || !(cx.absent(zx) || single(cx, zx)?) {
-        return None;
-    }
+    integers(cx)?;
     weight_scales(cx, 1)?;
     let (inputs, columns) = (shape[0], shape[1]);
+    // A 0 would have Reshape copy a size.
+    if inputs == 0 || columns == 0 {
+        return None;
+    }
     let taps = cx.op("Transpose", Attrs::new().with("perm", vec![2, 3, 1, 0]), &[w])?;
     let to = cx.int_vector(&[(side * side * columns) as i64, inputs as i64, 1, 1]);
     let taps = cx.op("Reshape", Attrs::new(), &[taps, to])?;
