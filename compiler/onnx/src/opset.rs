@@ -473,7 +473,7 @@ fn scan_of_one_batch(u: &mut Upgrade, b: &mut Builder) -> Result<()> {
 /// Producers write an empty tensor where an optional input is absent.
 fn empty_means_absent(u: &mut Upgrade, b: &mut Builder) -> Result<()> {
     for v in u.inputs.iter_mut().skip(1) {
-        if v.is_some_and(|v| b.graph.ty(v).concrete().is_some_and(|s| s.contains(&0))) {
+        if v.is_some_and(|v| b.graph.constant(v).is_some_and(|t| t.shape().contains(&0))) {
             *v = None;
         }
     }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::import::from_bytes;
-use crate::testing::{Any, floats, graph, int, model, node};
+use crate::testing::{Any, floats, graph, int, model, node, value};
 use ir::Graph;
 
 /// The graph of one node with input `x` of a shape, at an opset.
@@ -50,4 +50,28 @@ fn old_dropout_has_no_ratio_and_old_topk_has_its_count_as_input() {
     let g = one(1, "TopK", &[8], vec![int("k", 3)]);
     let n = g.nodes().next().unwrap().1;
     assert_eq!(g.constant(n.input(1).unwrap()).unwrap().to_i64s().unwrap(), [3]);
+}
+
+/// A computed operand may be known to be empty at one reading and not at the next: whatever a file declares, it stays.
+#[test]
+fn empty_operands_of_resize_are_absent_where_they_are_initializers() {
+    let read = |computed: bool| {
+        let resize = node("Resize", &["x", "", "e"], &["y"], vec![]);
+        let nodes = if computed { vec![node("Some", &["x"], &["e"], vec![]), resize] } else { vec![resize] };
+        let mut g = graph(nodes, &[("x", &[1, 1, 2, 2])], &["y"]);
+        if computed {
+            g.message(12, value("e", &[0]));
+        } else {
+            let mut t = crate::rope::Rope::new();
+            t.int(1, 0);
+            t.int(2, 1);
+            t.text(8, "e");
+            g.message(5, t);
+        }
+        let g = from_bytes(model(18, g, vec![]), &Any).unwrap().graph;
+        let n = g.nodes().find(|(_, n)| n.op.name() == "Resize").unwrap().1;
+        n.input(2).is_some()
+    };
+    assert!(read(true));
+    assert!(!read(false));
 }
