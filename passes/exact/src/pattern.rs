@@ -5,18 +5,19 @@ use crate::language::{ENode, OpId, Symbol};
 use egg::Id;
 use smallvec::SmallVec;
 
-/// A pattern as it is written: `(Mul ?a (Relu ?b ?x) _)`.
+/// A pattern as it is written: `(Mul ?a (Relu ?b ?x) _)`, or `(Concat ?a ...)` where any number of inputs follow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Term {
     Var(&'static str),
     Node(Symbol, Vec<Term>),
+    Rest,
 }
 
 impl Term {
     /// Levels below this term.
     fn depth(&self) -> usize {
         match self {
-            Term::Var(_) => 0,
+            Term::Var(_) | Term::Rest => 0,
             Term::Node(_, children) => children.iter().map(|c| 1 + c.depth()).max().unwrap_or(0),
         }
     }
@@ -28,9 +29,24 @@ pub type Registers = SmallVec<[Id; 16]>;
 #[derive(Debug, Clone, Copy)]
 enum Step {
     /// For each node of this symbol and arity in the class of a register: its children become the next registers.
-    Node { at: usize, symbol: Symbol, arity: usize, out: usize },
+    Node { at: usize, symbol: Symbol, arity: Arity, out: usize },
     /// Both registers hold one class.
     Same(usize, usize),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Arity {
+    Exactly(usize),
+    AtLeast(usize),
+}
+
+impl Arity {
+    fn fits(self, children: usize) -> bool {
+        match self {
+            Arity::Exactly(n) => children == n,
+            Arity::AtLeast(n) => children >= n,
+        }
+    }
 }
 
 /// The nodes of every class of a rebuilt e-graph by the number of the class: their children are canonical, so that matching
@@ -60,6 +76,8 @@ pub struct Left {
     /// Levels below the root of what is bound lowest.
     depth: usize,
     vars: Vec<(&'static str, usize)>,
+    /// The first register of `...`: it and all after it are bound by that.
+    rest: Option<usize>,
 }
 
 /// A right side, ready to be built: terms over the registers of a left side.
@@ -77,16 +95,29 @@ impl Left {
         let Term::Node(root, children) = whole else {
             return Err(format!("pattern {text} matches everything"));
         };
-        let mut left = Left { steps: Vec::new(), depth, vars: Vec::new() };
+        let mut left = Left { steps: Vec::new(), depth, vars: Vec::new(), rest: None };
         let mut next = 1;
         left.node(0, root, &children, &mut next);
-        Ok(left)
+        let last = left.steps.iter().rev().find(|s| matches!(s, Step::Node { .. }));
+        match (left.rest, last) {
+            (Some(_), Some(Step::Node { arity: Arity::Exactly(_), .. })) => {
+                Err(format!("in {text} more is matched after '...'"))
+            }
+            _ => Ok(left),
+        }
     }
 
     fn node(&mut self, at: usize, symbol: Symbol, children: &[Term], next: &mut usize) {
         let out = *next;
+        let (children, arity) = match children.split_last() {
+            Some((Term::Rest, first)) => (first, Arity::AtLeast(first.len())),
+            _ => (children, Arity::Exactly(children.len())),
+        };
         *next += children.len();
-        self.steps.push(Step::Node { at, symbol, arity: children.len(), out });
+        self.steps.push(Step::Node { at, symbol, arity, out });
+        if matches!(arity, Arity::AtLeast(_)) {
+            self.rest = Some(*next);
+        }
         // What can fail at once comes before what has to be searched.
         for (i, c) in children.iter().enumerate() {
             match c {
@@ -95,7 +126,7 @@ impl Left {
                     None => self.vars.push((v, out + i)),
                 },
                 Term::Node(s, c) if c.is_empty() => self.node(out + i, *s, c, next),
-                Term::Node(..) => {}
+                Term::Node(..) | Term::Rest => {}
             }
         }
         for (i, c) in children.iter().enumerate() {
@@ -115,6 +146,11 @@ impl Left {
     /// Register of a variable.
     pub fn register(&self, var: &str) -> Option<usize> {
         self.vars.iter().find(|(v, _)| *v == var).map(|v| v.1)
+    }
+
+    /// The first register of what `...` stands for.
+    pub fn rest(&self) -> Option<usize> {
+        self.rest
     }
 
     /// Appends the matches at `class` until `found` has `most`: in a class of n nodes of itself a pattern of two of them has
@@ -148,7 +184,7 @@ fn run(
         }
         Step::Node { at, symbol, arity, out } => {
             for n in classes.nodes(registers[at]) {
-                if n.symbol == symbol && n.children.len() == arity {
+                if n.symbol == symbol && arity.fits(n.children.len()) {
                     registers.truncate(out);
                     registers.extend_from_slice(&n.children);
                     run(classes, rest, registers, most, found);
@@ -172,6 +208,7 @@ impl Template {
             Term::Node(s, c) => {
                 Template::Node(s, c.into_iter().map(|c| Template::of(c, left)).collect::<Result<_, _>>()?)
             }
+            Term::Rest => return Err("'...' is for left sides".into()),
         })
     }
 
@@ -198,7 +235,9 @@ fn read(rest: &mut &'static str) -> Result<Term, String> {
     *rest = rest.trim_start();
     let Some(inside) = rest.strip_prefix('(') else {
         let name = word(rest);
-        return if name.starts_with('?') {
+        return if name == "..." {
+            Ok(Term::Rest)
+        } else if name.starts_with('?') {
             Ok(Term::Var(name))
         } else {
             Ok(Term::Node(symbol(name)?, vec![]))
@@ -215,6 +254,9 @@ fn read(rest: &mut &'static str) -> Result<Term, String> {
         }
         if rest.is_empty() {
             return Err("a parenthesis is not closed".into());
+        }
+        if children.last() == Some(&Term::Rest) {
+            return Err("something follows '...'".into());
         }
         children.push(read(rest)?);
     }

@@ -104,6 +104,10 @@ impl Cx<'_> {
     pub fn id(&self, var: &str) -> Option<Id> {
         self.registers.get(self.left.register(var)?).copied()
     }
+    /// The classes that `...` stands for.
+    pub fn rest(&self) -> Vec<Id> {
+        self.left.rest().and_then(|r| self.registers.get(r..)).unwrap_or_default().to_vec()
+    }
     /// The class that matched.
     pub fn class(&self) -> Id {
         self.class
@@ -175,8 +179,12 @@ impl Cx<'_> {
     }
     /// Attributes and children of an operator node of the class, if it has one of this name.
     pub fn find(&self, id: Id, name: &str) -> Option<(Attrs, Vec<Id>)> {
-        let node = self.egraph[id].nodes.iter().find(|n| facts::is_standard(n, name))?;
-        Some((facts::attrs_of(self.egraph, node)?, node.children()[1..].to_vec()))
+        self.nodes(id, name).next()
+    }
+    /// As [`Cx::find`], of all of them.
+    pub fn nodes(&self, id: Id, name: &str) -> impl Iterator<Item = (Attrs, Vec<Id>)> {
+        let nodes = self.egraph[id].nodes.iter().filter(move |n| facts::is_standard(n, name));
+        nodes.filter_map(|n| Some((facts::attrs_of(self.egraph, n)?, n.children()[1..].to_vec())))
     }
 
     /// Adds a tensor.

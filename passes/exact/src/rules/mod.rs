@@ -2,6 +2,7 @@
 
 mod algebra;
 mod attention;
+mod concat;
 mod einsum;
 mod epilogue;
 mod fuse;
@@ -26,6 +27,7 @@ pub fn all() -> impl Iterator<Item = &'static Rule> {
         .chain(attention::RULES)
         .chain(quantized::RULES)
         .chain(moved_bytes::RULES)
+        .chain(concat::RULES)
         .chain(runtime::RULES)
         .chain(epilogue::EPILOGUES.as_flattened())
         .chain(epilogue::RULES)

@@ -82,7 +82,7 @@ pub fn instances() -> Vec<(&'static [&'static str], Instance)> {
             let y = b.op("SpaceToDepth", blocks, &[y]);
             b.requantized(y);
         }),
-        (&["dequantize-by-channel-after-concat", "dequantize-by-channel-after-longer-concat"], |b| {
+        (&["dequantize-by-channel-after-concat"], |b| {
             let (c, h) = (b.dim(), b.dim());
             let parts = [1.0 / 64.0, 1.0 / 32.0, 1.0 / 128.0].map(|scale| {
                 let x = b.input(&[1, c, h, h]);
@@ -93,9 +93,11 @@ pub fn instances() -> Vec<(&'static [&'static str], Instance)> {
             });
             let axis = Attrs::new().with("axis", 1i64);
             let two = b.op("Concat", axis.clone(), &parts[..2]);
-            let three = b.op("Concat", axis, &[two, parts[2]]);
+            let three = b.op("Concat", axis.clone(), &[two, parts[2]]);
+            let four = b.op("Concat", axis, &[parts[1], three, parts[0], parts[2]]);
             b.out(two);
             b.out(three);
+            b.out(four);
         }),
         (&["dequantize-after-space-to-depth"], |b| {
             let (c, h) = (b.dim(), 2 * b.dim());
@@ -162,27 +164,20 @@ pub fn instances() -> Vec<(&'static [&'static str], Instance)> {
             let y = b.plain("MatMul", &[y, w]);
             b.out(y);
         }),
-        (
-            &[
-                "dequantize-after-concat-of-two",
-                "dequantize-after-concat-of-three",
-                "dequantize-after-concat-of-four",
-            ],
-            |b| {
-                let n = b.dim();
-                let ([x, s, z], [y, ..]) = (b.bytes(&[n, 3]), b.bytes(&[n, 2]));
-                let w = b.byte_weights(&[10, 2], 2);
-                let w = b.dequantized(w, 1);
-                let (x, y) = (b.dequantized([x, s, z], 0), b.dequantized([y, s, z], 0));
-                let rows = b.op("Concat", Attrs::new().with("axis", 0i64), &[x, x]);
-                b.out(rows);
-                let three = b.op("Concat", Attrs::new().with("axis", -1i64), &[x, y, x]);
-                b.out(three);
-                let four = b.op("Concat", Attrs::new().with("axis", 1i64), &[x, y, y, x]);
-                let y = b.plain("MatMul", &[four, w]);
-                b.out(y);
-            },
-        ),
+        (&["dequantize-after-concat"], |b| {
+            let n = b.dim();
+            let ([x, s, z], [y, ..]) = (b.bytes(&[n, 3]), b.bytes(&[n, 2]));
+            let w = b.byte_weights(&[10, 2], 2);
+            let w = b.dequantized(w, 1);
+            let (x, y) = (b.dequantized([x, s, z], 0), b.dequantized([y, s, z], 0));
+            let rows = b.op("Concat", Attrs::new().with("axis", 0i64), &[x, x]);
+            b.out(rows);
+            let three = b.op("Concat", Attrs::new().with("axis", -1i64), &[x, y, x]);
+            b.out(three);
+            let four = b.op("Concat", Attrs::new().with("axis", 1i64), &[x, y, y, x]);
+            let y = b.plain("MatMul", &[four, w]);
+            b.out(y);
+        }),
         (&["dequantize-after-nearest-resize", "quantize-before-nearest-resize"], |b| {
             let (c, h) = (b.dim(), b.dim());
             let x = b.bytes(&[1, c, h, h]);
@@ -190,21 +185,14 @@ pub fn instances() -> Vec<(&'static [&'static str], Instance)> {
             let y = b.resized(x, &[1.0, 1.0, 2.0, 1.5]);
             b.requantized(y);
         }),
-        (
-            &[
-                "quantize-before-concat-of-two",
-                "quantize-before-concat-of-three",
-                "quantize-before-concat-of-four",
-            ],
-            |b| {
-                let (m, n) = (b.dim(), b.dim());
-                let (x, y) = (b.input(&[m, n]), b.input(&[m, n]));
-                for (axis, parts) in [(0i64, &[x, y][..]), (1, &[x, y, x]), (-1, &[x, x, y, y])] {
-                    let joined = b.op("Concat", Attrs::new().with("axis", axis), parts);
-                    b.requantized(joined);
-                }
-            },
-        ),
+        (&["quantize-before-concat"], |b| {
+            let (m, n) = (b.dim(), b.dim());
+            let (x, y) = (b.input(&[m, n]), b.input(&[m, n]));
+            for (axis, parts) in [(0i64, &[x, y][..]), (1, &[x, y, x]), (-1, &[x, x, y, y])] {
+                let joined = b.op("Concat", Attrs::new().with("axis", axis), parts);
+                b.requantized(joined);
+            }
+        }),
         (&["quantize-before-nearest-resize"], |b| {
             let (c, h) = (b.dim(), b.dim());
             let x = b.input(&[1, c, h, h]);
