@@ -80,6 +80,20 @@ pub unsafe extern "C" fn compress_artefact_run(
     OK
 }
 
+/// Frees the plan that runs of an object have read.
+///
+/// # Safety
+/// `state` is the cell that an object's code passes to [`compress_artefact_run`]; no run of it is going on.
+pub unsafe fn forget(state: *const AtomicPtr<Model>) {
+    // SAFETY: the caller's contract; what the cell holds came from a box.
+    unsafe {
+        let model = (*state).swap(std::ptr::null_mut(), AcqRel);
+        if !model.is_null() {
+            drop(Box::from_raw(model));
+        }
+    }
+}
+
 /// The unwinder's functions, which the standard library names but a program that aborts on panic never needs: a walk
 /// over the stack ends at once. With them an artefact needs the C library alone.
 #[cfg(all(panic = "abort", not(test)))]

@@ -24,6 +24,7 @@ pub use call::{
     BytePairs, Call, Finish, Kept, Line, Mask, Matrix, Move, Numbers, Pair, Pass, Recurrence, Residual,
     Scalar, Scaling, Scores, Stores, Weights, Zero,
 };
+pub use entry::{compress_artefact_run, forget};
 pub use io::{Io, Plain};
 pub use model::{Memory, Model};
 pub use plan::{Operand, Plan, Port, Step};

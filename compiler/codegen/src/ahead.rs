@@ -1,7 +1,12 @@
 //! A graph compiled ahead of time: the steps of a program as data, in an object that carries its kernels.
 
 mod header;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod linked;
 mod merge;
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub use linked::Linked;
 
 use crate::clif::{Assembler, Image};
 use crate::lower::{Step, Work};
@@ -59,10 +64,25 @@ pub struct Target<'a> {
 /// # Errors
 /// `Unsupported` when some nodes have no call that an artefact can make; all are named.
 pub fn build(graph: &Graph, target: Target) -> Result<Artefact> {
-    let (graph, mut steps) = lowered(graph, target.tier, Precision::Automatic, &Packs::default())?;
+    let Made { graph, plan, object } = object(graph, target.name, target.tier, target.fixed)?;
+    let header = header::header(&graph, target.name, &plan, target.tier)?;
+    let object = merge::with_kernels(object, target.kernels)?;
+    let symbols = ["run", "workspace_bytes"].map(|s| format!("{}_{s}", target.name));
+    Ok(Artefact { object, header, workspace: plan.workspace, symbols })
+}
+
+/// An object that names the kernels without having them, and what it was made of.
+struct Made {
+    graph: Graph,
+    plan: Plan,
+    object: object::write::Object<'static>,
+}
+
+fn object(graph: &Graph, name: &str, tier: Tier, fixed: Vec<(usize, Vec<u8>)>) -> Result<Made> {
+    let (graph, mut steps) = lowered(graph, tier, Precision::Automatic, &Packs::default())?;
     let memory = plan(&graph, &steps)?;
     refuse(&graph, &steps)?;
-    let mut code = Assembler::object(target.name)?;
+    let mut code = Assembler::object(name)?;
     let (mut constants, mut made) = (Constants::default(), Vec::new());
     for i in 0..steps.len() {
         let call = match std::mem::replace(&mut steps[i].work, Work::View) {
@@ -93,7 +113,7 @@ pub fn build(graph: &Graph, target: Target) -> Result<Artefact> {
         outputs: graph.outputs().iter().map(|o| port(o.value)).collect(),
         workspace,
         loops: code.loops(),
-        fixed: target.fixed,
+        fixed,
         steps: made,
     };
     let ports = plan.inputs.len() + plan.outputs.len();
@@ -106,11 +126,8 @@ pub fn build(graph: &Graph, target: Target) -> Result<Artefact> {
     let mut bytes: Vec<u8> = ir::budget::filled(written.bulk_len(), 0)?;
     written.bulk.iter().for_each(|(at, piece)| bytes[*at..*at + piece.len()].copy_from_slice(piece));
     let image = Image { constants: bytes, plan: written.stream, ports, workspace };
-    let header = header::header(&graph, target.name, &plan, target.tier)?;
-    let product = code.finish_object(target.name, image)?;
-    let object = merge::with_kernels(product.object, target.kernels)?;
-    let symbols = ["run", "workspace_bytes"].map(|s| format!("{}_{s}", target.name));
-    Ok(Artefact { object, header, workspace, symbols })
+    let object = code.finish_object(name, image)?.object;
+    Ok(Made { graph, plan, object })
 }
 
 /// An error that names what an artefact cannot do.

@@ -18,6 +18,8 @@ mod program;
 mod stored;
 mod unsigned;
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub use ahead::Linked;
 pub use ahead::{Artefact, Target, build};
 pub use packs::Packs;
 pub use precision::Precision;

@@ -385,6 +385,7 @@ impl Step<'_> {
         match self.seed % 4 {
             0 => self.stored(&program, &values, &one),
             1 => self.items(),
+            2 => object(&ready, tier.into(), &values, &one),
             _ => Ok(()),
         }
     }
@@ -434,6 +435,30 @@ impl Step<'_> {
         }
         Ok(())
     }
+}
+
+/// The object file that `compress build` writes, loaded into this process, gives the same bits.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn object(ready: &Graph, tier: kernels::Tier, values: &[Value], expected: &[Value]) -> Result<(), Stop> {
+    let linked = match codegen::Linked::new(ready, tier) {
+        Ok(l) => l,
+        // What needs more than kernels has no object.
+        Err(e) if e.blame == Blame::Unsupported => return Ok(()),
+        Err(e) => return Err(e.into()),
+    };
+    let inputs = values.iter().map(Value::tensor).collect::<ir::Result<Vec<_>>>()?;
+    let got: Vec<Value> = match linked.run(&inputs) {
+        Ok(t) => t.into_iter().map(Value::from).collect(),
+        Err(e) if e.blame == Blame::Unsupported => return Ok(()),
+        Err(e) => return Err(found("object", e)),
+    };
+    hit(Kind::Kernel, key("object"), key(ready.nodes().last().map_or("", |(_, n)| n.op.name())));
+    if identical(expected, &got) { Ok(()) } else { Err(found("object", "an object gives other bits")) }
+}
+
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+fn object(_: &Graph, _: kernels::Tier, _: &[Value], _: &[Value]) -> Result<(), Stop> {
+    Ok(())
 }
 
 /// Whether operators without a form in files are in the graph or its bodies.
@@ -522,6 +547,22 @@ mod tests {
         assert!(identical(&tensor([1.0, f64::NAN, -0.0]), &tensor([1.0, -f64::NAN, -0.0])));
         assert!(!identical(&tensor([1.0, f64::NAN, -0.0]), &tensor([1.0, f64::NAN, 0.0])));
         assert!(!identical(&tensor([1.0, f64::NAN, 2.0]), &tensor([1.0, 3.0, 2.0])));
+    }
+
+    /// Objects are compared where they can be made: of how many graphs that is.
+    #[test]
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    fn most_graphs_have_an_object() {
+        set_limits();
+        let (mut graphs, mut objects) = (0, 0);
+        for seed in 0..150 {
+            let Some(case) = crate::targets::generated(&crate::random_bytes(seed)) else { continue };
+            let Ok((ready, _)) = exact::optimize(&case.graph, exact::Options::RUNTIME) else { continue };
+            graphs += 1;
+            objects += usize::from(codegen::Linked::new(&ready, kernels::Tier::best()).is_ok());
+        }
+        println!("{objects} of {graphs}");
+        assert!(objects > 60 && 2 * objects > graphs, "{objects} of {graphs}");
     }
 
     /// Of a pair above the limit nothing is claimed: one pass, each run of which took seconds, held the loop for minutes.
