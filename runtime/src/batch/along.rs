@@ -137,6 +137,7 @@ impl Cx<'_> {
                     |(k, a): (usize, &Option<Along>)| k == 0 || k == 3 || matches!(a, None | Some(Same));
                 first.filter(|&a| a == 0 && operands.iter().enumerate().all(sizes))?
             }
+            "GridSample" => first.filter(|&a| a == 0 && operands.get(1) == Some(&Some(Axis(0))))?,
             "BatchNormalization" => {
                 first.filter(|&a| a == 0 && alone && attrs.int_or("training_mode", 0) == Ok(0))?
             }

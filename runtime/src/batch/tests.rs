@@ -74,6 +74,18 @@ const MODELS: &[(bool, &str, &str)] = &[
     ),
     (true, "float[2,4,3] w = {C}", "c = Conv <pads = [1,1]> (x, w) y = Relu (c)"),
     (true, "float[6] s = {1,2,3,4,5,6}", "y = LayerNormalization (x, s)"),
+    (
+        true,
+        "int64[1] a = {1}, int64[4] k = {0,4,3,2}",
+        "u = Unsqueeze (x, a) g = Reshape (x, k) s = GridSample (u, g) y = Squeeze (s, a)",
+    ),
+    // Places in another item.
+    (
+        false,
+        "int64[1] a = {1}, int64[4] k = {0,4,3,2}, int64[3] p = {2,1,0}",
+        "t = Transpose <perm = [0,2,1]> (x) b = Gather <axis = 0> (x, p) u = Unsqueeze (t, a) g = Reshape (b, k) \
+         s = GridSample (u, g) y = Squeeze (s, a)",
+    ),
     // A scale for each item.
     (false, "float[6,1,6] s = {R}", "y = LayerNormalization (x, s)"),
     // Items that are no whole bytes of their own.
