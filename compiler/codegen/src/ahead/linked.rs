@@ -5,7 +5,7 @@ use super::{Made, object};
 use artefact::{Model, compress_artefact_run, forget};
 use ir::{DType, Error, Graph, Result, Shape, Tensor};
 use kernels::{Memory, Tier};
-use memmap2::MmapMut;
+use memmap2::{MmapMut, MmapRaw};
 use object::elf::*;
 use object::{Object as _, ObjectSection, ObjectSymbol, RelocationFlags, RelocationTarget, SectionKind};
 use std::collections::BTreeMap;
@@ -24,7 +24,8 @@ fn broken(e: impl std::fmt::Display) -> Error {
 
 /// A model compiled ahead of time whose object runs here.
 pub struct Linked {
-    image: MmapMut,
+    /// Runs write its data, so that no reference to it is made.
+    image: MmapRaw,
     run: usize,
     workspace: usize,
     state: usize,
@@ -148,7 +149,7 @@ fn outside(name: &str) -> Result<usize> {
 }
 
 /// The object's sections in memory, code executable and the rest writable, and where its symbols lie there.
-fn load(file: &object::File) -> Result<(MmapMut, BTreeMap<String, usize>)> {
+fn load(file: &object::File) -> Result<(MmapRaw, BTreeMap<String, usize>)> {
     let alloc = |s: &object::Section| match s.flags() {
         object::SectionFlags::Elf { sh_flags, .. } => sh_flags & u64::from(SHF_ALLOC) != 0,
         _ => false,
@@ -227,7 +228,7 @@ fn load(file: &object::File) -> Result<(MmapMut, BTreeMap<String, usize>)> {
     // SAFETY: whole pages of the image, which nothing writes from here on.
     let status =
         unsafe { libc::mprotect(image.as_mut_ptr().cast(), text, libc::PROT_READ | libc::PROT_EXEC) };
-    if status == 0 { Ok((image, symbols)) } else { Err(broken(std::io::Error::last_os_error())) }
+    if status == 0 { Ok((image.into(), symbols)) } else { Err(broken(std::io::Error::last_os_error())) }
 }
 
 #[cfg(test)]
