@@ -84,7 +84,8 @@ pub fn same(graph: &Graph, feeds: &Feeds, expected: &[Value], got: &[Value]) -> 
                 Some(Value::Tensor(r)) if r.shape() == e.shape() => !differences(e, r, tolerance).is_empty(),
                 _ => true,
             };
-            if picks && runs.iter().any(other) {
+            let lost = |r: &Vec<Value>| matches!(r.get(i), Some(Value::Tensor(r)) if float && scattered(e, r, tolerance));
+            if picks && runs.iter().any(other) || runs.iter().any(lost) {
                 break;
             }
             let stable = runs.iter().all(|r| r.get(i).is_some_and(|r| agrees(r, e.shape(), k, x, y)));
@@ -218,6 +219,15 @@ fn agrees(run: &Value, shape: &[usize], k: usize, x: f64, y: f64) -> bool {
     if y.is_finite() { (z - x).abs() * 4.0 < (x - y).abs() } else { z.is_finite() }
 }
 
+/// Whether many elements of a shaken run have nothing in common with those of the other, as what repeats a tangent gives: how
+/// far one of them is off says nothing of the next.
+fn scattered(e: &Tensor, shaken: &Tensor, relative: f64) -> bool {
+    let elsewhere = |(_, x, y): &(usize, f64, f64)| (x - y).abs() > 0.25 * x.abs().max(y.abs());
+    let many = e.len().div_ceil(8).max(2);
+    e.shape() == shaken.shape()
+        && differences(e, shaken, relative).iter().filter(|d| elsewhere(d)).count() >= many
+}
+
 /// Elements that differ by more than rounding: index, expected, got.
 fn differences(e: &Tensor, g: &Tensor, relative: f64) -> Vec<(usize, f64, f64)> {
     let float = e.dtype().is_float();
@@ -237,6 +247,25 @@ fn differences(e: &Tensor, g: &Tensor, relative: f64) -> Vec<(usize, f64, f64)> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A tangent of a tangent, 13 times: -0.78 against 34, where no run of other roundings was beyond 8.
+    #[test]
+    fn what_repeats_a_tangent_is_not_claimed() {
+        let text = r#"<ir_version: 13, opset_import: ["" : 21]>
+case (float[7, 1, 1, 7] x) => (float[7, 1, 1, 7] y) <bool go = {1}, int64 trips = {13}> {
+   y = Loop <body: graph = turn (int64[] i, bool[] on, float[] carried) => (more, next) {
+      next = Tan (carried)
+      more = Identity (on)
+   }> (trips, go, x)
+}
+"#;
+        crate::reduce::replay(text, "seed = 1\n\n[[pass]]\nname = \"run\"\ntier = \"avx512\"");
+        let tensor = |x: [f32; 4]| Tensor::vector(x.to_vec());
+        let near = |x| scattered(&tensor([1.0, 2.0, -3.0, 0.5]), &tensor(x), RELATIVE);
+        assert!(
+            near([1.5, -2.0, -3.0, 0.5]) && !near([1.5, 2.0, -3.0, 0.5]) && !near([1.1, 2.2, -3.3, 0.55])
+        );
+    }
 
     /// Deviations of equal numbers are rounding, which a division by next to nothing makes large.
     #[test]
