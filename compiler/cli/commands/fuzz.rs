@@ -108,7 +108,8 @@ pub fn fuzz(args: FuzzArgs) -> Result {
             pair.pipeline.names(),
             pair.graph.node_count()
         );
-        if args.trace {
+        if args.trace || out.end.late > 0 {
+            folder(&args.output)?;
             write(&args.output.join("slowest.pair"), &pair.encode()?)?;
         }
     }

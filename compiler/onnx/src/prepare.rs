@@ -87,7 +87,10 @@ fn separate_outputs(g: &mut Graph, lookup: &dyn Lookup, subgraph: bool) -> Resul
             continue;
         }
         let ty = g.ty(o.value).clone();
-        let copy = g.apply(&o.name, lookup.require("", "Identity")?, Attrs::new(), &[o.value]);
+        // A node without a name would get one at the next reading.
+        let name = if o.name.is_empty() { "Identity" } else { &o.name };
+        let copy = g.apply(name, lookup.require("", "Identity")?, Attrs::new(), &[o.value]);
+        g.rename_value(copy, &o.name);
         g.set_type(copy, ty);
         g.set_output(i, copy);
     }

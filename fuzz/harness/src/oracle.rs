@@ -74,21 +74,29 @@ pub fn same(graph: &Graph, feeds: &Feeds, expected: &[Value], got: &[Value]) -> 
         }
         let float = e.dtype().is_float();
         let tolerance = if half { RELATIVE_HALF } else { RELATIVE };
-        for (k, x, y) in differences(e, g, tolerance) {
-            let runs = shaken.get_or_insert_with(|| shake::answers(graph, feeds));
-            if crate::check::late() {
-                return Ok(());
-            }
-            // A few runs do not meet each winner among many that tie.
-            let other = |r: &Vec<Value>| match r.get(i) {
-                Some(Value::Tensor(r)) if r.shape() == e.shape() => !differences(e, r, tolerance).is_empty(),
-                _ => true,
-            };
-            let lost = |r: &Vec<Value>| matches!(r.get(i), Some(Value::Tensor(r)) if float && scattered(e, r, tolerance));
-            if picks && runs.iter().any(other) || runs.iter().any(lost) {
-                break;
-            }
-            let stable = runs.iter().all(|r| r.get(i).is_some_and(|r| agrees(r, e.shape(), k, x, y)));
+        let different = differences(e, g, tolerance);
+        if different.is_empty() {
+            continue;
+        }
+        let runs = shaken.get_or_insert_with(|| shake::answers(graph, feeds));
+        if crate::check::late() {
+            return Ok(());
+        }
+        // A few runs do not meet each winner among many that tie.
+        let other = |r: &Vec<Value>| match r.get(i) {
+            Some(Value::Tensor(r)) if r.shape() == e.shape() => !differences(e, r, tolerance).is_empty(),
+            _ => true,
+        };
+        let lost = |r: &Vec<Value>| matches!(r.get(i), Some(Value::Tensor(r)) if float && scattered(e, r, tolerance));
+        if picks && runs.iter().any(other) || runs.iter().any(lost) {
+            continue;
+        }
+        // Where sizes follow from values, elements of other sizes are others.
+        let elements =
+            |r: &Vec<Value>| r.get(i)?.tensor().ok().filter(|t| t.shape() == e.shape())?.to_f64s().ok();
+        let Some(runs) = runs.iter().map(elements).collect::<Option<Vec<Vec<f64>>>>() else { continue };
+        for (k, x, y) in different {
+            let stable = runs.iter().all(|r| r.get(k).is_some_and(|&z| agrees(z, x, y)));
             // What no integer stands for becomes whichever; nothing times infinity is nothing or no number; and which
             // sums overflow depends on their order.
             let limit = match (!float || !y.is_finite() || ordering, convolves) {
@@ -207,15 +215,8 @@ fn flat(row: &[f64]) -> bool {
     high - low <= 1e-4 * high.abs().max(low.abs()) && (low, high) != (0.0, 0.0)
 }
 
-/// Whether a shaken run's element tells `x` from `y`: it lies with `x`.
-fn agrees(run: &Value, shape: &[usize], k: usize, x: f64, y: f64) -> bool {
-    // Where sizes follow from values, elements of other sizes are others.
-    let Ok(t) = run.tensor() else { return false };
-    let Ok(all) = t.to_f64s() else { return false };
-    if t.shape() != shape {
-        return false;
-    }
-    let Some(&z) = all.get(k) else { return false };
+/// Whether a shaken run's element `z` tells `x` from `y`: it lies with `x`.
+fn agrees(z: f64, x: f64, y: f64) -> bool {
     if y.is_finite() { (z - x).abs() * 4.0 < (x - y).abs() } else { z.is_finite() }
 }
 

@@ -43,6 +43,21 @@ fn shared_outputs_and_passed_inputs_get_values_of_their_own() {
     assert_eq!(names, ["y", "again", "passed"]);
 }
 
+/// A body whose output has no name and is what it was given: the node that copies it has a name from the first writing on.
+#[test]
+fn passed_inputs_without_a_name_are_written_alike_each_time() {
+    let mut inner = Graph::new("inner");
+    let v = inner.add_input("v", ValueType::Unknown);
+    inner.add_output("", v);
+    let mut g = small();
+    let x = g.inputs()[0];
+    let y = g.apply("loop", op("Loop"), Attrs::new().with("body", ir::Attr::Graph(inner.into())), &[x]);
+    g.add_output("z", y);
+    let bytes = to_bytes(&g, &Any).unwrap();
+    let back = import::from_bytes(bytes.clone(), &Any).unwrap().graph;
+    assert_eq!(to_bytes(&back, &Any).unwrap(), bytes);
+}
+
 #[test]
 fn opset_rises_only_as_far_as_a_node_needs() {
     let mut g = small();
