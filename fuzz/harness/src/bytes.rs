@@ -2,6 +2,7 @@
 
 /// Bytes as a model file: an error or a graph that verifies, exports and imports again to the same file, never a panic.
 pub fn prescan_import(bytes: &[u8]) {
+    crate::limits::set_limits();
     let Ok(m) = onnx::from_bytes(bytes.to_vec(), &ops::Standard) else { return };
     ir::verify(&m.graph).unwrap_or_else(|e| panic!("an imported graph does not verify: {e}"));
     let Ok(out) = onnx::to_bytes(&m.graph, &ops::Standard) else { return };

@@ -2,6 +2,7 @@
 
 use crate::bytes::{difference, lines_apart};
 use crate::compress;
+pub use crate::limits::set_limits;
 use crate::oracle::{gathers_nothing, same};
 use crate::pair::Pair;
 use crate::passes::{Growth, Level, Pass, Tier};
@@ -81,14 +82,6 @@ thread_local! {
 /// Whether the pair at hand is above the limit of time: nothing more is claimed of it.
 pub fn late() -> bool {
     UNTIL.get().is_some_and(|t| Instant::now() > t)
-}
-
-/// Limits under which one pair is run, so that none takes the machine.
-pub fn set_limits() {
-    ir::budget::set_tensor_limit(64 << 20);
-    ir::budget::set_total_limit(512 << 20);
-    ir::budget::set_step_limit(1_000);
-    ir::budget::set_work_limit(2_000_000);
 }
 
 /// Runs the pair's passes; the first thing that is wrong.

@@ -20,6 +20,7 @@ const ELEMENTS: &[(Element, usize)] = &[
 
 /// The bytes as a container; and as a file with tensors at places that the bytes choose.
 pub fn container(bytes: &[u8]) {
+    crate::limits::set_limits();
     if let Ok(file) = unpack(bytes, LIMIT) {
         // Another writer may have coded it otherwise; the file is what counts.
         assert_eq!(unpack(&pack(&file, &[]), LIMIT).as_deref(), Ok(&file[..]), "packed again, another file");

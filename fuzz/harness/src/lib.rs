@@ -19,6 +19,7 @@ pub mod families;
 mod found;
 #[cfg(feature = "run")]
 pub mod generate;
+pub mod limits;
 #[cfg(feature = "run")]
 pub mod mutate;
 #[cfg(feature = "run")]

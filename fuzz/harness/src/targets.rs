@@ -101,6 +101,7 @@ impl Target {
     /// # Panics
     /// With the finding, if there is one.
     pub fn check(self, bytes: &[u8]) -> Ran {
+        check::set_limits();
         let Some(pair) = self.pair(bytes) else { return Ran::default() };
         check::check(&pair).unwrap_or_else(|f| panic!("{f}"))
     }
@@ -147,6 +148,7 @@ pub fn joint(bytes: &[u8]) {
 
 /// Quantized graphs on every tier; the bytes are a seed.
 pub fn runtime_quant(bytes: &[u8]) {
+    check::set_limits();
     let seed = bytes.iter().fold(0u64, |h, &b| h.wrapping_mul(0x100_0000_01b3) ^ u64::from(b));
     let Some((case, exact)) = quant::quantized(seed) else { return };
     if let Err(Stop::Found(oracle, message)) = quant::check(&case, exact) {
@@ -160,7 +162,6 @@ mod tests {
 
     /// The same pseudo-random inputs every time, on stable, without a fuzzer. New ones are the fuzzer's work.
     fn smoke(check: fn(&[u8]), inputs: u64) {
-        crate::check::set_limits();
         for seed in 0..inputs {
             check(&crate::random_bytes(seed));
         }
@@ -176,7 +177,6 @@ mod tests {
     }
 
     fn replay(target: &str, check: fn(&[u8])) {
-        crate::check::set_limits();
         for f in corpus(target) {
             let bytes = std::fs::read(&f).unwrap();
             let message = crate::check::guarded(|| check(&bytes)).err();
