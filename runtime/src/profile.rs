@@ -69,7 +69,7 @@ pub fn profile(program: &Program, inputs: &[Value], pool: &dyn Pool) -> Result<P
         .map(|(s, ns)| {
             let integers = s.kind.starts_with("integer");
             let (roof, least) = roofs.least(integers, s.flops, s.bytes, s.constant_bytes, footprint);
-            let roof = (s.kind != "reference" && ns > 0.0).then(|| (roof, least * 1e9 / ns));
+            let roof = (s.is_sized() && ns > 0.0).then(|| (roof, least * 1e9 / ns));
             let kind = format!("{} ({})", s.kind, s.op);
             let bytes = s.bytes + s.constant_bytes;
             Step { name: s.name, kind, ns, share: ns / total.max(1.0), flops: s.flops, bytes, roof }

@@ -205,7 +205,7 @@ impl Session {
             Engine::Compiled(p) | Engine::Parts(p, _) => p
                 .steps()
                 .into_iter()
-                .filter(|s| s.kind == "reference")
+                .filter(|s| s.by_reference())
                 .map(|s| format!("{} ({})", s.name, s.op))
                 .collect(),
             Engine::Reference => vec!["the whole model".to_string()],

@@ -109,7 +109,8 @@ fn steps<'a>(steps: impl Iterator<Item = &'a runtime::Step>) -> Table {
         let share = format!("{:.1}%", s.share * 100.0);
         let (reached, roof) = match s.roof {
             Some((roof, reached)) => (format!("{:.0}%", reached * 100.0), roof.to_string()),
-            None => ("-".into(), "by reference".into()),
+            None if s.kind.starts_with("reference") => ("-".into(), "by reference".into()),
+            None => ("-".into(), "unknown".into()),
         };
         let (us, lost) = (format!("{:.1}", s.ns / 1e3), format!("{:.1}", s.lost_ns() / 1e3));
         table.row(&[&s.name, &s.kind, &us, &share, &reached, &roof, &lost]);

@@ -4,6 +4,10 @@ use ir::{Result, Value};
 use std::ops::Deref;
 use std::sync::Mutex;
 
+/// Kinds of steps: without a kernel, and with one from when the sizes are known, where that is worth it.
+pub const REFERENCE: &str = "reference";
+pub const LATE: &str = "sizes from values";
+
 /// Operands of one step while it runs: memory of static values, boxes of dynamic ones.
 pub struct Io<'a> {
     pub(crate) memory: artefact::Io<'a>,

@@ -7,6 +7,7 @@ pub mod contract;
 mod elements;
 pub mod elementwise;
 mod integer;
+mod late;
 mod lrn;
 mod movement;
 mod normalize;

@@ -5,7 +5,7 @@ mod stored;
 mod words;
 
 use crate::clif::{Assembler, Body, Code, Schedule};
-use crate::kernel::{Io, Kernel};
+use crate::kernel::{self, Io, Kernel};
 use crate::lower::{Step, Work};
 use crate::plan::{Place, Plan, static_bytes};
 use artefact::Call;
@@ -70,6 +70,18 @@ pub struct StepInfo {
     pub bytes: f64,
     /// Of constants, as they are stored.
     pub constant_bytes: f64,
+}
+
+impl StepInfo {
+    /// Whether no kernel takes it.
+    pub fn by_reference(&self) -> bool {
+        self.kind == kernel::REFERENCE
+    }
+
+    /// Whether what it computes and moves is known before it runs.
+    pub fn is_sized(&self) -> bool {
+        !matches!(self.kind, kernel::REFERENCE | kernel::LATE)
+    }
 }
 
 enum OutputSlot {

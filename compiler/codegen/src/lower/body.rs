@@ -6,7 +6,7 @@
 use crate::program::Program;
 use crate::{Precision, compile_with};
 use ir::{DType, Def, Graph, Node, Result, Tensor, Value, ValueType};
-use kernels::{Serial, Tier};
+use kernels::{Pool, Tier};
 use std::sync::OnceLock;
 
 /// Iterations of inference until the types of what a loop carries must be stable.
@@ -162,6 +162,7 @@ impl Body {
         captures: &[Value],
         tier: Tier,
         precision: Precision,
+        pool: &dyn Pool,
     ) -> Option<Vec<Value>> {
         let fits = |(v, t): (&Value, &ValueType)| {
             let Value::Tensor(v) = v else { return false };
@@ -179,7 +180,7 @@ impl Body {
         let open = captures.iter().zip(&self.captures).filter(|(_, (_, c))| c.is_none()).map(|(v, _)| v);
         let all: Vec<Value> = inputs.iter().chain(open).cloned().collect();
         ir::budget::add_work(c.work);
-        let results = c.program.run(&all, &Serial).ok()?;
+        let results = c.program.run(&all, pool).ok()?;
         let passed = |p: &Passed| match *p {
             Passed::Input(i) => inputs.get(i).cloned(),
             Passed::Output(i) => results.get(i).cloned(),
@@ -195,8 +196,9 @@ pub fn run(
     inputs: Vec<Value>,
     captures: &[Value],
     how: (Tier, Precision),
+    pool: &dyn Pool,
 ) -> Result<Vec<Value>> {
-    match body.and_then(|b| b.run(&inputs, captures, how.0, how.1)) {
+    match body.and_then(|b| b.run(&inputs, captures, how.0, how.1, pool)) {
         Some(results) => Ok(results),
         None => ir::run_subgraph(g, inputs, captures),
     }

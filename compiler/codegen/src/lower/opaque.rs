@@ -1,9 +1,10 @@
 //! Reference semantics called from generated code: for operators without a kernel and for values of unknown shape.
 
 use super::body::{self, Body};
+use super::late::Late;
 use super::{Cx, Lowered, Work};
 use crate::Precision;
-use crate::kernel::{Io, Kernel};
+use crate::kernel::{self, Io, Kernel};
 use crate::plan::static_bytes;
 use ir::{Attrs, DType, Error, EvalCx, Graph, Node, Operator, Result, Shape, Tensor, Value, ValueId};
 use kernels::Tier;
@@ -29,6 +30,7 @@ struct Opaque {
     outputs: Vec<Option<(usize, Operand)>>,
     /// One for each subgraph that may be compiled, by its place among them.
     bodies: Vec<Option<Body>>,
+    late: Option<Late>,
     how: (Tier, Precision),
 }
 
@@ -58,6 +60,9 @@ pub fn lower(cx: &Cx, node: &Node) -> Result<Lowered> {
             })
         })
         .collect();
+    let how = (cx.tier, cx.precision);
+    let late = if waits(cx.graph, node) { Late::of(cx.graph, node, how) } else { None };
+    let kind = if late.is_some() { kernel::LATE } else { kernel::REFERENCE };
     let kernel = Opaque {
         name: node.name.clone(),
         op: node.op,
@@ -66,9 +71,19 @@ pub fn lower(cx: &Cx, node: &Node) -> Result<Lowered> {
         captures,
         outputs,
         bodies: body::of(cx.graph, node),
-        how: (cx.tier, cx.precision),
+        late,
+        how,
     };
-    Ok(Lowered { kind: "reference", work: Work::Kernel(Box::new(kernel)), reads, writes, flops: 0.0 })
+    Ok(Lowered { kind, work: Work::Kernel(Box::new(kernel)), reads, writes, flops: 0.0 })
+}
+
+/// Whether the sizes of a node's results follow from operands that are not there yet, and from no more than their types or
+/// a list of sizes.
+fn waits(graph: &Graph, node: &Node) -> bool {
+    let boxed = |v: &ValueId| static_bytes(graph, *v).is_none();
+    let open = || node.inputs().iter().flatten().filter(|v| graph.constant(**v).is_none());
+    let list = |v: &ValueId| graph.dtype(*v).is_some_and(|d| matches!(d, DType::I64 | DType::I32));
+    open().any(boxed) || node.outputs().iter().flatten().any(boxed) && open().any(list)
 }
 
 fn place(graph: &Graph, v: ValueId, at: usize) -> Operand {
@@ -112,7 +127,7 @@ impl Kernel for Opaque {
         let subgraph = |g: &Graph, ins: Vec<Value>| {
             let at = graphs.iter().position(|own| std::ptr::eq(*own, g));
             let body = at.and_then(|i| self.bodies.get(i)?.as_ref());
-            body::run(body, g, ins, &captures, self.how)
+            body::run(body, g, ins, &captures, self.how, io.pool)
         };
         let cx = EvalCx {
             node: &self.name,
@@ -122,7 +137,10 @@ impl Kernel for Opaque {
             outputs: self.outputs.len(),
             subgraph: &subgraph,
         };
-        let results = self.op.eval(&cx)?;
+        let results = match self.late.as_ref().and_then(|l| l.run(&inputs, io.pool)) {
+            Some(results) => results,
+            None => self.op.eval(&cx)?,
+        };
         // In the body of a loop this may be done very often.
         let all = inputs.iter().flatten().chain(&results);
         ir::budget::add_work(all.filter_map(|v| v.tensor().ok()).map(Tensor::len).sum());
