@@ -25,13 +25,41 @@ pub fn gather<T: Element, I: Copy + Into<i64>>(
     let (n, parts) = (resolved.len(), Parts::of(y));
     ranges(pool, outer * n, GRAIN.div_ceil(width), &|range| {
         // SAFETY: tasks have disjoint rows.
-        let out = unsafe { parts.part(range.start * width..range.end * width) };
-        for (to, r) in out.chunks_exact_mut(width).zip(range) {
-            let from = (r / n * rows + resolved[r % n]) * width;
-            to.copy_from_slice(&table[from..from + width]);
+        let mut out = unsafe { parts.part(range.start * width..range.end * width) };
+        let mut at = range.start;
+        while at < range.end {
+            let (o, i) = (at / n, at % n);
+            let take = (n - i).min(range.end - at);
+            let (to, rest) = out.split_at_mut(take * width);
+            pick(&table[o * rows * width..(o + 1) * rows * width], width, &resolved[i..i + take], to);
+            (out, at) = (rest, at + take);
         }
     });
     Ok(())
+}
+
+/// Elements below which a loop copies sooner than a call.
+const SHORT: usize = 16;
+
+/// Rows of `width` one after the other; those that follow each other in the table, as windows do, are copied together.
+fn pick<T: Element>(table: &[T], width: usize, rows: &[usize], mut to: &mut [T]) {
+    let mut i = 0;
+    while i < rows.len() {
+        let start = i;
+        i += 1;
+        while i < rows.len() && rows[i] == rows[i - 1] + 1 {
+            i += 1;
+        }
+        let n = (i - start) * width;
+        let from = &table[rows[start] * width..rows[start] * width + n];
+        let (out, rest) = to.split_at_mut(n);
+        if n < SHORT {
+            out.iter_mut().zip(from).for_each(|(y, x)| *y = *x);
+        } else {
+            out.copy_from_slice(from);
+        }
+        to = rest;
+    }
 }
 
 /// `y[b, t, :] = table[b, indices[b, t, 0], indices[b, t, 1], …, :]` for a table of `[batch × dims… × width]` and tuples of
@@ -95,6 +123,26 @@ mod tests {
         let mut y = [0; 12];
         gather(&Serial, &table, 2, 4, 3, &[3i32, -4], &mut y).unwrap();
         assert_eq!(y, [9, 10, 11, 0, 1, 2, 21, 22, 23, 12, 13, 14]);
+    }
+
+    /// Windows of a line, and rows in no order, on any number of threads' parts.
+    #[test]
+    fn rows_that_follow_each_other_are_copied_together() {
+        let (outer, rows) = (3, 40);
+        for width in [1, 2, 5] {
+            let table: Vec<u32> = (0..outer * rows * width).map(|i| i as u32).collect();
+            let windows: Vec<i64> =
+                (0..9).flat_map(|k| k..k + 31).chain([39, 0, 7, 6, 38, 39, -40, -39]).collect();
+            let mut y = vec![0; outer * windows.len() * width];
+            gather(&Serial, &table, outer, rows, width, &windows, &mut y).unwrap();
+            let row = |o: usize, i: i64| (o * rows + if i < 0 { i + 40 } else { i } as usize) * width;
+            let wanted: Vec<u32> = (0..outer)
+                .flat_map(|o| windows.iter().map(move |&i| row(o, i)))
+                .flat_map(|r| r..r + width)
+                .map(|i| i as u32)
+                .collect();
+            assert_eq!(y, wanted);
+        }
     }
 
     #[test]
