@@ -445,12 +445,8 @@ impl Rewriter<'_> {
         };
         let (Some(rank), Some(y)) = (self.rank(x), n.output(0)) else { return Ok(false) };
         if !self.resident(x) {
-            let starts = |id: NodeId| {
-                self.old
-                    .get(id)
-                    .is_some_and(|n| channels_last(n.op.name()).is_some() && n.input(0) == Some(y))
-            };
-            let wanted = self.f32_of_rank(y).is_some() && self.old.consumers(y).into_iter().all(starts);
+            // The order that others want comes from this one at what it takes now.
+            let wanted = self.f32_of_rank(y).is_some() && self.starts(y, true);
             let nothing = wanted && ops::transpose::perm(&n.attrs, rank)? == to_first(rank);
             if nothing {
                 let last = self.first(x)?;
@@ -470,16 +466,32 @@ impl Rewriter<'_> {
         Ok(true)
     }
 
+    /// Whether an operator that starts a region reads `y`, or reads it `through` a change of its spatial dims.
+    fn starts(&self, y: ValueId, through: bool) -> bool {
+        self.old.consumers(y).into_iter().filter_map(|id| self.old.get(id)).any(|n| {
+            let reads = n.input(0) == Some(y);
+            let passes =
+                || through && self.is_spatial(n) && n.output(0).is_some_and(|o| self.starts(o, false));
+            reads && (channels_last(n.op.name()).is_some() || passes())
+        })
+    }
+
+    /// Whether a node only merges, splits, puts in or leaves out spatial dims.
+    fn is_spatial(&self, n: &Node) -> bool {
+        let shape = |v: Option<ValueId>| v.and_then(|v| self.old.ty(v).concrete());
+        let (Some(from), Some(to)) = (shape(n.input(0)), shape(n.output(0))) else { return false };
+        let named = n.is("Reshape") || n.is("Squeeze") || n.is("Unsqueeze");
+        let kept = (3..=5).contains(&to.len()) && from.len() >= 3 && from[..2] == to[..2];
+        named && kept && !to.contains(&0) && Self::one_output(n)
+    }
+
     /// Where only spatial dims are merged, split, put in or left out, the same happens to them with channels last.
     fn reshaped(&mut self, n: &Node) -> Result<bool> {
         let Some(x) = n.input(0).filter(|&x| self.resident(x)) else { return Ok(false) };
-        let shape = |v: ValueId| self.old.ty(v).concrete();
-        let (Some(from), Some(to)) = (shape(x), n.output(0).and_then(shape)) else { return Ok(false) };
-        let named = n.is("Reshape") || n.is("Squeeze") || n.is("Unsqueeze");
-        let spatial = (3..=5).contains(&to.len()) && from[..2] == to[..2] && !to.contains(&0);
-        if !named || !spatial || !Self::one_output(n) {
+        if !self.is_spatial(n) {
             return Ok(false);
         }
+        let to = n.output(0).and_then(|o| self.old.ty(o).concrete()).unwrap_or_default();
         let dims: Vec<i64> = to_last(to.len()).into_iter().map(|d| to[d] as i64).collect();
         let shape = self.new.add_initializer("shape", Tensor::vector(dims));
         let x = self.last(x)?;

@@ -2,7 +2,8 @@
 
 use crate::patches::{Extract, Windows};
 use crate::view::View;
-use ir::{DType, Graph, Node, NodeId, Tensor, Use, ValueId};
+use ir::{DType, EvalCx, Graph, Node, NodeId, Tensor, Use, Value, ValueId};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Constants with fewer elements are never worth a decoding fragment.
 pub const SMALLEST: usize = 512;
@@ -53,15 +54,32 @@ pub struct Layer {
     pub role: Role,
     pub view: View,
     pub tensor: Tensor,
+    /// The constants that it is computed from, such as integers and scales; empty where it is a constant itself.
+    pub stored: Vec<Tensor>,
     pub bias: Option<Bias>,
     /// The data input of each user and how its vectors lie; empty inside subgraphs.
     pub inputs: Vec<(ValueId, Extract)>,
 }
 
 impl Layer {
-    /// Bytes the constant takes now.
+    /// The tensors that the weight takes in a file now.
+    pub fn tensors(&self) -> &[Tensor] {
+        if self.stored.is_empty() { std::slice::from_ref(&self.tensor) } else { &self.stored }
+    }
+
+    /// Bytes the weight takes now.
     pub fn bytes(&self) -> u64 {
-        crate::candidate::tensor_bytes(&self.tensor)
+        self.tensors().iter().map(crate::candidate::tensor_bytes).sum()
+    }
+
+    /// Puts values of another kind or size in the weight's place.
+    pub fn set(&self, graph: &mut Graph, values: Tensor) {
+        if self.stored.is_empty() {
+            graph.set_constant(self.value, values);
+        } else {
+            let v = graph.add_initializer(&self.weight, values);
+            graph.replace_uses(self.value, v);
+        }
     }
 }
 
@@ -97,6 +115,11 @@ fn collect(graph: &Graph, path: &mut Path, found: &mut Vec<Layer>) {
         .initializers()
         .filter(|(_, t)| t.dtype() == DType::F32 && t.len() >= least(t))
         .filter_map(|(v, t)| describe(graph, v, t, path))
+        .chain(
+            computed(graph)
+                .into_iter()
+                .filter_map(|(v, t, stored)| decoded(describe(graph, v, &t, path)?, stored)),
+        )
         .collect();
     here.sort_by_key(|l| (l.node, l.value));
     found.append(&mut here);
@@ -107,6 +130,76 @@ fn collect(graph: &Graph, path: &mut Path, found: &mut Vec<Layer>) {
             path.pop();
         }
     }
+}
+
+/// Bytes that all decoded weights of a graph may take: those beyond stay as they are.
+const DECODED: usize = 1 << 30;
+
+/// Weights that operators compute from smaller constants, such as integers and their scales: each with those.
+fn computed(graph: &Graph) -> Vec<(ValueId, Tensor, Vec<Tensor>)> {
+    let (mut found, mut room) = (Vec::new(), DECODED);
+    let read = graph.nodes().flat_map(|(_, n)| n.inputs().iter().take(3).flatten());
+    let read: BTreeSet<ValueId> = read.copied().filter(|v| graph.dtype(*v) == Some(DType::F32)).collect();
+    for v in read {
+        let Some((order, constants)) = graph.expression(v).and_then(|order| own_constants(graph, v, order))
+        else {
+            continue;
+        };
+        let size = |v: ValueId| {
+            let t = graph.ty(v);
+            ir::budget::bytes(t.dtype()?, &t.concrete()?).ok().filter(|b| *b <= room)
+        };
+        let steps = order.iter().filter_map(|id| graph.get(*id)).flat_map(|n| n.outputs().iter().flatten());
+        let stored: usize = constants.iter().map(|t| t.stored_bytes()).sum();
+        let fits = steps.copied().all(|o| size(o).is_some());
+        let Some(bytes) = size(v).filter(|b| fits && stored <= *b) else { continue };
+        let Some(t) = evaluated(graph, &order, v).filter(|t| t.len() >= least(t)) else { continue };
+        room -= bytes;
+        found.push((v, t, constants));
+    }
+    found
+}
+
+/// The constants of an expression that nothing else needs, neither them nor what is computed on the way.
+fn own_constants(graph: &Graph, v: ValueId, order: Vec<NodeId>) -> Option<(Vec<NodeId>, Vec<Tensor>)> {
+    let mut constants = BTreeMap::new();
+    for n in order.iter().filter_map(|id| graph.get(*id)) {
+        for &x in n.inputs().iter().flatten() {
+            let small = graph.constant(x).is_some_and(|t| t.len() < SMALLEST);
+            if graph.uses(x).len() > 1 && !small {
+                return None;
+            }
+            constants.extend(graph.constant(x).map(|t| (x, t.clone())));
+        }
+        let alone = n.outputs().iter().flatten().all(|&o| o == v || graph.uses(o).len() == 1);
+        alone.then_some(())?;
+    }
+    Some((order, constants.into_values().collect()))
+}
+
+fn evaluated(graph: &Graph, order: &[NodeId], v: ValueId) -> Option<Tensor> {
+    let mut made: BTreeMap<ValueId, Value> = BTreeMap::new();
+    for n in order.iter().filter_map(|id| graph.get(*id)) {
+        let of =
+            |x: &ValueId| graph.constant(*x).cloned().map(Value::Tensor).or_else(|| made.get(x).cloned());
+        let inputs: Vec<Option<Value>> = n.inputs().iter().map(|x| x.as_ref().and_then(of)).collect();
+        let cx = EvalCx {
+            node: &n.name,
+            attrs: &n.attrs,
+            inputs: &inputs,
+            captures: &[],
+            outputs: n.outputs().len(),
+            subgraph: &|_, _| Err(ir::Error::internal("an expression has no subgraph")),
+        };
+        let results = n.op.eval(&cx).ok()?;
+        made.extend(n.outputs().iter().zip(results).filter_map(|(o, r)| Some(((*o)?, r))));
+    }
+    made.get(&v)?.tensor().ok().filter(|t| t.dtype() == DType::F32).cloned()
+}
+
+/// What is no operator's weight but a step on the way to one is left alone.
+fn decoded(l: Layer, stored: Vec<Tensor>) -> Option<Layer> {
+    (l.role != Role::Constant).then_some(Layer { stored, ..l })
 }
 
 fn least(t: &Tensor) -> usize {
@@ -156,6 +249,7 @@ fn describe(graph: &Graph, value: ValueId, tensor: &Tensor, path: &Path) -> Opti
         role: chosen.role,
         view: chosen.view.clone(),
         tensor: tensor.clone(),
+        stored: Vec::new(),
         bias: if uses.len() == 1 { bias(graph, node, user, chosen) } else { None },
         inputs,
     })

@@ -46,7 +46,7 @@ pub fn dense(graph: &Graph, chosen: &[(&Layer, &Offer)], shelf: &dyn Shelf) -> R
         let body = body(&mut g, layer)?;
         match w {
             Some(w) => {
-                body.set_constant(layer.value, w);
+                layer.set(body, w);
                 correct_bias(body, layer, &offer.head)?;
             }
             None => drop(replace_node(body, layer, &offer.get(shelf)?)?),
@@ -69,7 +69,7 @@ pub fn put(
 ) -> Result<()> {
     let body = body(g, layer)?;
     if c.replaces == Replaces::Weight {
-        body.set_constant(layer.value, c.decode()?);
+        layer.set(body, c.decode()?);
         return correct_bias(body, layer, c);
     }
     let (replaced, _) = replace_node(body, layer, c)?;

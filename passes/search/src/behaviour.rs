@@ -81,6 +81,48 @@ fn the_drop_is_kept_and_bytes_fall() {
     assert!((used(&loose) - 1.0).abs() < 1e-9);
 }
 
+/// The model with the weight of each layer as 8-bit integers with a scale for each column.
+fn in_bytes() -> Graph {
+    let mut g = model();
+    for (v, t) in g.initializers().map(|(v, t)| (v, t.clone())).collect::<Vec<_>>() {
+        let &[rows, columns] = t.shape() else { continue };
+        let w = t.to_f32s().unwrap();
+        let of = |c: usize| (0..rows).map(move |r| r * columns + c);
+        let scales: Vec<f32> =
+            (0..columns).map(|c| of(c).fold(1e-3, |m: f32, i| m.max(w[i].abs())) / 127.0).collect();
+        let codes =
+            w.iter().enumerate().map(|(i, x)| (x / scales[i % columns]).round() as i8 as u8).collect();
+        let q = g.add_initializer("q", Tensor::from_bytes(DType::I8, t.shape(), codes).unwrap());
+        let s = g.add_initializer("s", Tensor::vector(scales));
+        let attrs = Attrs::new().with("axis", 1);
+        let decoded = g.apply("decode", ops::standard("DequantizeLinear").unwrap(), attrs, &[q, s]);
+        g.replace_uses(v, decoded);
+    }
+    g.prune();
+    ir::infer(&mut g).unwrap();
+    g
+}
+
+#[test]
+fn weights_stored_as_integers_are_layers() {
+    let g = in_bytes();
+    let layers = lossy::layers(&g);
+    assert_eq!(layers.iter().map(|l| l.op.as_str()).collect::<Vec<_>>(), ["MatMul"; 2]);
+    assert!(layers.iter().all(|l| l.bytes() < 2 * l.tensor.len() as u64 && !l.inputs.is_empty()));
+    let options = Options::new(Goal::MaxDrop(0.2));
+    let o = compress(&g, Some(&Noise::new(288)), &options, &Reference, &size, &Silent).unwrap();
+    assert_eq!(o.decision.status, Status::Met, "{:?}", o.decision.trials);
+    assert!(size(&o.graph).unwrap() < size(&g).unwrap());
+    let before: Vec<u64> = o.decision.layers.iter().map(|l| l.bytes_before).collect();
+    assert_eq!(before, layers.iter().map(|l| l.bytes()).collect::<Vec<_>>());
+    // What stays keeps its integers.
+    let strict = Options::new(Goal::MaxDrop(1e-9));
+    let o = compress(&g, Some(&Noise::new(288)), &strict, &Reference, &size, &Silent).unwrap();
+    let kept = o.decision.layers.iter().filter(|l| l.recipe == "keep").count();
+    let decoders = o.graph.nodes().filter(|(_, n)| n.name == "decode").count();
+    assert_eq!(kept, decoders);
+}
+
 #[test]
 fn a_size_goal_is_an_upper_limit() {
     let whole = size(&model()).unwrap();

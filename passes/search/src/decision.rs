@@ -199,6 +199,7 @@ pub fn layers(original: &Graph, rows: &[Row], solution: &Solution) -> Vec<LayerD
 fn layer(original: &Graph, row: &Row, column: usize, total: f64) -> LayerDecision {
     let l = &row.layer;
     let whole = subgraph(original, &l.path).and_then(|g| g.constant(l.value)).unwrap_or(&l.tensor);
+    let before = if l.stored.is_empty() { tensor_bytes(whole) } else { l.bytes() };
     let chosen = row.candidate(column).map(|o| &o.head);
     let bytes = chosen.map_or(row.bytes, |c| c.bytes);
     let own = chosen.map_or(0.0, |c| c.error);
@@ -214,7 +215,7 @@ fn layer(original: &Graph, row: &Row, column: usize, total: f64) -> LayerDecisio
         method: chosen.map_or("keep", |c| c.method).to_string(),
         recipe: recipe.to_string(),
         channels: channels(l, whole.shape()),
-        bytes_before: tensor_bytes(whole),
+        bytes_before: before,
         bytes_after: bytes,
         sharing: 0,
         error,

@@ -236,6 +236,11 @@ impl Options {
         }
     }
 
+    /// What storing a layer as it is takes in the output.
+    pub(crate) fn layer_bytes(&self, layer: &Layer) -> u64 {
+        layer.tensors().iter().map(|t| self.tensor_bytes(t)).sum()
+    }
+
     /// A candidate with the bytes that it takes in the output.
     pub(crate) fn counted(&self, c: Candidate) -> Result<Candidate> {
         if self.price.is_none() {

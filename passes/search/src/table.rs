@@ -108,7 +108,7 @@ impl Row {
         let read = |c| Offer::read(c, options.shelf.as_ref());
         Some(Row {
             layer: layer.clone(),
-            bytes: options.tensor_bytes(&layer.tensor),
+            bytes: options.layer_bytes(layer),
             candidates: Arc::new(v["candidates"].as_array()?.iter().map(read).collect::<Option<_>>()?),
             refusals: serde_json::from_value(v["refusals"].clone()).ok()?,
             gain: 1.0,
@@ -255,7 +255,7 @@ fn row(
     let matrix = layer.view.matrix(&layer.tensor)?;
     layer.tensor.release();
     let mut row = Row {
-        bytes: options.tensor_bytes(&layer.tensor),
+        bytes: options.layer_bytes(&layer),
         candidates: Arc::default(),
         refusals: Vec::new(),
         gain: 1.0,

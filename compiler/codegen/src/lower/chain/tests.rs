@@ -214,6 +214,28 @@ fn what_has_its_channels_last_is_not_turned_twice() {
     assert!(kinds(text, x).contains(&"movement"));
 }
 
+/// Convolutions between the tokens of a transformer, which it takes for the pixels of an image.
+#[test]
+fn tokens_are_pixels_where_they_lie() {
+    let x = Tensor::new(&[1, 12, 4], (0..48).map(|i| (i * 7 % 11) as f32 - 5.0).collect::<Vec<_>>()).unwrap();
+    let weights: Vec<String> = (0..16).map(|i| format!("{}", i * 5 % 7 - 3)).collect();
+    let text = |outputs: &str| {
+        format!(
+            "(float[1,12,4] x) => ({outputs}) <float[4,4,1,1] w = {{{}}}, int64[4] image = {{1, 4, 3, 4}},
+             int64[3] line = {{1, 4, 12}}> {{
+                a = Transpose <perm = [0, 2, 1]> (x)
+                b = Reshape (a, image)
+                c = Conv (b, w)
+                d = Reshape (c, line)
+                y = Transpose <perm = [0, 2, 1]> (d)
+            }}",
+            weights.join(", ")
+        )
+    };
+    assert_eq!(kinds(&text("float[1,12,4] y"), x.clone()), ["convolution"]);
+    assert!(kinds(&text("float[1,12,4] y, float[1,4,12] a"), x).contains(&"movement"));
+}
+
 /// Shuffled channels, as ShuffleNet has them, stay in the region: one movement beside those at its ends. Read by anything
 /// else before they are put together again, they leave it.
 #[test]
