@@ -16,6 +16,7 @@ mod product;
 mod quantize;
 mod recurrent;
 mod reduce;
+mod roi;
 mod rotary;
 mod sample;
 mod scan;
@@ -219,6 +220,7 @@ static LOWERINGS: &[Lowering] = &[
     rotary::lower,
     lrn::lower,
     sample::lower,
+    roi::lower,
     scan::lower,
 ];
 
