@@ -33,6 +33,8 @@ pub struct RoiAlign {
 
 /// Samples along one axis of a bin, at most.
 const MOST_SAMPLES: usize = 4096;
+/// Taps of columns that are laid out as vectors, at most: that takes much more memory than a map does.
+const MOST_TAPS: usize = 1 << 14;
 /// Channels of a task.
 const CHANNELS: usize = 32;
 
@@ -73,7 +75,7 @@ struct Lanes {
 struct Plan {
     rows: Taps,
     columns: Taps,
-    /// Pieces of each [`LANES`] bins.
+    /// Pieces of each [`LANES`] bins; none where bins are pooled pixel by pixel.
     blocks: Vec<Range<usize>>,
     pieces: Vec<Piece>,
     lanes: Vec<Lanes>,
@@ -103,7 +105,7 @@ impl RoiAlign {
             pieces: Vec::new(),
             lanes: Vec::new(),
         };
-        if !self.largest {
+        if !self.largest && plan.columns.all.len() <= MOST_TAPS {
             plan.cut(self.width);
         }
         plan
@@ -267,7 +269,7 @@ pub fn roi_align(
             // SAFETY: tasks have channels of their own.
             let y = unsafe { y.part(from..from + count * cells) };
             for (map, y) in x.chunks_exact(plane).zip(y.chunks_exact_mut(cells)) {
-                if !g.largest {
+                if !plan.blocks.is_empty() {
                     // SAFETY: the plan's pixels lie inside of a map of the sizes it was made for, and so do its bins.
                     unsafe { averaged(tier, plan, map.as_ptr(), g.width, y.as_mut_ptr(), g.wide) };
                     // Lanes without a weight must not count.
@@ -406,6 +408,26 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn many_columns_are_pooled_pixel_by_pixel() {
+        let g = RoiAlign {
+            channels: 1,
+            height: 1,
+            width: 20_000,
+            boxes: 1,
+            tall: 1,
+            wide: 5,
+            samples: 0,
+            ..BASE
+        };
+        let (x, boxes) = (random(2 * 20_000, 3), [0.5, 0.0, 40_000.0, 2.0]);
+        let (rows, columns) = (g.side(0.0, 2.0, 1).unwrap(), g.side(0.5, 40_000.0, 5).unwrap());
+        assert!(g.plan(rows, columns).columns.all.len() > MOST_TAPS);
+        let y = run(Tier::best(), &Serial, &g, &x, &boxes);
+        let want = plain(&g, &x, &boxes);
+        assert!(y.iter().zip(&want).all(|(&y, w)| (f64::from(y) - w).abs() < 1e-5), "{y:?} {want:?}");
     }
 
     #[test]
