@@ -145,6 +145,7 @@ one('resize_bilinear_up2','Resize',{'x':f(1,64,64,64)},[None,np.array([1,1,2,2],
 one('resize_nearest_up2','Resize',{'x':f(1,64,64,64)},[None,np.array([1,1,2,2],np.float32)],{'mode':'nearest'})
 one('resize_cubic','Resize',{'x':f(1,3,128,128)},[None,np.array([1,1,2,2],np.float32)],{'mode':'cubic'})
 one('gridsample','GridSample',{'x':f(1,32,64,64),'g':np.clip(f(1,64,64,2),-1,1)})
+one('roialign','RoiAlign',{'x':f(1,256,64,64),'r':np.cumsum(np.abs(f(100,2,2))*30,1).reshape(100,4).astype(np.float32),'b':np.zeros(100,np.int64)},attrs={'output_height':7,'output_width':7,'sampling_ratio':2,'spatial_scale':.25,'coordinate_transformation_mode':'half_pixel'})
 one('nms','NonMaxSuppression',{'b':np.sort(np.abs(f(1,1000,4)),-1),'s':np.abs(f(1,1,1000))},[np.array(100),np.array(.5,np.float32),np.array(.1,np.float32)])
 one('nonzero','NonZero',{'x':(f(256,256)>1).astype(np.float32)})
 one('trilu','Trilu',{'x':f(8,512,512)})

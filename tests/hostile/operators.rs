@@ -306,6 +306,16 @@ fn windows(r: &mut Vec<Row>) {
         ],
         vec![string("padding_mode", "reflection")],
     ));
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN] {
+        for samples in [0, 2, MAX] {
+            let attrs = || vec![int("sampling_ratio", samples)];
+            let rois = |v: [f32; 4]| Some(Tensor::new(&[1, 4], v.to_vec()).unwrap());
+            r.push(row("RoiAlign", vec![image(), rois([bad; 4]), i(&[0])], attrs()));
+            r.push(row("RoiAlign", vec![image(), rois([0.0, bad, 3.0, 4.0]), i(&[0])], attrs()));
+        }
+    }
+    r.push(row("RoiAlign", vec![image(), x(&[0, 4]), i(&[])], vec![]));
+    r.push(row("RoiAlign", vec![x(&[1, 0, 4, 4]), x(&[1, 4]), i(&[0])], vec![]));
     r.push(row(
         "GridSample",
         vec![x(&[1, 1, 0, 0]), x(&[1, 2, 2, 2])],

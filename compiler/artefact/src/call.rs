@@ -10,6 +10,7 @@ use kernels::norm::Norm;
 use kernels::reduce::{Extreme, Reduction};
 use kernels::resize::Image;
 use kernels::rnn::{Gate, PackedRecurrence};
+use kernels::roi_align::RoiAlign;
 use kernels::rotary::Rotary;
 use kernels::softmax::Softmax;
 use kernels::stored::{Reader, Stored, Writer};
@@ -433,6 +434,11 @@ pub enum Call {
         tier: Tier,
         of: GridSample,
     },
+    /// In the boxes of input 1, of the images that input 2, int64, names.
+    RoiAlign {
+        tier: Tier,
+        of: RoiAlign,
+    },
     CumSum {
         numbers: Numbers,
         of: CumSum,
@@ -634,4 +640,5 @@ variants! { Call {
     51 = GridSample { tier, of },
     52 = CumSum { numbers, of },
     53 = BytePool { tier, signed, window, batch, channels },
+    54 = RoiAlign { tier, of },
 } }

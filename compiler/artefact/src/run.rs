@@ -15,6 +15,7 @@ use kernels::lrn::lrn;
 use kernels::norm::{NormArgs, group_norm, normalize_rows};
 use kernels::reduce::reduce;
 use kernels::resize::{Image, Taps, resize_linear, resize_nearest};
+use kernels::roi_align::roi_align;
 use kernels::rotary::rotary;
 use kernels::softmax::{log_sum_exp, softmax_axis, softmax_rows};
 use kernels::topk::top_k;
@@ -173,6 +174,9 @@ impl Call {
             Call::Lrn { tier, of } => lrn(*tier, pool, of, io.input(0), io.output(0)),
             Call::GridSample { tier, of } => {
                 grid_sample(*tier, pool, of, io.input(0), io.input(1), io.output(0))
+            }
+            Call::RoiAlign { tier, of } => {
+                roi_align(*tier, pool, of, io.input(0), io.input(1), io.input(2), io.output(0))
             }
             Call::CumSum { numbers, of } => match numbers {
                 Numbers::F32 => running::<f32>(io, of),

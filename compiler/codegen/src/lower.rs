@@ -17,6 +17,7 @@ mod product;
 mod quantize;
 mod recurrent;
 mod reduce;
+mod roi;
 mod rotary;
 mod sample;
 mod scan;
@@ -220,6 +221,7 @@ static LOWERINGS: &[Lowering] = &[
     rotary::lower,
     lrn::lower,
     sample::lower,
+    roi::lower,
     scan::lower,
 ];
 

@@ -322,9 +322,10 @@ impl Context<'_> {
         // which lives as long as the run; the memory plan, checked for overlap, keeps outputs apart.
         let memory = unsafe { artefact::Io::new(self.pool, &operands, s.inputs) };
         match &s.action {
-            Action::Call(c) => {
-                c.run(&memory, self.program.code.table()).map_err(|e| Error::data(e.to_string()))
-            }
+            Action::Call(c) => c.run(&memory, self.program.code.table()).map_err(|e| match e {
+                kernels::Error::Limit { .. } => Error::limit(e.to_string()),
+                _ => Error::data(e.to_string()),
+            }),
             Action::Kernel(k) => k.run(&Io { memory, boxes: self.boxes }),
         }
     }

@@ -9,6 +9,8 @@ pub enum Error {
     Shape { what: &'static str },
     /// An index points outside the axis it selects from.
     Index { position: usize, index: i64, bound: usize },
+    /// The data demand more than `most` of what they may.
+    Limit { what: &'static str, most: usize },
 }
 
 impl std::fmt::Display for Error {
@@ -21,6 +23,7 @@ impl std::fmt::Display for Error {
             Error::Index { position, index, bound } => {
                 write!(f, "index {index} at position {position} is outside an axis of {bound}")
             }
+            Error::Limit { what, most } => write!(f, "{what}: at most {most} are taken"),
         }
     }
 }

@@ -55,6 +55,7 @@ mod quantizer;
 pub mod reduce;
 pub mod resize;
 pub mod rnn;
+pub mod roi_align;
 pub mod rotary;
 mod scratch;
 mod simd;

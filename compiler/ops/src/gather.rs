@@ -75,20 +75,31 @@ fn eval_elements(cx: &EvalCx) -> Result<Vec<Value>> {
     if indices.rank() != x.rank() || (0..x.rank()).any(|d| d != a && indices.shape()[d] > x.shape()[d]) {
         return Err(Error::model(format!("indices {:?} do not fit data {:?}", indices.shape(), x.shape())));
     }
-    let (own, values) = (strides(x.shape()), indices.to_i64s()?);
+    let at = element_offsets(x.shape(), indices, a)?;
+    Ok(one(gather(x, indices.shape(), at.into_iter())?))
+}
+
+/// For each of `indices` the element of a tensor of shape `x` that stands there but for axis `a`, where the index says.
+pub(crate) fn element_offsets(x: &[usize], indices: &Tensor, a: usize) -> Result<Vec<usize>> {
+    let (own, values) = (strides(x), indices.to_i64s()?);
     let mut at = budget::vec(values.len())?;
-    let (mut k, mut bad) = (0, None);
-    for_each(indices.shape(), |i| {
-        match wrap_index(values[k], x.shape()[a]) {
-            Ok(j) => at.push(i.iter().enumerate().map(|(d, &i)| own[d] * if d == a { j } else { i }).sum()),
-            Err(e) => bad = Some(e),
+    let (Some((&row, outer)), Some(last)) = (indices.shape().split_last(), x.len().checked_sub(1)) else {
+        return Err(Error::model("indices must have at least one dim"));
+    };
+    let mut rows = values.chunks_exact(row.max(1));
+    let mut bad = None;
+    for_each(outer, |i| {
+        let base: usize =
+            i.iter().zip(&own).enumerate().filter(|(d, _)| *d != a).map(|(_, (i, s))| i * s).sum();
+        let along = if a == last { 0 } else { 1 };
+        for (k, &v) in rows.next().unwrap_or_default().iter().enumerate() {
+            match wrap_index(v, x[a]) {
+                Ok(j) => at.push(base + k * along + j * own[a]),
+                Err(e) => bad = Some(e),
+            }
         }
-        k += 1;
     });
-    match bad {
-        Some(e) => Err(e),
-        None => Ok(one(gather(x, indices.shape(), at.into_iter())?)),
-    }
+    bad.map_or(Ok(at), Err)
 }
 
 fn infer_nd(cx: &InferCx) -> Result<Vec<ValueType>> {

@@ -120,16 +120,20 @@ fn eval_align(cx: &EvalCx) -> Result<Vec<Value>> {
             }
             Ok(Side { start, bin, samples: samples.max(0.0) as usize, size })
         };
-        let (rows, columns) = (side(1, height, h)?, side(0, width, w)?);
+        let rows = side(1, height, h)?.bins(height)?;
+        let columns = side(0, width, w)?.bins(width)?;
         for channel in 0..c {
             let plane = &r.x[(batch * c + channel) * h * w..][..h * w];
-            for (i, j) in (0..height).flat_map(|i| (0..width).map(move |j| (i, j))) {
-                y.push(rows.pool(&columns, plane, i, j, max));
+            for (rows, columns) in rows.iter().flat_map(|r| columns.iter().map(move |c| (r, c))) {
+                y.push(pool(rows, columns, plane, w, max));
             }
         }
     }
     Ok(one(Tensor::from_f64s(cx.tensor(0)?.dtype(), &[r.count, c, height, width], y)?))
 }
+
+/// The two elements around a sample with their weights; none far outside the map.
+type Taps = Option<[(usize, f64); 2]>;
 
 /// One axis of a region.
 struct Side {
@@ -142,8 +146,8 @@ struct Side {
 }
 
 impl Side {
-    /// The two elements around sample `k` of bin `i` with their weights; none far outside the map.
-    fn taps(&self, i: usize, k: usize) -> Option<[(usize, f64); 2]> {
+    /// Those of sample `k` of bin `i`.
+    fn taps(&self, i: usize, k: usize) -> Taps {
         let x = self.start + i as f64 * self.bin + (k as f64 + 0.5) * self.bin / self.samples as f64;
         if !(x >= -1.0 && x <= self.size as f64) {
             return None;
@@ -157,27 +161,34 @@ impl Side {
         Some([(low, 1.0 - f), (low + 1, f)])
     }
 
-    /// Mean or maximum over the samples of bin (i, j); the maximum is over weighted elements, as the specification's
-    /// reference has it.
-    fn pool(&self, columns: &Side, plane: &[f64], i: usize, j: usize, max: bool) -> f64 {
-        let (mut sum, mut best) = (0.0, f64::NEG_INFINITY);
-        for (a, b) in (0..self.samples).flat_map(|a| (0..columns.samples).map(move |b| (a, b))) {
-            let Some((rows, cols)) = self.taps(i, a).zip(columns.taps(j, b)) else {
-                best = best.max(0.0);
-                continue;
-            };
-            for (r, c) in rows.iter().flat_map(|r| cols.iter().map(move |c| (r, c))) {
-                let v = r.1 * c.1 * plane[r.0 * columns.size + c.0];
+    /// The taps of all samples of each bin.
+    fn bins(&self, bins: usize) -> Result<Vec<Vec<Taps>>> {
+        budget::check(bins.saturating_mul(self.samples + 1).saturating_mul(size_of::<Taps>()))?;
+        Ok((0..bins).map(|i| (0..self.samples).map(|k| self.taps(i, k)).collect()).collect())
+    }
+}
+
+/// Mean or maximum over the samples of a bin of a map of `width`; the maximum is over weighted elements, as the
+/// specification's reference has it.
+fn pool(rows: &[Taps], columns: &[Taps], plane: &[f64], width: usize, max: bool) -> f64 {
+    let (mut sum, mut best) = (0.0, f64::NEG_INFINITY);
+    for (rows, columns) in rows.iter().flat_map(|r| columns.iter().map(move |c| (r, c))) {
+        let Some((rows, columns)) = rows.as_ref().zip(columns.as_ref()) else {
+            best = best.max(0.0);
+            continue;
+        };
+        for r in rows {
+            for c in columns {
+                let v = r.1 * c.1 * plane[r.0 * width + c.0];
                 sum += v;
                 best = best.max(v);
             }
         }
-        let count = self.samples * columns.samples;
-        match (max, count) {
-            (true, 0) => 0.0,
-            (true, _) => best,
-            (false, n) => sum / n.max(1) as f64,
-        }
+    }
+    match (max, rows.len() * columns.len()) {
+        (true, 0) => 0.0,
+        (true, _) => best,
+        (false, n) => sum / n.max(1) as f64,
     }
 }
 

@@ -1,8 +1,8 @@
 //! ScatterElements and ScatterND with reductions.
 
 use crate::broadcast::axis;
-use crate::gather::{nd_offsets, wrap_index};
-use crate::movement::{for_each, overwrite, strides};
+use crate::gather::{element_offsets, nd_offsets};
+use crate::movement::overwrite;
 use crate::typing::{like_first, one};
 use crate::{Op, schema};
 use half::{bf16, f16};
@@ -109,19 +109,8 @@ fn eval_elements(cx: &EvalCx) -> Result<Vec<Value>> {
     if !fits {
         return Err(Error::model(format!("indices {:?} do not fit data {:?}", indices.shape(), x.shape())));
     }
-    let (own, values) = (strides(x.shape()), indices.to_i64s()?);
-    let (mut at, mut bad, mut k) = (budget::vec(values.len())?, None, 0);
-    for_each(indices.shape(), |i| {
-        match wrap_index(values[k], x.shape()[a]) {
-            Ok(j) => at.push(i.iter().enumerate().map(|(d, &i)| own[d] * if d == a { j } else { i }).sum()),
-            Err(e) => bad = Some(e),
-        }
-        k += 1;
-    });
-    match bad {
-        Some(e) => Err(e),
-        None => Ok(one(scatter(x, updates, &at, 1, reduction(cx)?)?)),
-    }
+    let at = element_offsets(x.shape(), indices, a)?;
+    Ok(one(scatter(x, updates, &at, 1, reduction(cx)?)?))
 }
 
 fn eval_nd(cx: &EvalCx) -> Result<Vec<Value>> {

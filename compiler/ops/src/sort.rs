@@ -1,7 +1,7 @@
 //! TopK, Unique, NonZero and NonMaxSuppression.
 
 use crate::broadcast::axis;
-use crate::movement::{for_each, gather, gather_runs, volume};
+use crate::movement::{gather, gather_runs, strides, volume};
 use crate::typing::{one, tensor_type};
 use crate::{Op, schema};
 use ir::{Accuracy, DType, Dim, Error, EvalCx, InferCx, Operator, Result, Tensor, Value, ValueType, budget};
@@ -161,19 +161,16 @@ fn infer_non_zero(cx: &InferCx) -> Result<Vec<ValueType>> {
 
 fn eval_non_zero(cx: &EvalCx) -> Result<Vec<Value>> {
     let x = cx.tensor(0)?;
-    let v = x.to_f64s()?;
-    let rank = x.rank().max(1);
     let shape = if x.rank() == 0 { vec![1] } else { x.shape().to_vec() };
-    let mut columns: Vec<Vec<i64>> = vec![Vec::new(); rank];
-    let mut k = 0;
-    for_each(&shape, |i| {
-        if v[k] != 0.0 {
-            columns.iter_mut().zip(i).for_each(|(c, &i)| c.push(i as i64));
-        }
-        k += 1;
-    });
-    let n = columns[0].len();
-    Ok(one(Tensor::new(&[rank, n], columns.concat())?))
+    let v = x.to_f64s()?;
+    let n = v.iter().filter(|v| **v != 0.0).count();
+    let mut found = budget::vec(n)?;
+    found.extend((0..v.len()).filter(|&i| v[i] != 0.0));
+    let mut columns = budget::vec(shape.len().saturating_mul(n))?;
+    for (&step, &size) in strides(&shape).iter().zip(&shape) {
+        columns.extend(found.iter().map(|i| (i / step % size) as i64));
+    }
+    Ok(one(Tensor::new(&[shape.len(), n], columns)?))
 }
 
 fn infer_nms(_: &InferCx) -> Result<Vec<ValueType>> {
@@ -203,24 +200,28 @@ fn eval_nms(cx: &EvalCx) -> Result<Vec<Value>> {
     let (iou, floor) = (scalar(3, 0.0)?, scalar(4, f64::NEG_INFINITY)?);
     let centered = cx.attrs.int_or("center_point_box", 0)? != 0;
     let corners: Vec<[f64; 4]> = boxes.to_f64s()?.chunks_exact(4).map(|c| corner(c, centered)).collect();
-    let finite = corners.iter().flatten().all(|x| x.is_finite());
+    let separable = iou >= 0.0 && corners.iter().flatten().all(|x| x.is_finite());
     let scores = scores.to_f64s()?;
     let mut picked = Vec::new();
     for bi in 0..b {
+        let corners = &corners[bi * n..][..n];
+        let (group, groups) = if separable { groups(corners) } else { (vec![0; n], 1) };
         for c in 0..classes {
             let score = |i: usize| scores[(bi * classes + c) * n + i];
             let mut order: Vec<usize> = (0..n).filter(|&i| score(i) > floor).collect();
             order
                 .sort_by(|&p, &q| score(q).partial_cmp(&score(p)).unwrap_or(Ordering::Equal).then(p.cmp(&q)));
-            let mut kept: Vec<usize> = Vec::new();
+            let mut kept: Vec<Vec<&[f64; 4]>> = vec![Vec::new(); groups];
+            let mut left = per_class;
             for i in order {
-                if kept.len() >= per_class {
+                if left == 0 {
                     break;
                 }
-                let mine = corners[bi * n + i];
-                if kept.iter().all(|&k| within(&corners[bi * n + k], &mine, iou, finite)) {
-                    kept.push(i);
+                let (mine, kept) = (&corners[i], &mut kept[group[i]]);
+                if kept.iter().all(|k| within(k, mine, iou, separable)) {
+                    kept.push(mine);
                     picked.extend([bi as i64, c as i64, i as i64]);
+                    left -= 1;
                 }
             }
         }
@@ -237,10 +238,24 @@ fn corner(c: &[f64], centered: bool) -> [f64; 4] {
     [c[0].min(c[2]), c[1].min(c[3]), c[0].max(c[2]), c[1].max(c[3])]
 }
 
-/// Whether two boxes overlap by no more than `iou`, the quotient of their common area and that of both.
-fn within(a: &[f64; 4], b: &[f64; 4], iou: f64, finite: bool) -> bool {
-    // Finite boxes apart, which most are, have nothing in common.
-    if finite && iou >= 0.0 && (a[2] <= b[0] || b[2] <= a[0] || a[3] <= b[1] || b[3] <= a[1]) {
+/// For each box the number of its group, and how many groups there are: boxes of different ones are apart. Models that
+/// suppress each class alone move the boxes of a class away from all others.
+fn groups(corners: &[[f64; 4]]) -> (Vec<usize>, usize) {
+    let mut order: Vec<usize> = (0..corners.len()).collect();
+    order.sort_unstable_by(|&p, &q| corners[p][0].total_cmp(&corners[q][0]));
+    let (mut group, mut count, mut end) = (vec![0; corners.len()], 0, f64::NEG_INFINITY);
+    for i in order {
+        let [from, _, to, _] = corners[i];
+        (count, end) = if from >= end { (count + 1, to) } else { (count, end.max(to)) };
+        group[i] = count - 1;
+    }
+    (group, count)
+}
+
+/// Whether two boxes overlap by no more than `iou`, the quotient of their common area and that of both. `separable`: all
+/// is finite, and boxes that are apart, which most are, overlap by no more.
+fn within(a: &[f64; 4], b: &[f64; 4], iou: f64, separable: bool) -> bool {
+    if separable && (a[2] <= b[0] || b[2] <= a[0] || a[3] <= b[1] || b[3] <= a[1]) {
         return true;
     }
     let side = |lo: usize, hi: usize| (a[hi].min(b[hi]) - a[lo].max(b[lo])).max(0.0);
@@ -248,4 +263,80 @@ fn within(a: &[f64; 4], b: &[f64; 4], iou: f64, finite: bool) -> bool {
     let common = side(0, 2) * side(1, 3);
     let union = area(a) + area(b) - common;
     (if union <= 0.0 { 0.0 } else { common / union }) <= iou
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::apply;
+    use ir::Attrs;
+    use proptest::prelude::*;
+
+    fn suppressed(boxes: &[f32], scores: &[f32], most: i64, iou: f32, centered: i64) -> Vec<i64> {
+        let n = scores.len();
+        let inputs = [
+            Tensor::new(&[1, n, 4], boxes.to_vec()).unwrap(),
+            Tensor::new(&[1, 1, n], scores.to_vec()).unwrap(),
+            Tensor::vector(vec![most]),
+            Tensor::vector(vec![iou]),
+        ];
+        let attrs = Attrs::new().with("center_point_box", centered);
+        let picked = apply("NonMaxSuppression", attrs, &inputs).unwrap().to_i64s().unwrap();
+        picked.chunks_exact(3).map(|p| p[2]).collect()
+    }
+
+    /// By the definition: every box against all that are kept.
+    fn plain(boxes: &[f32], scores: &[f32], most: i64, iou: f32, centered: i64) -> Vec<i64> {
+        let corners: Vec<[f64; 4]> = boxes
+            .chunks_exact(4)
+            .map(|c| corner(&[c[0], c[1], c[2], c[3]].map(f64::from), centered != 0))
+            .collect();
+        let mut order: Vec<usize> = (0..scores.len()).collect();
+        order.sort_by(|&p, &q| scores[q].total_cmp(&scores[p]).then(p.cmp(&q)));
+        let mut kept: Vec<i64> = Vec::new();
+        for i in order {
+            let fits = |&k: &i64| within(&corners[k as usize], &corners[i], f64::from(iou), false);
+            if (kept.len() as i64) < most && kept.iter().all(fits) {
+                kept.push(i as i64);
+            }
+        }
+        kept
+    }
+
+    proptest! {
+        #[test]
+        fn groups_of_boxes_change_nothing(
+            boxes in prop::collection::vec(-8i8..8, 4 * 24),
+            scores in prop::collection::vec(0u8..9, 24),
+            (far, most) in (prop::bool::ANY, 0i64..30),
+            iou in prop::sample::select(vec![-0.5f32, 0.0, 0.3, 0.7, f32::NAN]),
+            infinite in prop::bool::weighted(0.2),
+            centered in 0i64..2,
+        ) {
+            let step = if far { 9.0 } else { 1.0 };
+            let mut boxes: Vec<f32> =
+                boxes.iter().enumerate().map(|(i, &x)| f32::from(x) + step * (i / 16) as f32).collect();
+            if infinite {
+                (boxes[9], boxes[22]) = (f32::INFINITY, f32::NAN);
+            }
+            let scores: Vec<f32> = scores.iter().map(|&s| f32::from(s)).collect();
+            prop_assert_eq!(
+                suppressed(&boxes, &scores, most, iou, centered),
+                plain(&boxes, &scores, most, iou, centered)
+            );
+        }
+    }
+
+    #[test]
+    fn places_of_what_is_not_zero() {
+        let places = |shape: &[usize], x: Vec<f32>| {
+            let y = apply("NonZero", Attrs::new(), &[Tensor::new(shape, x).unwrap()]).unwrap();
+            (y.shape().to_vec(), y.to_i64s().unwrap())
+        };
+        let x = vec![0.0, 1.0, -0.0, f32::NAN, 0.0, 2.0];
+        assert_eq!(places(&[2, 3], x), (vec![2, 3], vec![0, 1, 1, 1, 0, 2]));
+        assert_eq!(places(&[], vec![3.0]), (vec![1, 1], vec![0]));
+        assert_eq!(places(&[], vec![0.0]), (vec![1, 0], vec![]));
+        assert_eq!(places(&[2, 0, 3], vec![]), (vec![3, 0], vec![]));
+    }
 }

@@ -971,7 +971,9 @@ fn patches(b: &mut Build) -> Result<()> {
                 .with("output_height", side)
                 .with("output_width", side)
                 .with("mode", mode)
-                .with("sampling_ratio", 2);
+                .with("coordinate_transformation_mode", b.one_of(&["half_pixel", "output_half_pixel"])?)
+                .with("spatial_scale", b.one_of(&[1.0f32, 0.5, 3.0])?)
+                .with("sampling_ratio", b.u.int_in_range(0..=3i64)?);
             b.plain("RoiAlign", attrs, &[v, rois, at]);
         }
         _ => {

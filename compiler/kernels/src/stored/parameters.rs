@@ -10,6 +10,7 @@ use crate::norm::Norm;
 use crate::reduce::{Extreme, Reduction};
 use crate::resize::Image;
 use crate::rnn::Gate;
+use crate::roi_align::RoiAlign;
 use crate::rotary::Rotary;
 use crate::softmax::Softmax;
 use crate::topk::TopK;
@@ -25,6 +26,7 @@ fields! {
     CumSum { outer, n, inner, exclusive, reverse }
     GridSample { batch, channels, height, width, tall, wide, last, nearest, padding, align_corners }
     Lrn { batch, channels, inner, last, size, alpha, beta, bias }
+    RoiAlign { batch, channels, height, width, boxes, tall, wide, samples, scale, half_pixel, largest }
     Rotary { batch, heads, length, size, heads_first, half, interleaved }
     TopK { outer, n, inner, k, largest }
     Chain { operands, steps, result, store }
