@@ -89,16 +89,47 @@ impl ConvShape {
         s
     }
 
-    /// Refuses sizes that are zero where they must not be, do not divide, or overflow; gives the output's rows.
-    pub(crate) fn check(&self) -> Result<usize, Error> {
-        let window = Window {
+    /// The same convolution without the outer elements of the window that lie in the padding wherever it is, and how many
+    /// of these come first on each axis.
+    pub(crate) fn trimmed(&self) -> Result<(ConvShape, [usize; 3]), Error> {
+        let window = self.window()?;
+        let (mut s, mut before) = (*self, [0; 3]);
+        for axis in 0..3 {
+            let dilation = self.dilation[axis];
+            let live = |k: &usize| !window.inside(axis, *k).is_empty();
+            let (Some(first), Some(last)) =
+                ((0..self.kernel[axis]).find(live), (0..self.kernel[axis]).rfind(live))
+            else {
+                continue;
+            };
+            // What is cut off is cut off the padding.
+            let first = first.min(self.pad_begin[axis] / dilation);
+            let behind = (self.kernel[axis] - 1 - last).min(self.pad_end[axis] / dilation);
+            before[axis] = first;
+            s.kernel[axis] -= first + behind;
+            s.pad_begin[axis] -= first * dilation;
+            s.pad_end[axis] -= behind * dilation;
+            if s.kernel[axis] == 1 {
+                s.dilation[axis] = 1;
+            }
+        }
+        Ok((s, before))
+    }
+
+    pub(crate) fn window(&self) -> Result<Window, Error> {
+        Ok(Window {
             input: self.input,
             output: self.output()?,
             kernel: self.kernel,
             stride: self.stride,
             dilation: self.dilation,
             pad: self.pad_begin,
-        };
+        })
+    }
+
+    /// Refuses sizes that are zero where they must not be, do not divide, or overflow; gives the output's rows.
+    pub(crate) fn check(&self) -> Result<usize, Error> {
+        let window = self.window()?;
         window.check()?;
         check_groups(self.groups, self.cin, self.cout)?;
         product("the output leaves the address space", &[self.batch, pixels(window.output)?])
