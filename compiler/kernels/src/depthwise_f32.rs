@@ -21,6 +21,8 @@ mod groups;
 
 /// Elements of the ring that leave the first-level cache room for the rest.
 const RING: usize = 8 * 1024;
+/// The same where sums are long enough to hide that the second-level cache is slower.
+const LONG_RING: usize = 24 * 1024;
 /// Elements of a window's line from which on its weights and 16 pixels fill the registers, and most that do.
 const LONG: usize = 6;
 const LONGEST: usize = 9;
@@ -232,9 +234,13 @@ impl Walk {
         (columns - 1) * self.stride + (self.run - 1) * self.spread + 1
     }
 
+    fn ring(&self) -> usize {
+        if self.long { LONG_RING } else { RING }
+    }
+
     /// Channels of a block: as many as a strip leaves room for, in even shares of vector pairs.
     fn block(&self, channels: usize, width: usize) -> usize {
-        let room = RING / (self.slots * self.pixels(width.min(STRIP))) / LANES * LANES;
+        let room = self.ring() / (self.slots * self.pixels(width.min(STRIP))) / LANES * LANES;
         let blocks = channels.div_ceil(room.max(2 * LANES));
         channels.div_ceil(blocks).next_multiple_of(if self.long { LANES } else { 2 * LANES })
     }
@@ -248,7 +254,7 @@ impl Walk {
     /// Columns of a strip, in whole tiles.
     fn strip(&self, pixel: usize, width: usize, tile: usize) -> usize {
         let tiles = width.div_ceil(tile);
-        let fits = |tiles: &usize| self.slots * self.pixels(tiles * tile) * pixel <= RING;
+        let fits = |tiles: &usize| self.slots * self.pixels(tiles * tile) * pixel <= self.ring();
         let strips = (1..tiles).find(|strips| fits(&tiles.div_ceil(*strips))).unwrap_or(tiles);
         // Strips inside a wide image need no copy.
         let most = if width > 2 * STRIP { 2 } else { tiles };
