@@ -260,5 +260,23 @@ mod tests {
                 prop_assert_eq!(all, w.interior(2).contains(&o));
             }
         }
+
+        #[test]
+        fn trimmed_windows_read_the_same(
+            input in 1usize..12, kernel in 1usize..5, stride in 1usize..4, dilation in 1usize..9,
+            pads in (0usize..20, 0usize..20),
+        ) {
+            let whole = ConvShape::d2((1, 1, input, 1), 1, [1, kernel], [1, stride], [1, dilation], [0, pads.0, 0, pads.1], 1);
+            let (part, first) = whole.trimmed().unwrap();
+            prop_assert_eq!(whole.output().unwrap(), part.output().unwrap());
+            let (all, some) = (whole.window().unwrap(), part.window().unwrap());
+            for o in 0..all.output[2] {
+                let read = |w: &Window, n: usize, k: usize| if k < n { w.source(2, o, k) } else { None };
+                for k in 0..kernel {
+                    let found = k.checked_sub(first[2]).and_then(|k| read(&some, part.kernel[2], k));
+                    prop_assert_eq!(all.source(2, o, k), found);
+                }
+            }
+        }
     }
 }
