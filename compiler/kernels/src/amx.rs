@@ -211,6 +211,8 @@ impl Even {
                     rows: std::ptr::null(),
                     tap_step: 0,
                     taps: 0,
+                    live: u64::MAX,
+                    skips: false,
                     offset: 0,
                     depth: 0,
                     b: sums.0[(at - first + done) * WIDE..].as_ptr().cast(),

@@ -124,6 +124,7 @@ pub(crate) unsafe fn run(
         count,
         taps: rows.taps(),
         depth: rows.depth(),
+        skips: false,
         row_bytes: [wide.stride[2], x_stride, size_of::<f32>()]
             .into_iter()
             .fold(shape.stride[1], usize::saturating_mul),

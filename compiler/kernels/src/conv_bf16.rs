@@ -142,6 +142,7 @@ pub fn conv_bf16(
                 count,
                 taps: rows.taps(),
                 depth: rows.depth(),
+                skips: false,
                 row_bytes: [shape.stride[2], pixel, 4]
                     .into_iter()
                     .fold(shape.stride[1], usize::saturating_mul),

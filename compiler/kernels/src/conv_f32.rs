@@ -5,7 +5,7 @@
 //! pointer, and only pixels at the border are copied, with their zeros.
 
 use crate::columns_f32::{self, PackedColumns};
-use crate::conv_shape::{ConvShape, Window, check_groups};
+use crate::conv_shape::{ConvShape, check_groups};
 use crate::depthwise_f32::{self, PackedDepthwise};
 use crate::dispatch::Tier;
 use crate::epilogue::{Epilogue, holds};
@@ -28,6 +28,8 @@ pub struct PackedConv {
     /// Input and output channels of a group.
     cin: usize,
     cout: usize,
+    /// Products of the weights with zeros are zeros.
+    finite: bool,
     form: Form,
 }
 
@@ -39,6 +41,8 @@ pub struct ConvLayout {
     stride: [usize; 3],
     side: Option<Side>,
     columns: Option<usize>,
+    /// What of the window is packed where weights are finite, as the rest only meets padding: its start and size.
+    kept: Option<([usize; 3], [usize; 3])>,
 }
 
 #[derive(Clone)]
@@ -85,12 +89,18 @@ impl PackedConv {
                 |g: usize| PackedB::from_taps(tier, &weights[g * cout * k..][..cout * k], cout, cin, taps);
             Form::Dense((0..groups).map(pack).collect::<Result<_, _>>()?)
         };
-        Ok(PackedConv { kernel, groups, cin, cout, form })
+        Ok(PackedConv { kernel, groups, cin, cout, finite: finite(weights), form })
     }
 
     /// What of a shape decides how [`PackedConv::for_shape`] packs.
     pub fn layout(shape: &ConvShape) -> Result<ConvLayout, Error> {
-        let s = &shape.narrowed();
+        let whole = shape.narrowed();
+        let (s, first) = whole.trimmed()?;
+        let kept = (s != whole).then_some((first, s.kernel));
+        Ok(ConvLayout { kernel: whole.kernel, kept, ..PackedConv::layout_of(&s)? })
+    }
+
+    fn layout_of(s: &ConvShape) -> Result<ConvLayout, Error> {
         let sizes = [s.output()?, s.kernel].into_iter().flatten();
         let products = sizes.fold(s.batch, usize::saturating_mul);
         let small = products.saturating_mul(s.cin).saturating_mul(s.cout) < SMALL;
@@ -100,6 +110,7 @@ impl PackedConv {
             stride: s.stride,
             side: if small { None } else { winograd_f32::side(s) },
             columns: if small { None } else { columns_f32::columns(s) },
+            kept: None,
         })
     }
 
@@ -111,21 +122,42 @@ impl PackedConv {
 
     /// As [`PackedConv::for_shape`] for elements at any address, as they lie in a file.
     pub fn from_unaligned(tier: Tier, weights: &[[u8; 4]], shape: &ConvShape) -> Result<PackedConv, Error> {
-        let layout = PackedConv::layout(shape)?;
-        let shape = &shape.narrowed();
+        let whole = &shape.narrowed();
+        let (shape, first) = &whole.trimmed()?;
+        if shape == whole || !finite(weights) {
+            return PackedConv::of(tier, weights, whole);
+        }
+        let what = "the weights leave the address space";
+        let [d, h, w] = whole.kernel;
+        check_groups(whole.groups, whole.cin, whole.cout)?;
+        let len = product(what, &[whole.cout, whole.cin / whole.groups, d, h, w])?;
+        same_length("weights", len, weights.len())?;
+        let mut kept = Vec::new();
+        for window in weights.chunks_exact(d * h * w) {
+            for (i, j) in (0..shape.kernel[0]).flat_map(|i| (0..shape.kernel[1]).map(move |j| (i, j))) {
+                let start = ((first[0] + i) * h + first[1] + j) * w + first[2];
+                kept.extend_from_slice(&window[start..start + shape.kernel[2]]);
+            }
+        }
+        PackedConv::of(tier, &kept, shape)
+    }
+
+    fn of(tier: Tier, weights: &[[u8; 4]], shape: &ConvShape) -> Result<PackedConv, Error> {
+        let layout = PackedConv::layout_of(shape)?;
         let (cin, cout) = (shape.cin, shape.cout);
         if let Some(form) = layout
             .side
             .and_then(|side| PackedWinograd::new(tier, side, weights, cout, cin).map(Form::Winograd))
         {
-            return Ok(PackedConv { kernel: shape.kernel, groups: 1, cin, cout, form });
+            return Ok(PackedConv { kernel: shape.kernel, groups: 1, cin, cout, finite: true, form });
         }
         if let Some(columns) = layout.columns {
             let [d, h, w] = shape.kernel;
             let len = product("the weights leave the address space", &[d, h, w, cin, cout])?;
             same_length("weights", len, weights.len())?;
             let form = Form::Columns(PackedColumns::new(tier, columns, weights, shape)?);
-            return Ok(PackedConv { kernel: shape.kernel, groups: 1, cin, cout, form });
+            let finite = finite(weights);
+            return Ok(PackedConv { kernel: shape.kernel, groups: 1, cin, cout, finite, form });
         }
         PackedConv::plain(tier, weights, cout, cin, shape.kernel, shape.groups)
     }
@@ -141,6 +173,10 @@ impl PackedConv {
     }
 }
 
+fn finite(weights: &[[u8; 4]]) -> bool {
+    weights.iter().all(|w| f32::from_ne_bytes(*w).is_finite())
+}
+
 /// The window without axes of size 1: weights are packed in the same order whichever axes it lies on.
 fn taps(mut kernel: [usize; 3]) -> [usize; 3] {
     kernel.sort_by_key(|&n| n > 1);
@@ -154,11 +190,12 @@ impl Stored for PackedConv {
         [self.kernel.as_slice(), &[self.groups, self.cin, self.cout]].concat().iter().for_each(|x| {
             out.stream.extend((*x as u64).to_le_bytes());
         });
+        self.finite.put(out);
         self.form.put(out);
     }
     fn take(from: &mut Reader) -> Option<PackedConv> {
         let (kernel, [groups, cin, cout]) = <([usize; 3], [usize; 3])>::take(from)?;
-        let form = Form::take(from)?;
+        let (finite, form) = (bool::take(from)?, Form::take(from)?);
         let taps = kernel.iter().try_fold(1usize, |n, &k| n.checked_mul(k))?;
         let fits = match &form {
             Form::Dense(all) => {
@@ -168,7 +205,7 @@ impl Stored for PackedConv {
             Form::Depthwise(d) => groups > 1 && d.fits(groups, cin, cout, taps),
             Form::Winograd(_) | Form::Columns(_) => groups == 1,
         };
-        fits.then_some(PackedConv { kernel, groups, cin, cout, form })
+        fits.then_some(PackedConv { kernel, groups, cin, cout, finite, form })
     }
 }
 
@@ -184,9 +221,9 @@ pub fn conv_f32(
     y_stride: usize,
     epilogue: &Epilogue,
 ) -> Result<(), Error> {
-    let shape = &shape.narrowed();
-    let count = shape.check()?;
-    let w = weights;
+    let (w, whole) = (weights, shape.narrowed());
+    let count = whole.check()?;
+    let shape = &if taps(whole.kernel) == taps(w.kernel) { whole } else { whole.trimmed()?.0 };
     let fits = match &w.form {
         Form::Winograd(w) => w.takes(shape),
         Form::Columns(_) => shape.kernel == w.kernel && y_stride == shape.cout && shape.dilation[2] == 1,
@@ -205,14 +242,7 @@ pub fn conv_f32(
     holds("input", x.len(), pixels, shape.cin, x_stride)?;
     holds("output", y.len(), count, shape.cout, y_stride)?;
     let finish = epilogue.finish(1.0, count, shape.cout)?;
-    let window = Window {
-        input: shape.input,
-        output: shape.output()?,
-        kernel: shape.kernel,
-        stride: shape.stride,
-        dilation: shape.dilation,
-        pad: shape.pad_begin,
-    };
+    let window = shape.window()?;
     let groups = match &w.form {
         Form::Depthwise(d) => {
             let call = depthwise_f32::Call {
@@ -271,6 +301,7 @@ pub fn conv_f32(
             count,
             taps: rows.taps(),
             depth: rows.depth(),
+            skips: w.finite,
             row_bytes: [shape.stride[2], x_stride, size_of::<f32>()]
                 .into_iter()
                 .fold(shape.stride[1], usize::saturating_mul),

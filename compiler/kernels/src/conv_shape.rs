@@ -89,16 +89,47 @@ impl ConvShape {
         s
     }
 
-    /// Refuses sizes that are zero where they must not be, do not divide, or overflow; gives the output's rows.
-    pub(crate) fn check(&self) -> Result<usize, Error> {
-        let window = Window {
+    /// The same convolution without the outer elements of the window that lie in the padding wherever it is, and how many
+    /// of these come first on each axis.
+    pub(crate) fn trimmed(&self) -> Result<(ConvShape, [usize; 3]), Error> {
+        let window = self.window()?;
+        let (mut s, mut before) = (*self, [0; 3]);
+        for axis in 0..3 {
+            let dilation = self.dilation[axis];
+            let live = |k: &usize| !window.inside(axis, *k).is_empty();
+            let (Some(first), Some(last)) =
+                ((0..self.kernel[axis]).find(live), (0..self.kernel[axis]).rfind(live))
+            else {
+                continue;
+            };
+            // What is cut off is cut off the padding.
+            let first = first.min(self.pad_begin[axis] / dilation);
+            let behind = (self.kernel[axis] - 1 - last).min(self.pad_end[axis] / dilation);
+            before[axis] = first;
+            s.kernel[axis] -= first + behind;
+            s.pad_begin[axis] -= first * dilation;
+            s.pad_end[axis] -= behind * dilation;
+            if s.kernel[axis] == 1 {
+                s.dilation[axis] = 1;
+            }
+        }
+        Ok((s, before))
+    }
+
+    pub(crate) fn window(&self) -> Result<Window, Error> {
+        Ok(Window {
             input: self.input,
             output: self.output()?,
             kernel: self.kernel,
             stride: self.stride,
             dilation: self.dilation,
             pad: self.pad_begin,
-        };
+        })
+    }
+
+    /// Refuses sizes that are zero where they must not be, do not divide, or overflow; gives the output's rows.
+    pub(crate) fn check(&self) -> Result<usize, Error> {
+        let window = self.window()?;
         window.check()?;
         check_groups(self.groups, self.cin, self.cout)?;
         product("the output leaves the address space", &[self.batch, pixels(window.output)?])
@@ -227,6 +258,24 @@ mod tests {
                 }
                 let all = (0..kernel).all(|k| w.source(2, o, k).is_some());
                 prop_assert_eq!(all, w.interior(2).contains(&o));
+            }
+        }
+
+        #[test]
+        fn trimmed_windows_read_the_same(
+            input in 1usize..12, kernel in 1usize..5, stride in 1usize..4, dilation in 1usize..9,
+            pads in (0usize..20, 0usize..20),
+        ) {
+            let whole = ConvShape::d2((1, 1, input, 1), 1, [1, kernel], [1, stride], [1, dilation], [0, pads.0, 0, pads.1], 1);
+            let (part, first) = whole.trimmed().unwrap();
+            prop_assert_eq!(whole.output().unwrap(), part.output().unwrap());
+            let (all, some) = (whole.window().unwrap(), part.window().unwrap());
+            for o in 0..all.output[2] {
+                let read = |w: &Window, n: usize, k: usize| if k < n { w.source(2, o, k) } else { None };
+                for k in 0..kernel {
+                    let found = k.checked_sub(first[2]).and_then(|k| read(&some, part.kernel[2], k));
+                    prop_assert_eq!(all.source(2, o, k), found);
+                }
             }
         }
     }

@@ -275,6 +275,7 @@ pub fn conv_transpose_f32(
                 count: shape.batch * rows.count.iter().product::<usize>(),
                 taps: rows.taps().max(1),
                 depth: rows.depth,
+                skips: false,
                 row_bytes: x_stride.saturating_mul(size_of::<f32>()),
                 rows: &rows,
                 b: b.view(),

@@ -21,6 +21,11 @@ mod groups;
 
 /// Elements of the ring that leave the first-level cache room for the rest.
 const RING: usize = 8 * 1024;
+/// The same where sums are long enough to hide that the second-level cache is slower.
+const LONG_RING: usize = 24 * 1024;
+/// Elements of a window's line from which on its weights and 16 pixels fill the registers, and most that do.
+const LONG: usize = 6;
+const LONGEST: usize = 9;
 /// Columns of a strip wide enough not to copy much of its neighbours'.
 const STRIP: usize = 16;
 /// Output elements below which a task is not worth handing over.
@@ -121,7 +126,7 @@ pub(crate) unsafe fn run(pool: &dyn Pool, call: &Call) {
     if planes * h == 0 || w == 0 || channels == 0 {
         return;
     }
-    let walk = Walk::of(&call.window);
+    let walk = Walk::of(&call.window, call.weights.mixed);
     let block = walk.block(channels, w);
     let blocks = channels.div_ceil(block);
     let work = planes.saturating_mul(h).saturating_mul(w).saturating_mul(channels);
@@ -206,18 +211,21 @@ struct Walk {
     /// Pixels of the ring between two output columns, and between two elements of the window.
     stride: usize,
     spread: usize,
+    /// The elements of a slot are many enough for tiles of one vector of channels and more pixels.
+    long: bool,
 }
 
 impl Walk {
     /// A slot holds a line of input where neighbouring outputs share its pixels, else the pixels of one element.
-    fn of(w: &Window) -> Walk {
+    fn of(w: &Window, mixed: usize) -> Walk {
         let [d, h, k] = w.kernel;
         // A window wider than the input would have the ring hold more than there is.
         let reach = w.dilation[2].saturating_mul(k.saturating_sub(1));
         if w.stride[2] <= 2 && (w.dilation[2] == 1 || reach <= w.input[2]) {
-            Walk { slots: d * h, run: k, stride: w.stride[2], spread: w.dilation[2] }
+            let long = mixed == 1 && w.dilation[2] == 1 && (w.stride[2] == 1 && k >= LONG || k == 7);
+            Walk { slots: d * h, run: k, stride: w.stride[2], spread: w.dilation[2], long }
         } else {
-            Walk { slots: d * h * k, run: 1, stride: 1, spread: 1 }
+            Walk { slots: d * h * k, run: 1, stride: 1, spread: 1, long: false }
         }
     }
 
@@ -226,27 +234,32 @@ impl Walk {
         (columns - 1) * self.stride + (self.run - 1) * self.spread + 1
     }
 
+    fn ring(&self) -> usize {
+        if self.long { LONG_RING } else { RING }
+    }
+
     /// Channels of a block: as many as a strip leaves room for, in even shares of vector pairs.
     fn block(&self, channels: usize, width: usize) -> usize {
-        let room = RING / (self.slots * self.pixels(width.min(STRIP))) / LANES * LANES;
+        let room = self.ring() / (self.slots * self.pixels(width.min(STRIP))) / LANES * LANES;
         let blocks = channels.div_ceil(room.max(2 * LANES));
-        channels.div_ceil(blocks).next_multiple_of(2 * LANES)
+        channels.div_ceil(blocks).next_multiple_of(if self.long { LANES } else { 2 * LANES })
+    }
+
+    /// Pixels of a tile: whichever wastes the fewest columns.
+    fn tile(&self, width: usize) -> usize {
+        let sizes: &[usize] = if self.long && self.stride == 1 { &[16, 14, 8, 7] } else { &[8, 7] };
+        sizes.iter().copied().min_by_key(|&p| width.next_multiple_of(p)).unwrap_or(8)
     }
 
     /// Columns of a strip, in whole tiles.
     fn strip(&self, pixel: usize, width: usize, tile: usize) -> usize {
         let tiles = width.div_ceil(tile);
-        let fits = |tiles: &usize| self.slots * self.pixels(tiles * tile) * pixel <= RING;
+        let fits = |tiles: &usize| self.slots * self.pixels(tiles * tile) * pixel <= self.ring();
         let strips = (1..tiles).find(|strips| fits(&tiles.div_ceil(*strips))).unwrap_or(tiles);
         // Strips inside a wide image need no copy.
         let most = if width > 2 * STRIP { 2 } else { tiles };
         tiles.div_ceil(strips).min(most) * tile
     }
-}
-
-/// Pixels of a tile: 8 or 7, whichever wastes fewer columns.
-fn tile_pixels(width: usize) -> usize {
-    if width.next_multiple_of(7) < width.next_multiple_of(8) { 7 } else { 8 }
 }
 
 impl Part<'_> {
@@ -257,7 +270,7 @@ impl Part<'_> {
         let walk = self.walk;
         let width = self.call.window.output[2];
         let pixel = self.live.next_multiple_of(LANES);
-        let columns = walk.strip(pixel, width, tile_pixels(width));
+        let columns = walk.strip(pixel, width, walk.tile(width));
         let line = walk.pixels(columns) * pixel;
         if scratch.ring.bytes() < walk.slots * line * size_of::<f32>() {
             scratch.ring = Aligned::zeros(walk.slots * line);
@@ -494,9 +507,14 @@ struct Line<'a> {
 
 tiered! {
     unsafe fn tiles(s: S; line: &Line) {
-        match (S::WIDE, tile_pixels(line.part.call.window.output[2])) {
-            (true, 8) => wide::<S, 8>(s, line),
-            (true, _) => wide::<S, 7>(s, line),
+        let walk = &line.part.walk;
+        match (S::WIDE, walk.long, walk.tile(line.part.call.window.output[2])) {
+            (true, true, 16) => long::<S, 16>(s, line),
+            (true, true, 14) => long::<S, 14>(s, line),
+            (true, true, 8) => long::<S, 8>(s, line),
+            (true, true, _) => long::<S, 7>(s, line),
+            (true, false, 8) => wide::<S, 8>(s, line),
+            (true, false, _) => wide::<S, 7>(s, line),
             _ => {
                 for column in (0..line.columns).step_by(4) {
                     // A ring for tiles of 7 has no room for the last 4 of 8.
@@ -533,6 +551,18 @@ unsafe fn wide<S: Simd, const P: usize>(s: S, line: &Line) {
     }
 }
 
+/// # Safety
+/// As [`sums`], for a line of a [`Walk::long`] window.
+#[inline(always)]
+unsafe fn long<S: Simd, const P: usize>(s: S, line: &Line) {
+    for c in (0..line.width).step_by(LANES) {
+        for column in (0..line.columns).step_by(P) {
+            // SAFETY: the caller's contract.
+            unsafe { sums::<S, P, 1>(s, line, column, c) };
+        }
+    }
+}
+
 /// Sums, finishes and stores `P` columns from `column` on, of `V` vectors of channels.
 ///
 /// # Safety
@@ -548,6 +578,10 @@ unsafe fn sums<S: Simd, const P: usize, const V: usize>(s: S, line: &Line, colum
             let (x, w) = (row.input.add(shift), row.weights.add(c));
             if call.weights.mixed > 1 {
                 groups::walk(s, &mut acc, x, w, line);
+                continue;
+            }
+            if S::WIDE && V == 1 && line.part.walk.long {
+                pieces(s, &mut acc, x, w, line);
                 continue;
             }
             let run = if line.spread == line.pixel { line.run } else { 0 };
@@ -600,6 +634,39 @@ unsafe fn walk<S: Simd, const P: usize, const V: usize>(
     }
 }
 
+/// Adds one line of a [`Walk::long`] window in pieces of even length.
+///
+/// # Safety
+/// As [`sums`], from the input `x` and weights `w` on.
+#[inline(always)]
+unsafe fn pieces<S: Simd, const P: usize, const V: usize>(
+    s: S,
+    acc: &mut [[S::F; V]; P],
+    mut x: *const f32,
+    mut w: *const f32,
+    line: &Line,
+) {
+    let mut left = line.run;
+    while left > 0 {
+        let k = left.div_ceil(left.div_ceil(LONGEST));
+        // SAFETY: the caller's contract.
+        unsafe {
+            match (k, line.step == line.pixel) {
+                (5, true) => slide::<S, P, V, 5, 1>(s, acc, x, w, line),
+                (6, true) => slide::<S, P, V, 6, 1>(s, acc, x, w, line),
+                (7, true) => slide::<S, P, V, 7, 1>(s, acc, x, w, line),
+                (8, true) => slide::<S, P, V, 8, 1>(s, acc, x, w, line),
+                (9, true) => slide::<S, P, V, 9, 1>(s, acc, x, w, line),
+                _ if P <= 8 => slide::<S, P, V, 7, 2>(s, acc, x, w, line),
+                _ => {}
+            }
+        }
+        x = x.wrapping_add(k * line.pixel);
+        w = w.wrapping_add(k * line.part.call.weights.step);
+        left -= k;
+    }
+}
+
 /// Adds one line of a window of `K` elements, output columns `T` pixels apart: its weights stay in registers and
 /// every pixel is loaded once.
 ///
@@ -635,7 +702,7 @@ unsafe fn slide<S: Simd, const P: usize, const V: usize, const K: usize, const T
             }
         )*};
     }
-    pixels! { 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 }
+    pixels! { 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 }
     let _ = x;
 }
 

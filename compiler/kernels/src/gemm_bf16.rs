@@ -43,6 +43,7 @@ pub fn gemm_bf16(
             count: m,
             taps: 1,
             depth: cells,
+            skips: false,
             row_bytes: cells.saturating_mul(4),
             b: b.view(),
             c: c.as_mut_ptr(),

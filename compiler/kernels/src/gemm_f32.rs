@@ -29,6 +29,7 @@ unsafe fn product_of(
         count: m,
         taps: 1,
         depth: b.rows,
+        skips: false,
         row_bytes: b.rows.saturating_mul(size_of::<f32>()),
         b,
         c,

@@ -186,6 +186,7 @@ pub(crate) unsafe fn contract(
                     count,
                     taps: w.taps,
                     depth: b.k() / w.taps.max(1),
+                    skips: false,
                     row_bytes: w.tap_bytes.saturating_mul(w.taps.min(4)),
                     b: b.view(),
                     c,

@@ -22,7 +22,7 @@ const AHEAD: usize = 768;
 pub(crate) unsafe fn run(pool: &dyn Pool, job: &Job) {
     scratch::with(job.rows.spare_len(1), |spare| {
         let (mut pointer, mut out) = ([std::ptr::null()], [0]);
-        job.rows.fill(0, 1, Table { pointers: &mut pointer, step: 1, out: &mut out, spare });
+        job.rows.fill(0, 1, Table { pointers: &mut pointer, step: 1, out: &mut out, spare, live: &mut [] });
         // SAFETY: the caller's contract.
         unsafe { panels(pool, &Row { a: pointer[0], out: out[0], job }) };
     });

@@ -33,6 +33,8 @@ pub(crate) struct Table<'a> {
     pub step: usize,
     pub out: &'a mut [usize],
     pub spare: &'a mut [f32],
+    /// For each row the taps at which it is not all zeros, one bit each; empty where nobody asks.
+    pub live: &'a mut [u64],
 }
 
 /// A product of `count` rows with a packed operand of `taps · depth` rows.
@@ -42,6 +44,8 @@ pub(crate) struct Job<'a> {
     pub count: usize,
     pub taps: usize,
     pub depth: usize,
+    /// Products with taps at which [`Rows`] reads nothing but zeros may be left out: the operand is finite.
+    pub skips: bool,
     /// Bytes of input that a row adds to a block.
     pub row_bytes: usize,
     pub b: PackedRef,
@@ -67,6 +71,10 @@ const ROW_UNIT: usize = 48;
 const LEAST_ROWS: usize = 12;
 /// Pointers of a block.
 const MOST_POINTERS: usize = 8192;
+/// Taps of which it is known where they are live.
+const MOST_TAPS: usize = 64;
+/// One in so many terms of the sums must be zero for rows to be sorted.
+const FEW_DEAD: usize = 24;
 
 /// Runs the product.
 ///
@@ -129,6 +137,10 @@ struct Scratch {
     spare: Vec<f32>,
     piece: Vec<f32>,
     rows: Vec<f32>,
+    live: Vec<u64>,
+    /// Rows in the order in which they are multiplied, and a column of a table that is being sorted.
+    order: Vec<(u64, usize)>,
+    column: Vec<*const f32>,
 }
 
 thread_local! {
@@ -150,7 +162,14 @@ pub(crate) unsafe fn block(job: &Job, first: usize, count: usize, panels: Range<
     let pointers = grow(&mut scratch.pointers, job.taps * step, std::ptr::null());
     let out = grow(&mut scratch.out, step, 0);
     let spare = grow(&mut scratch.spare, job.rows.spare_len(count), 0.0);
-    job.rows.fill(first, count, Table { pointers, step, out, spare });
+    let skips = job.skips && job.taps <= MOST_TAPS;
+    let live = grow(&mut scratch.live, if skips { count } else { 0 }, 0);
+    live.fill(u64::MAX >> (MOST_TAPS - job.taps.clamp(1, MOST_TAPS)));
+    job.rows.fill(first, count, Table { pointers, step, out, spare, live });
+    if skips {
+        let table = Table { pointers, step, out, spare: &mut [], live };
+        sort(table, job.taps, &mut scratch.order, &mut scratch.column);
+    }
     for tap in 0..job.taps {
         let last = pointers[tap * step + count - 1];
         pointers[tap * step + count..(tap + 1) * step].fill(last);
@@ -167,6 +186,7 @@ pub(crate) unsafe fn block(job: &Job, first: usize, count: usize, panels: Range<
             step,
             out,
             count,
+            live,
             before: 0,
             all: count,
             #[cfg(target_arch = "x86_64")]
@@ -186,6 +206,8 @@ pub(crate) struct Lot<'a> {
     step: usize,
     /// Their rows of the result, and as many more.
     pub out: &'a [usize],
+    /// The taps of each row at which it is not zero, where those may be skipped.
+    live: &'a [u64],
     pub count: usize,
     /// Rows of the block before these, and all of it.
     pub before: usize,
@@ -198,7 +220,8 @@ pub(crate) struct Lot<'a> {
 impl<'a> Lot<'a> {
     fn part(&self, rows: Range<usize>) -> Lot<'a> {
         let (pointers, out) = (&self.pointers[rows.start..], &self.out[rows.start..]);
-        Lot { pointers, out, count: rows.len(), before: self.before + rows.start, ..*self }
+        let live = self.live.get(rows.start..).unwrap_or(&[]);
+        Lot { pointers, out, live, count: rows.len(), before: self.before + rows.start, ..*self }
     }
 }
 
@@ -236,7 +259,7 @@ unsafe fn panel(job: &Job, panel: Panel, lot: Lot, piece: &mut Vec<f32>) {
 /// As [`panel`], for results that are no late bytes.
 unsafe fn values(job: &Job, panel: Panel, lot: Lot) {
     let width = panel.width * LANES;
-    let Lot { pointers, step, out, count, before, all, .. } = lot;
+    let Lot { pointers, step, out, live, count, before, all, .. } = lot;
     let cols = width.min(job.b.panels.cols - panel.col);
     #[cfg(target_arch = "x86_64")]
     if let Some(even) = lot.even {
@@ -257,25 +280,41 @@ unsafe fn values(job: &Job, panel: Panel, lot: Lot) {
         unsafe { narrow_f32::panel(job, panel, cols, (pointers, step), out, count, len) };
         return late(job, panel, out, count, cols);
     }
+    let anywhere = if live.is_empty() { u64::MAX } else { live.iter().fold(0, |all, l| all | l) };
     cuts(job.taps, job.depth, most, |cut| {
         let mut row = 0;
         // The next part of the operand follows in memory: the tiles of this one ask for it, each for its share.
         let b = job.b.data.wrapping_add(panel.col * job.b.rows + cut.first * width);
         let row_bytes = width * size_of::<f32>();
-        let part = cut.taps.len() * cut.depth * row_bytes;
+        let follows = cut.taps.end - usize::from(cut.offset + cut.depth < job.depth);
+        let part = if follows < MOST_TAPS && anywhere >> follows & 1 == 0 && follows < job.taps {
+            0 // nobody reads what comes next
+        } else {
+            cut.taps.len() * cut.depth * row_bytes
+        };
         while row < count {
             let (height, f) = tiles.pick(panel.width, count - row);
+            let here = match live.get(row..count.min(row + height)) {
+                Some(live) if !live.is_empty() => cut.of(live.iter().fold(0, |all, l| all | l), job.depth),
+                _ => Some((u64::MAX, cut.first == 0, cut.last)),
+            };
+            let Some((live, first, last)) = here else {
+                row += height;
+                continue;
+            };
             let asked = (part as u64 * (before + row) as u64 / all as u64) as usize;
             let tile = Tile {
                 rows: pointers[cut.taps.start * step + row..].as_ptr(),
                 tap_step: step,
                 taps: cut.taps.len(),
+                live,
+                skips: job.skips,
                 offset: cut.offset,
                 depth: cut.depth,
                 b,
                 b_step: width,
                 ahead: b.cast::<u8>().wrapping_add(part + asked),
-                ahead_step: row_bytes * height.min(count - row) / all,
+                ahead_step: if part == 0 { 0 } else { row_bytes * height.min(count - row) / all },
                 c: if job.integers.is_some() { job.c } else { c },
                 c_step: job.c_step,
                 place: Place {
@@ -284,8 +323,8 @@ unsafe fn values(job: &Job, panel: Panel, lot: Lot) {
                     live_cols: cols,
                     col: panel.col,
                 },
-                first: cut.first == 0,
-                last: cut.last,
+                first,
+                last,
                 finish: job.finish,
                 integers: job.integers,
             };
@@ -326,6 +365,44 @@ struct Cut {
     /// Products before it.
     first: usize,
     last: bool,
+}
+
+impl Cut {
+    /// For rows that are zero but at the taps of `live`: which of the cut's taps count, and whether it is the first and
+    /// the last that does; `None` where it adds nothing.
+    fn of(&self, live: u64, depth: usize) -> Option<(u64, bool, bool)> {
+        let below = |tap: usize| if tap < MOST_TAPS { (1 << tap) - 1 } else { u64::MAX };
+        let here = live & below(self.taps.end) & !below(self.taps.start);
+        if here == 0 {
+            // Sums of nothing are stored too.
+            return (live == 0 && self.last).then_some((0, true, true));
+        }
+        let first = live & below(self.taps.start) == 0 && self.offset == 0;
+        let last = live & !below(self.taps.end) == 0 && self.offset + self.depth == depth;
+        Some((here >> self.taps.start, first, last))
+    }
+}
+
+/// Brings rows that are zero at the same taps together, where enough are zero for tiles of them to be made with fewer.
+fn sort(table: Table, taps: usize, order: &mut Vec<(u64, usize)>, column: &mut Vec<*const f32>) {
+    let Table { pointers, step, out, live, .. } = table;
+    let dead = live.iter().map(|l| taps - l.count_ones() as usize).sum::<usize>();
+    if dead * FEW_DEAD < live.len() * taps {
+        return;
+    }
+    order.clear();
+    order.extend(live.iter().copied().zip(0..));
+    order.sort_unstable();
+    for column_of in pointers.chunks_exact_mut(step).take(taps) {
+        column.clear();
+        column.extend(order.iter().map(|&(_, from)| column_of[from]));
+        column_of[..column.len()].copy_from_slice(column);
+    }
+    // The index of a row has served: it makes place for that of the result's row.
+    order.iter_mut().for_each(|(_, from)| *from = out[*from]);
+    for ((out, live), row) in out.iter_mut().zip(live).zip(order.iter()) {
+        (*live, *out) = *row;
+    }
 }
 
 /// Cuts a sum of `taps · depth` into parts of about `most` products.

@@ -15,6 +15,11 @@ pub(crate) struct Tile<'a> {
     pub rows: *const *const f32,
     pub tap_step: usize,
     pub taps: usize,
+    /// A bit for each of the first 64 taps: products of those without are left out, as all rows are zero there.
+    pub live: u64,
+    /// Whether products may be left out of any tile of the result: where all were below the smallest number, what is left
+    /// out decides about the sign of zero, so all tiles give the positive one.
+    pub skips: bool,
     pub offset: usize,
     /// Products summed for each tap.
     pub depth: usize,
@@ -144,6 +149,10 @@ pub(crate) unsafe fn tile<S: Simd, const R: usize, const V: usize>(s: S, t: &Til
         }
         let (mut b, mut ahead) = (t.b, t.ahead);
         for tap in 0..t.taps {
+            if tap < 64 && t.live >> tap & 1 == 0 {
+                b = b.add(t.depth * t.b_step);
+                continue;
+            }
             let rows = t.rows.add(tap * t.tap_step);
             let mut a = [std::ptr::null::<f32>(); R];
             for r in 0..R {
@@ -168,6 +177,13 @@ pub(crate) unsafe fn tile<S: Simd, const R: usize, const V: usize>(s: S, t: &Til
             }
         }
         if t.last {
+            if t.skips {
+                for r in 0..R {
+                    for v in 0..V {
+                        acc[r][v] = s.add(acc[r][v], s.splat(0.0));
+                    }
+                }
+            }
             t.finish.sums(s, &mut acc, place);
         }
         store_rows(s, &acc, t.c, t.c_step, place);

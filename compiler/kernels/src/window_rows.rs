@@ -6,6 +6,7 @@
 
 use crate::conv_shape::Window;
 use crate::indirect::{Rows, Table};
+use std::ops::Range;
 
 /// Input channels below which the elements of a window's line are summed as one run.
 pub(crate) const FEW_CHANNELS: usize = 32;
@@ -50,7 +51,8 @@ impl WindowRows {
         self.x.wrapping_add(((image * depth + d) * height + h) * width * self.step)
     }
 
-    /// One pointer for each element of the window: `pointers[i]` for output column `first + i`.
+    /// One pointer for each element of the window: `pointers[i]` for output column `first + i`. Gives those that lie in the
+    /// input.
     fn elements(
         &self,
         line: *const u8,
@@ -58,7 +60,7 @@ impl WindowRows {
         k: usize,
         first: usize,
         pointers: &mut [*const f32],
-    ) {
+    ) -> Range<usize> {
         let inside = self.window.inside(2, k);
         let end = first + pointers.len();
         let (lo, hi) = (inside.start.clamp(first, end) - first, inside.end.clamp(first, end) - first);
@@ -72,6 +74,7 @@ impl WindowRows {
             *p = at.cast();
             at = at.wrapping_add(stride);
         }
+        lo..hi
     }
 
     /// One pointer for each line of the window; border pixels are copied to `spare`, whose rest is returned.
@@ -139,6 +142,9 @@ impl Rows for WindowRows {
                 let (Some(d), Some(h)) = source else {
                     for t in tap * (kw / self.run)..(tap + 1) * (kw / self.run) {
                         to.pointers[at(t)].fill(zeros);
+                        if let Some(live) = to.live.get_mut(i..i + run) {
+                            live.iter_mut().for_each(|live| *live &= !(1 << t));
+                        }
                     }
                     continue;
                 };
@@ -148,7 +154,12 @@ impl Rows for WindowRows {
                     continue;
                 }
                 for k in 0..kw {
-                    self.elements(line, zeros, k, column, &mut to.pointers[at(tap * kw + k)]);
+                    let t = tap * kw + k;
+                    let inside = self.elements(line, zeros, k, column, &mut to.pointers[at(t)]);
+                    if let Some(live) = to.live.get_mut(i..i + run) {
+                        live[..inside.start].iter_mut().for_each(|live| *live &= !(1 << t));
+                        live[inside.end..].iter_mut().for_each(|live| *live &= !(1 << t));
+                    }
                 }
             }
             for j in i..i + run {

@@ -22,6 +22,10 @@ use std::ops::Range;
 
 /// Bytes of transformed weights up to which 4×4 outputs are taken together; they take four times the room of plain ones.
 const MOST_BYTES: usize = 6 << 20;
+/// The same for 2×2 outputs, which take less than twice the room.
+const MOST_BYTES_OF_TWO: usize = 16 << 20;
+/// Bytes of weights that the last cache keeps from one run to the next; what is beyond comes from memory.
+const KEPT_BYTES: usize = 6 << 20;
 /// Bytes of transformed inputs and sums of a block that the second-level cache keeps.
 const BLOCK_BYTES: usize = 640 << 10;
 /// Tiles of a block: whole register tiles, few enough for their pointers and scratch.
@@ -115,6 +119,7 @@ impl Side {
         let bytes = self.bytes(shape);
         let blocks = tiles.div_ceil(self.block(shape));
         let stream = if bytes > 512 << 10 { blocks.saturating_mul(bytes / 24) } else { 0 };
+        let stream = stream.saturating_add(bytes.saturating_sub(KEPT_BYTES) / 2);
         (products / 9 * 10).saturating_add(transforms).saturating_add(stream)
     }
 
@@ -122,6 +127,10 @@ impl Side {
     fn bytes(self, shape: &ConvShape) -> usize {
         let row = shape.cout.next_multiple_of(LANES) * size_of::<f32>();
         row.saturating_mul(self.elements()).saturating_mul(shape.cin)
+    }
+
+    fn most_bytes(self) -> usize {
+        if self == Side::Two { MOST_BYTES_OF_TWO } else { MOST_BYTES }
     }
 
     /// Tiles of a block: as many as the cache holds, and enough to make reading all weights once worth it.
@@ -149,7 +158,7 @@ pub(crate) fn side(shape: &ConvShape) -> Option<Side> {
     let taps = shape.kernel.iter().fold(1usize, |n, &k| n.saturating_mul(k));
     let direct =
         pixels.saturating_mul(taps.saturating_mul(shape.cin * shape.cout.div_ceil(LANES))) / 94 * 100;
-    let sides = Side::ALL.into_iter().filter(|s| s.takes(shape) && s.bytes(shape) <= MOST_BYTES);
+    let sides = Side::ALL.into_iter().filter(|s| s.takes(shape) && s.bytes(shape) <= s.most_bytes());
     let best = sides.min_by_key(|s| s.cost(shape, output))?;
     (best.cost(shape, output).saturating_mul(GAIN) / 100 < direct).then_some(best)
 }
@@ -592,6 +601,7 @@ impl Part<'_> {
             count,
             taps: 1,
             depth: w.cin,
+            skips: false,
             row_bytes: c * size_of::<f32>(),
             b: w.part(element),
             c: room.sums.wrapping_add(element * part(count, k)),

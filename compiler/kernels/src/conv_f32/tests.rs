@@ -59,6 +59,7 @@ fn check(shape: &ConvShape, pad: usize, act: Activation) {
             forms.push(PackedConv { form, ..forms[0].clone() });
         }
         if pad == 0 {
+            forms.push(PackedConv::from_unaligned(tier, cells, shape).unwrap());
             let narrow = shape.narrowed();
             if let Some(columns) = columns_f32::columns(&narrow) {
                 let form = Form::Columns(PackedColumns::new(tier, columns, cells, &narrow).unwrap());
@@ -85,6 +86,8 @@ fn large_layers_take_other_forms() {
     assert!(matches!(form(&line), Form::Winograd(_)));
     let single = d2((1, 60, 60, 9), 1, [5, 5], [1, 1], [1, 1], [2; 4], 1);
     assert!(matches!(form(&single), Form::Columns(_)));
+    let many = d2((1, 28, 28, 256), 819, [3, 3], [1, 1], [1, 1], [1; 4], 1);
+    assert!(matches!(form(&many), Form::Winograd(_)));
     assert!(matches!(form(&d2((1, 8, 8, 9), 1, [5, 5], [1, 1], [1, 1], [2; 4], 1)), Form::Dense(_)));
 }
 
@@ -280,4 +283,126 @@ fn fewer_products_cost_little_precision() {
         infinite[7] = f32::INFINITY;
         assert!(PackedWinograd::new(tier, side, bytemuck::cast_slice(&infinite), 64, 128).is_none());
     }
+}
+
+/// Windows much of which lies in the padding: wider than the image, at small images, with steps, in groups, over planes.
+fn padded() -> Vec<ConvShape> {
+    let d2 = ConvShape::d2;
+    vec![
+        d2((1, 16, 16, 33), 40, [3, 3], [1, 1], [12, 12], [12; 4], 1),
+        d2((2, 16, 16, 40), 70, [3, 3], [1, 1], [24, 36], [24, 36, 24, 36], 1),
+        d2((1, 7, 7, 48), 64, [3, 3], [1, 1], [1, 1], [1; 4], 1),
+        d2((3, 7, 6, 200), 96, [3, 3], [2, 2], [1, 1], [1; 4], 1),
+        d2((1, 13, 14, 36), 50, [5, 5], [2, 1], [3, 4], [6, 8, 6, 8], 1),
+        d2((1, 3, 2, 32), 32, [7, 7], [1, 1], [1, 1], [3; 4], 1),
+        d2((1, 4, 5, 32), 16, [3, 3], [3, 3], [5, 5], [7, 6, 9, 3], 1),
+        d2((1, 9, 9, 64), 48, [3, 3], [1, 1], [9, 9], [9; 4], 2),
+        d2((2, 9, 9, 24), 24, [3, 3], [1, 1], [9, 2], [9, 2, 9, 2], 24),
+        d2((1, 12, 12, 5), 20, [3, 3], [1, 1], [1, 1], [5; 4], 1),
+        d2((1, 6, 6, 34), 20, [9, 9], [1, 1], [1, 1], [4; 4], 1),
+        d2((1, 1, 1, 40), 40, [3, 3], [1, 1], [1, 1], [1; 4], 1),
+        d2((1, 2, 2, 40), 3, [3, 3], [1, 1], [8, 8], [8; 4], 1),
+        d2((1, 2, 2, 8), 3, [3, 3], [1, 1], [1, 1], [5, 5, 0, 0], 1),
+        ConvShape {
+            kernel: [3, 3, 3],
+            dilation: [4, 1, 5],
+            pad_begin: [4, 1, 5],
+            pad_end: [4, 1, 5],
+            input: [3, 5, 4],
+            ..d2((1, 5, 4, 33), 18, [3, 3], [1, 1], [1, 1], [0; 4], 1)
+        },
+    ]
+}
+
+#[test]
+fn padding_that_is_left_out_matches_the_definition() {
+    for shape in padded() {
+        check(&shape, 0, Activation::None);
+        check(&shape, 2, Activation::Relu);
+    }
+}
+
+/// Only weights that are finite make zeros of padding, and inputs that are not must reach all that reads them.
+#[test]
+fn what_is_not_finite_stays_so() {
+    for shape in padded() {
+        let count = shape.check().unwrap();
+        let taps = shape.kernel.iter().product::<usize>();
+        let pixels = shape.batch * shape.input.iter().product::<usize>();
+        let (mut x, mut w) =
+            (random(pixels * shape.cin, 1), random(shape.cout * shape.cin / shape.groups * taps, 2));
+        let e = Epilogue::default();
+        for &tier in Tier::available() {
+            let run = |x: &[f32], packed: &PackedConv| {
+                let run = |pool: &dyn Pool| {
+                    let mut y = vec![0.0; count * shape.cout];
+                    conv_f32(pool, &shape, x, shape.cin, packed, &mut y, shape.cout, &e).unwrap();
+                    y
+                };
+                let y = run(&Serial);
+                let bits = |y: &[f32]| y.iter().map(|y| y.to_bits()).collect::<Vec<_>>();
+                assert_eq!(bits(&y), bits(&run(&Two)));
+                y
+            };
+            let place = x.len() / 3;
+            for value in [f32::INFINITY, f32::NAN] {
+                let before = std::mem::replace(&mut x[place], value);
+                let plain =
+                    PackedConv::new(tier, &w, shape.cout, shape.cin, shape.kernel, shape.groups).unwrap();
+                if plain.finite {
+                    for packed in [&plain, &PackedConv::for_shape(tier, &w, &shape).unwrap()] {
+                        // Other forms add inputs of neighbours times zero, or their differences.
+                        if matches!(packed.form, Form::Winograd(_) | Form::Columns(_)) {
+                            continue;
+                        }
+                        let y = run(&x, packed);
+                        for (y, wanted) in y.iter().zip(naive(&shape, &x, shape.cin, &w, &e)) {
+                            assert_eq!(y.is_finite(), wanted.is_finite());
+                        }
+                    }
+                }
+                x[place] = before;
+            }
+            let before = std::mem::replace(&mut w[0], f32::INFINITY);
+            let plain = PackedConv::new(tier, &w, shape.cout, shape.cin, shape.kernel, shape.groups).unwrap();
+            assert!(!plain.finite);
+            let packed = PackedConv::for_shape(tier, &w, &shape).unwrap();
+            let same = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| a.is_nan() == b.is_nan());
+            assert!(same(&run(&x, &plain), &run(&x, &packed)));
+            if shape.groups == 1 && shape.cin >= 32 {
+                let first = shape.window().unwrap().source(1, 0, 0).is_none();
+                assert_eq!(run(&x, &plain)[0].is_nan(), first, "zero times infinity");
+            }
+            w[0] = before;
+        }
+    }
+}
+
+/// What is left out does not decide about the sign of a sum of nothing.
+#[test]
+fn vanishing_sums_are_zeros_of_one_sign() {
+    let shape = ConvShape::d2((1, 14, 14, 32), 32, [3, 3], [1, 1], [5, 5], [5; 4], 1);
+    let (x, w) = (vec![-1e-30; 14 * 14 * 32], vec![1e-30; 32 * 32 * 9]);
+    for &tier in Tier::available() {
+        let packed = PackedConv::new(tier, &w, 32, 32, shape.kernel, 1).unwrap();
+        let mut y = vec![7.0f32; 14 * 14 * 32];
+        conv_f32(&Serial, &shape, &x, 32, &packed, &mut y, 32, &Epilogue::default()).unwrap();
+        assert!(y.iter().all(|y| y.to_bits() == 0));
+    }
+}
+
+#[test]
+fn long_lines_of_single_channels_match_the_definition() {
+    for k in [5, 6, 7, 8, 9, 10, 11, 13, 18, 19, 31] {
+        for (width, channels) in [(7, 17), (16, 40), (13, 16), (29, 48), (15, 96), (33, 32)] {
+            for stride in [1, 2] {
+                let high = if k % 2 == 1 && k < 10 { k } else { 1 };
+                let pads = [high / 2, k / 2, high / 2, (k - 1) / 2];
+                let d = (1, 6, width, channels);
+                let shape = ConvShape::d2(d, channels, [high, k], [1, stride], [1, 1], pads, channels);
+                check(&shape, 0, Activation::None);
+            }
+        }
+    }
+    check(&ConvShape::d2((2, 9, 40, 20), 40, [7, 7], [1, 1], [1, 1], [3; 4], 20), 1, Activation::Relu);
 }
