@@ -86,7 +86,11 @@ pub(crate) fn element_offsets(x: &[usize], indices: &Tensor, a: usize) -> Result
     let (Some((&row, outer)), Some(last)) = (indices.shape().split_last(), x.len().checked_sub(1)) else {
         return Err(Error::model("indices must have at least one dim"));
     };
-    let mut rows = values.chunks_exact(row.max(1));
+    // The dims before a last one of zero may be of any size.
+    if values.is_empty() {
+        return Ok(at);
+    }
+    let mut rows = values.chunks_exact(row);
     let mut bad = None;
     for_each(outer, |i| {
         let base: usize =
@@ -213,6 +217,9 @@ mod tests {
         let batched = Attrs::new().with("batch_dims", 1);
         assert_eq!(apply("GatherND", batched, &[matrix(), at.clone()]).unwrap().to_i64s().unwrap(), [2, 3]);
         assert!(apply("GatherND", Attrs::new(), &[matrix(), at]).is_err());
+        let empty = Tensor::new::<i64>(&[1 << 40, 0], vec![]).unwrap();
+        let none = apply("GatherElements", Attrs::new().with("axis", 1), &[empty.clone(), empty]).unwrap();
+        assert!(none.is_empty());
         let huge = Tensor::new::<i64>(&[0, usize::MAX], vec![]).unwrap();
         assert!(apply("GatherND", Attrs::new(), &[matrix(), huge]).is_err());
     }

@@ -14,7 +14,7 @@ use crate::{OVER, Search};
 use ir::Result;
 
 /// Budgets tested in turn, as parts of the one that the selection samples allow.
-const RISING: [f64; 5] = [0.45, 0.65, 0.8, 0.9, 1.0];
+const RISING: [f64; 8] = [0.45, 0.55, 0.65, 0.73, 0.8, 0.86, 0.92, 1.0];
 /// Most smaller budgets tried where the first fails, each smaller by a factor that falls by a step.
 const RETREATS: u8 = 16;
 const RETREAT: f64 = 0.94;
