@@ -20,6 +20,10 @@ use crate::winograd_f32::{self, PackedWinograd, Side};
 /// Products below which no other form is looked for.
 const SMALL: usize = 1 << 18;
 
+/// Share of a window's elements that are no padding above which leaving out the others saves less than looking for them
+/// costs. What is skipped then follows from the shape alone.
+const MOSTLY_INSIDE: f64 = 0.96;
+
 /// Weights of a convolution, packed once, for one tier.
 #[derive(Clone)]
 pub struct PackedConv {
@@ -301,7 +305,7 @@ pub fn conv_f32(
             count,
             taps: rows.taps(),
             depth: rows.depth(),
-            skips: w.finite,
+            skips: w.finite && window.share() < MOSTLY_INSIDE,
             row_bytes: [shape.stride[2], x_stride, size_of::<f32>()]
                 .into_iter()
                 .fold(shape.stride[1], usize::saturating_mul),

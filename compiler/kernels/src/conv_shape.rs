@@ -96,6 +96,9 @@ impl ConvShape {
         let (mut s, mut before) = (*self, [0; 3]);
         for axis in 0..3 {
             let dilation = self.dilation[axis];
+            if window.output[axis] == 0 {
+                continue;
+            }
             let live = |k: &usize| !window.inside(axis, *k).is_empty();
             let (Some(first), Some(last)) =
                 ((0..self.kernel[axis]).find(live), (0..self.kernel[axis]).rfind(live))
@@ -226,6 +229,15 @@ impl Window {
         let (first, last) = (self.inside(axis, 0), self.inside(axis, self.kernel[axis] - 1));
         let end = first.end.min(last.end);
         first.start.max(last.start).min(end)..end
+    }
+
+    /// The share of its elements that are not padding, over all output positions.
+    pub(crate) fn share(&self) -> f64 {
+        let along = |axis: usize| {
+            let all = self.output[axis] as f64 * self.kernel[axis] as f64;
+            (0..self.kernel[axis]).map(|k| self.inside(axis, k).len()).sum::<usize>() as f64 / all.max(1.0)
+        };
+        (0..3).map(along).product()
     }
 
     /// The batch index and output positions of output line `line` (a run along the last axis).

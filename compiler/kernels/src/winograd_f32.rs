@@ -158,6 +158,11 @@ pub(crate) fn side(shape: &ConvShape) -> Option<Side> {
     let taps = shape.kernel.iter().fold(1usize, |n, &k| n.saturating_mul(k));
     let direct =
         pixels.saturating_mul(taps.saturating_mul(shape.cin * shape.cout.div_ceil(LANES))) / 94 * 100;
+    // Only where windows are wide does the plain form leave out most of the padding: its tiles are many pixels.
+    let direct = match shape.dilation {
+        [1, 1, 1] => direct,
+        _ => (direct as f64 * shape.window().ok()?.share()) as usize,
+    };
     let sides = Side::ALL.into_iter().filter(|s| s.takes(shape) && s.bytes(shape) <= s.most_bytes());
     let best = sides.min_by_key(|s| s.cost(shape, output))?;
     (best.cost(shape, output).saturating_mul(GAIN) / 100 < direct).then_some(best)
