@@ -35,12 +35,10 @@ impl Search<'_> {
         let b = self.tried(first.after(self.trials.len()), drop)?;
         let again = b.passed.filter(|_| self.options.again && !late(self.progress, AGAIN));
         let Some(s) = again.and_then(|p| self.least(p)) else { return Ok(b) };
-        let most = s.weight;
         let before = (self.gains(), std::mem::take(&mut self.items), self.pairs.clone());
         let start = self.regain(&s)?;
         let again = self.tried(Bisection::near(start, 1e-9, self.ceiling()), drop)?;
-        // Gains measured at one selection may tell less of those around it.
-        if again.passed.and_then(|p| self.least(p)).is_some_and(|s| s.weight <= most) {
+        if again.passed.is_some() {
             return Ok(again);
         }
         self.rows.iter_mut().zip(before.0).for_each(|(r, g)| r.gain = g);
