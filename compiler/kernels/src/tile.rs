@@ -15,8 +15,7 @@ pub(crate) struct Tile<'a> {
     pub rows: *const *const f32,
     pub tap_step: usize,
     pub taps: usize,
-    /// A bit for each tap, all of them where there are more than 64: products of those without are left out, as all rows
-    /// are zero there.
+    /// A bit for each of the first 64 taps: products of those without are left out, as all rows are zero there.
     pub live: u64,
     /// Whether products may be left out of any tile of the result: where all were below the smallest number, what is left
     /// out decides about the sign of zero, so all tiles give the positive one.
@@ -150,7 +149,7 @@ pub(crate) unsafe fn tile<S: Simd, const R: usize, const V: usize>(s: S, t: &Til
         }
         let (mut b, mut ahead) = (t.b, t.ahead);
         for tap in 0..t.taps {
-            if t.live >> (tap % 64) & 1 == 0 {
+            if tap < 64 && t.live >> tap & 1 == 0 {
                 b = b.add(t.depth * t.b_step);
                 continue;
             }
