@@ -12,7 +12,11 @@ pub fn lower(cx: &Cx, n: &Node) -> Option<Lowered> {
     let (x, rois, of, y) = (n.input(0)?, n.input(1)?, n.input(2)?, n.output(0)?);
     let (shape, regions) = (cx.f32_shape(x)?, cx.f32_shape(rois)?);
     let (&[batch, channels, height, width], &[boxes, 4]) = (&shape[..], &regions[..]) else { return None };
-    if shape.contains(&0) || cx.graph.dtype(of) != Some(DType::I64) || cx.shape(of)?[..] != [boxes] {
+    if boxes == 0
+        || shape.contains(&0)
+        || cx.graph.dtype(of) != Some(DType::I64)
+        || cx.shape(of)?[..] != [boxes]
+    {
         return None;
     }
     let half_pixel = match n.attrs.str_or("coordinate_transformation_mode", "half_pixel").ok()? {
