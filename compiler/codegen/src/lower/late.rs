@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex};
 
 /// Elements of operands and results below which the reference is done before a program is compiled.
 const WORTH: usize = 1 << 14;
-/// Programs kept for a node: those of the sets of sizes met last.
-const KEPT: usize = 8;
+/// Programs kept for a node, those of the sets of sizes met last: each holds memory for a run.
+const KEPT: usize = 2;
 /// Longest list of integers that may decide sizes.
 const LIST: usize = 16;
 
@@ -132,11 +132,14 @@ impl Late {
         if ir::infer(&mut g).is_err() {
             return Ok(None);
         }
-        let sizes = g.outputs().iter().map(|o| g.ty(o.value).concrete().map(|s| s.iter().product::<usize>()));
-        let Some(results) = sizes.sum::<Option<usize>>() else { return Err(Unsettled) };
-        let operands = types.iter().filter_map(ValueType::concrete).map(|s| s.iter().product::<usize>());
+        let mut shapes = Vec::new();
+        for t in g.outputs().iter().map(|o| g.ty(o.value)).chain(types) {
+            shapes.push(t.concrete().ok_or(Unsettled)?);
+        }
+        let elements = shapes.iter().map(|s| ir::budget::elements(s));
+        let Ok(elements) = elements.collect::<ir::Result<Vec<usize>>>() else { return Ok(None) };
         let constants = self.graph.initializers().map(|(_, t)| t.len());
-        if results.saturating_add(operands.chain(constants).sum()) < WORTH {
+        if elements.into_iter().chain(constants).fold(0, usize::saturating_add) < WORTH {
             return Ok(None);
         }
         let program = compile_sharing(&g, self.how.0, self.how.1, &self.packs).ok();
@@ -255,6 +258,23 @@ mod tests {
         assert!(late.run(&[Some(filled(&[300, 65], 0.2).into()), None], &Serial).is_none());
     }
 
+    /// Sizes whose numbers of elements overflow are refused by the reference, in the same words.
+    #[test]
+    fn sizes_beyond_all_bounds_are_left_to_the_reference() {
+        let mut g = Graph::new("g");
+        g.meta.opset = 21;
+        let x = g.add_input("x", ValueType::known(DType::F32, &[1]));
+        let to = g.add_input("to", ValueType::known(DType::I64, &[3]));
+        let y = g.apply("expanded", op("Expand"), Attrs::new(), &[x, to]);
+        g.add_output("y", y);
+        ir::infer(&mut g).unwrap();
+        let inputs = [filled(&[1], 1.0).into(), Tensor::vector(vec![1i64 << 31; 3]).into()];
+        let feeds = Feeds::from([("x".into(), inputs[0].clone()), ("to".into(), inputs[1].clone())]);
+        let want = ir::Reference.run(&g, &feeds, &[]).err().map(|e| (e.blame, e.to_string()));
+        let got = compile(&g).unwrap().run(&inputs, &Serial).err().map(|e| (e.blame, e.to_string()));
+        assert!(want.is_some() && got == want, "{got:?} {want:?}");
+    }
+
     #[test]
     fn programs_of_the_sizes_met_last_are_kept() {
         let g = graph(product);
@@ -267,11 +287,10 @@ mod tests {
             assert_eq!(first[0].tensor().unwrap().bytes(), again[0].tensor().unwrap().bytes());
         }
         assert_eq!(late.made.lock().unwrap().len(), KEPT);
-        // Weights are packed once for rows of the same kind, not once for each number of them.
         let size = |m: &Made| m.types[0].concrete().unwrap()[0];
         assert_eq!(
             late.made.lock().unwrap().iter().map(size).collect::<Vec<_>>(),
-            (322..330).rev().collect::<Vec<_>>()
+            (330 - KEPT..330).rev().collect::<Vec<_>>()
         );
     }
 }
