@@ -268,7 +268,7 @@ mod tests {
         let y = g.apply("expanded", op("Expand"), Attrs::new(), &[x, to]);
         g.add_output("y", y);
         ir::infer(&mut g).unwrap();
-        let inputs = [filled(&[1], 1.0).into(), Tensor::vector(vec![1i64 << 31; 3]).into()];
+        let inputs: [Value; 2] = [filled(&[1], 1.0).into(), Tensor::vector(vec![1i64 << 31; 3]).into()];
         let feeds = Feeds::from([("x".into(), inputs[0].clone()), ("to".into(), inputs[1].clone())]);
         let want = ir::Reference.run(&g, &feeds, &[]).err().map(|e| (e.blame, e.to_string()));
         let got = compile(&g).unwrap().run(&inputs, &Serial).err().map(|e| (e.blame, e.to_string()));
