@@ -146,7 +146,7 @@ impl Cx<'_> {
         })
     }
     fn read<T>(&self, v: ValueId, f: impl FnOnce(&[[u8; 4]]) -> Option<T>) -> Option<T> {
-        let evaluated = if self.graph.constant(v).is_some() { None } else { stored::evaluate(self.graph, v) };
+        let evaluated = if self.graph.constant(v).is_some() { None } else { self.graph.evaluate(v) };
         let t = evaluated.as_ref().or_else(|| self.graph.constant(v)).filter(|t| t.dtype() == DType::F32)?;
         t.prefetch();
         let packed = f(bytemuck::try_cast_slice(t.bytes()).ok()?);

@@ -7,8 +7,8 @@ pub mod codes;
 pub mod field;
 
 use crate::lower::Step;
-use ir::{Error, EvalCx, Graph, NodeId, Result, Tensor, Value, ValueId};
-use std::collections::{BTreeMap, BTreeSet};
+use ir::{Error, Graph, NodeId, Result, Tensor, ValueId};
+use std::collections::BTreeSet;
 
 /// The operand of a contraction that may be such an expression.
 fn weight_of(graph: &Graph, id: NodeId) -> Option<ValueId> {
@@ -16,48 +16,6 @@ fn weight_of(graph: &Graph, id: NodeId) -> Option<ValueId> {
     let contracts = matches!(n.op.domain(), "" | "ir.") || n.op.domain() == crate::channels_last::DOMAIN;
     let named = matches!(n.op.name(), "Conv" | "MatMul" | "Gemm" | "FusedConv" | "FusedMatMul" | "FusedGemm");
     n.input(1).filter(|&w| contracts && named && graph.dtype(w) == Some(ir::DType::F32))
-}
-
-/// The value of an initializer or an expression.
-pub fn evaluate(graph: &Graph, v: ValueId) -> Option<Tensor> {
-    if let Some(t) = graph.constant(v) {
-        return Some(t.clone());
-    }
-    let order = graph.expression(v)?;
-    let mut left: BTreeMap<ValueId, usize> = BTreeMap::new();
-    for &id in &order {
-        graph.get(id)?.inputs().iter().flatten().for_each(|&x| *left.entry(x).or_default() += 1);
-    }
-    let mut made: BTreeMap<ValueId, Tensor> = BTreeMap::new();
-    for id in order {
-        let n = graph.get(id)?;
-        let value = |x: ValueId| graph.constant(x).or_else(|| made.get(&x)).cloned().map(Value::Tensor);
-        let inputs: Vec<Option<Value>> =
-            n.inputs().iter().map(|x| x.map_or(Some(None), |x| value(x).map(Some))).collect::<Option<_>>()?;
-        // What is read for the last time is freed while the node runs.
-        for x in n.inputs().iter().flatten() {
-            let count = left.entry(*x).or_default();
-            *count -= 1;
-            if *count == 0 {
-                made.remove(x);
-            }
-        }
-        let none = |_: &Graph, _: Vec<Value>| Err(Error::internal("no subgraph"));
-        let cx = EvalCx {
-            node: &n.name,
-            attrs: &n.attrs,
-            inputs: &inputs,
-            captures: &[],
-            outputs: n.outputs().len(),
-            subgraph: &none,
-        };
-        for (y, t) in n.outputs().iter().zip(n.op.eval(&cx).ok()?) {
-            if let (Some(y), Value::Tensor(t)) = (y, t) {
-                made.insert(*y, t);
-            }
-        }
-    }
-    made.remove(&v)
 }
 
 /// Gives back the pages of a file that hold what `v` is decoded from.
@@ -97,7 +55,7 @@ pub fn missing(graph: &Graph, decoders: &BTreeSet<NodeId>, steps: &[Step]) -> BT
 /// Makes initializers of expressions.
 pub fn settle(graph: &mut Graph, values: &BTreeSet<ValueId>) -> Result<()> {
     for &v in values {
-        let t = evaluate(graph, v).ok_or_else(|| {
+        let t = graph.evaluate(v).ok_or_else(|| {
             Error::unsupported(format!("the weight '{}' cannot be computed beforehand", graph.value_name(v)))
         })?;
         let name = graph.value_name(v).to_string();

@@ -2,7 +2,7 @@
 
 use crate::patches::{Extract, Windows};
 use crate::view::View;
-use ir::{DType, EvalCx, Graph, Node, NodeId, Tensor, Use, Value, ValueId};
+use ir::{DType, Graph, Node, NodeId, Tensor, Use, ValueId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Constants with fewer elements are never worth a decoding fragment.
@@ -141,10 +141,8 @@ fn computed(graph: &Graph) -> Vec<(ValueId, Tensor, Vec<Tensor>)> {
     let read = graph.nodes().flat_map(|(_, n)| n.inputs().iter().take(3).flatten());
     let read: BTreeSet<ValueId> = read.copied().filter(|v| graph.dtype(*v) == Some(DType::F32)).collect();
     for v in read {
-        let Some((order, constants)) = graph.expression(v).and_then(|order| own_constants(graph, v, order))
-        else {
-            continue;
-        };
+        let Some(order) = graph.expression(v) else { continue };
+        let Some(constants) = own_constants(graph, v, &order) else { continue };
         let size = |v: ValueId| {
             let t = graph.ty(v);
             ir::budget::bytes(t.dtype()?, &t.concrete()?).ok().filter(|b| *b <= room)
@@ -153,7 +151,7 @@ fn computed(graph: &Graph) -> Vec<(ValueId, Tensor, Vec<Tensor>)> {
         let stored: usize = constants.iter().map(|t| t.stored_bytes()).sum();
         let fits = steps.copied().all(|o| size(o).is_some());
         let Some(bytes) = size(v).filter(|b| fits && stored <= *b) else { continue };
-        let Some(t) = evaluated(graph, &order, v).filter(|t| t.len() >= least(t)) else { continue };
+        let Some(t) = graph.evaluate(v).filter(|t| t.len() >= least(t)) else { continue };
         room -= bytes;
         found.push((v, t, constants));
     }
@@ -161,7 +159,7 @@ fn computed(graph: &Graph) -> Vec<(ValueId, Tensor, Vec<Tensor>)> {
 }
 
 /// The constants of an expression that nothing else needs, neither them nor what is computed on the way.
-fn own_constants(graph: &Graph, v: ValueId, order: Vec<NodeId>) -> Option<(Vec<NodeId>, Vec<Tensor>)> {
+fn own_constants(graph: &Graph, v: ValueId, order: &[NodeId]) -> Option<Vec<Tensor>> {
     let mut constants = BTreeMap::new();
     for n in order.iter().filter_map(|id| graph.get(*id)) {
         for &x in n.inputs().iter().flatten() {
@@ -174,27 +172,7 @@ fn own_constants(graph: &Graph, v: ValueId, order: Vec<NodeId>) -> Option<(Vec<N
         let alone = n.outputs().iter().flatten().all(|&o| o == v || graph.uses(o).len() == 1);
         alone.then_some(())?;
     }
-    Some((order, constants.into_values().collect()))
-}
-
-fn evaluated(graph: &Graph, order: &[NodeId], v: ValueId) -> Option<Tensor> {
-    let mut made: BTreeMap<ValueId, Value> = BTreeMap::new();
-    for n in order.iter().filter_map(|id| graph.get(*id)) {
-        let of =
-            |x: &ValueId| graph.constant(*x).cloned().map(Value::Tensor).or_else(|| made.get(x).cloned());
-        let inputs: Vec<Option<Value>> = n.inputs().iter().map(|x| x.as_ref().and_then(of)).collect();
-        let cx = EvalCx {
-            node: &n.name,
-            attrs: &n.attrs,
-            inputs: &inputs,
-            captures: &[],
-            outputs: n.outputs().len(),
-            subgraph: &|_, _| Err(ir::Error::internal("an expression has no subgraph")),
-        };
-        let results = n.op.eval(&cx).ok()?;
-        made.extend(n.outputs().iter().zip(results).filter_map(|(o, r)| Some(((*o)?, r))));
-    }
-    made.get(&v)?.tensor().ok().filter(|t| t.dtype() == DType::F32).cloned()
+    Some(constants.into_values().collect())
 }
 
 /// What is no operator's weight but a step on the way to one is left alone.

@@ -1,6 +1,5 @@
 //! An expression taken apart: codes of at most eight bits, what they count from or look up, and scales.
 
-use super::evaluate;
 use super::field::Field;
 use ir::{DType, Graph, Node, Tensor, ValueId};
 use kernels::{Codes, PackedCodes, Precision, Strides, Tier, Zero};
@@ -132,7 +131,7 @@ fn of(graph: &Graph, v: ValueId, depth: usize) -> Option<Coded> {
             };
             of(graph, inner, depth)?.transposed(&perm)
         }
-        "Cast" if graph.dtype(inner).is_some_and(|d| d.is_int()) => integers(&evaluate(graph, inner)?),
+        "Cast" if graph.dtype(inner).is_some_and(|d| d.is_int()) => integers(&graph.evaluate(inner)?),
         "Mul" => scaled(graph, n, &shape, depth).or_else(|| values(graph, v)),
         "DequantizeLinear" => dequantized(graph, n),
         "Gather" => looked_up(graph, n).or_else(|| values(graph, v)),
@@ -148,7 +147,7 @@ fn scaled(graph: &Graph, n: &Node, shape: &[usize], depth: usize) -> Option<Code
     if graph.ty(w).concrete()?[..] != *shape || len(s)? >= len(w)? {
         return None;
     }
-    let t = evaluate(graph, s)?;
+    let t = graph.evaluate(s)?;
     let f = Field::broadcast(t.shape(), shape, t.to_f32s().ok()?)?;
     let mut c = of(graph, w, depth)?;
     c.scales.push(f);
@@ -156,7 +155,7 @@ fn scaled(graph: &Graph, n: &Node, shape: &[usize], depth: usize) -> Option<Code
 }
 
 fn dequantized(graph: &Graph, n: &Node) -> Option<Coded> {
-    let (q, s) = (evaluate(graph, n.input(0)?)?, evaluate(graph, n.input(1)?)?);
+    let (q, s) = (graph.evaluate(n.input(0)?)?, graph.evaluate(n.input(1)?)?);
     if s.dtype() != DType::F32 || n.output(0).and_then(|y| graph.dtype(y)) != Some(DType::F32) {
         return None;
     }
@@ -168,7 +167,7 @@ fn dequantized(graph: &Graph, n: &Node) -> Option<Coded> {
     let mut c = Coded::plain(counted(&q)?, q.shape(), i32::from(offset));
     c.scales.push(field(&s)?);
     if let Some(z) = n.input(2) {
-        let z = evaluate(graph, z)?;
+        let z = graph.evaluate(z)?;
         let z = Tensor::new(z.shape(), z.to_f32s().ok()?).ok()?;
         let mut f = field(&z)?;
         f.data.iter_mut().for_each(|z| *z += f32::from(offset));
@@ -208,7 +207,7 @@ fn integers(q: &Tensor) -> Option<Coded> {
 
 /// Entries of a table at indices.
 fn looked_up(graph: &Graph, n: &Node) -> Option<Coded> {
-    let table = evaluate(graph, n.input(0)?)?;
+    let table = graph.evaluate(n.input(0)?)?;
     if table.rank() != 1 || table.len() > 256 || table.dtype() != DType::F32 {
         return None;
     }
@@ -217,7 +216,7 @@ fn looked_up(graph: &Graph, n: &Node) -> Option<Coded> {
     if let Some(c) = graph.producer(index).and_then(|p| graph.get(p)).filter(|c| c.is("Cast")) {
         index = c.input(0).filter(|&x| graph.dtype(x).and_then(offset) == Some(0)).unwrap_or(index);
     }
-    let index = evaluate(graph, index)?;
+    let index = graph.evaluate(index)?;
     let len = table.len() as i64;
     let at = |i: i64| u8::try_from(if i < 0 { i + len } else { i }).ok().filter(|&i| i64::from(i) < len);
     let codes: Vec<u8> = match offset(index.dtype()) {
@@ -236,7 +235,7 @@ fn looked_up(graph: &Graph, n: &Node) -> Option<Coded> {
 
 /// Codes of whatever takes few values.
 fn values(graph: &Graph, v: ValueId) -> Option<Coded> {
-    let t = evaluate(graph, v)?;
+    let t = graph.evaluate(v)?;
     if t.dtype() != DType::F32 {
         return None;
     }
