@@ -219,7 +219,7 @@ impl Window {
     pub(crate) fn inside(&self, axis: usize, k: usize) -> std::ops::Range<usize> {
         let (stride, shift, pad) = (self.stride[axis], k * self.dilation[axis], self.pad[axis]);
         let first = pad.saturating_sub(shift).div_ceil(stride);
-        let end = (self.input[axis] + pad).saturating_sub(shift).div_ceil(stride);
+        let end = self.input[axis].saturating_add(pad).saturating_sub(shift).div_ceil(stride);
         let end = end.min(self.output[axis]);
         first.min(end)..end
     }
