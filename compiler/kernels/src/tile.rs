@@ -119,6 +119,22 @@ pub(crate) const MOST_ROWS: usize = 16;
 
 /// Sums of a tile whose products leave time to ask for a line.
 pub(crate) const LONG_ENOUGH: usize = 12;
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
+/// Asks for what follows in the right operand: where few rows share it, they wait for memory, so that each product asks
+/// for all that is read in its time.
+#[inline(always)]
+pub(crate) fn ask<const R: usize, const V: usize>(ahead: *const u8, step: usize) -> *const u8 {
+    if R * V < LONG_ENOUGH && step <= LINE {
+        return ahead;
+    }
+    prefetch_outer(ahead);
+    if step > LINE {
+        (1..V).filter(|v| v * LINE < step).for_each(|v| prefetch_outer(ahead.wrapping_add(v * LINE)));
+    }
+    ahead.wrapping_add(step)
+}
 
 /// The loop itself, compiled for each tier and shape by [`tiles!`].
 ///
@@ -163,10 +179,7 @@ pub(crate) unsafe fn tile<S: Simd, const R: usize, const V: usize>(s: S, t: &Til
                 for v in 0..V {
                     bv[v] = s.load(b.add(v * LANES));
                 }
-                if R * V >= LONG_ENOUGH {
-                    prefetch_outer(ahead);
-                    ahead = ahead.wrapping_add(t.ahead_step);
-                }
+                ahead = ask::<R, V>(ahead, t.ahead_step);
                 for r in 0..R {
                     let x = s.splat(*a[r].add(k));
                     for v in 0..V {

@@ -1,9 +1,9 @@
 //! kernel: the register tile of an integer contraction: each cell of the operands is four 8-bit integers, unsigned on the
 //! left and signed on the right, whose four products one instruction adds to a 32-bit sum.
 
-use crate::hint::{prefetch, prefetch_outer};
+use crate::hint::prefetch;
 use crate::simd::{LANES, Simd};
-use crate::tile::{LONG_ENOUGH, Tile};
+use crate::tile::{LONG_ENOUGH, Tile, ask};
 
 /// Rows of cells ahead that are asked for.
 const NEAR: usize = 4;
@@ -36,8 +36,7 @@ pub(crate) unsafe fn tile<S: Simd, const R: usize, const V: usize>(s: S, t: &Til
                     for v in 0..V {
                         prefetch(b.wrapping_add(NEAR * t.b_step + v * LANES));
                     }
-                    prefetch_outer(ahead);
-                    ahead = ahead.wrapping_add(t.ahead_step);
+                    ahead = ask::<R, V>(ahead, t.ahead_step);
                 }
                 for r in 0..R {
                     let x = s.quad(a[r].add(4 * k));
