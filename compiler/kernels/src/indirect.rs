@@ -63,6 +63,8 @@ unsafe impl Sync for Job<'_> {}
 
 /// Bytes of a panel that the first-level cache keeps beside the rows.
 const PANEL_BYTES: usize = 40 << 10;
+/// Sums of a tile that take less time than their weights, where these come from memory.
+const FEW_SUMS: usize = 16;
 /// Bytes of input rows that the second-level cache keeps beside the panel.
 const BLOCK_BYTES: usize = 256 << 10;
 /// Every tile height of the widest tier divides this, and the rows of the tile unit.
@@ -302,6 +304,8 @@ unsafe fn values(job: &Job, panel: Panel, lot: Lot) {
                 row += height;
                 continue;
             };
+            // One tile of few sums waits for memory alone: what the CPU asks for by itself comes sooner.
+            let alone = height >= count && height * panel.width <= FEW_SUMS;
             let asked = (part as u64 * (before + row) as u64 / all as u64) as usize;
             let tile = Tile {
                 rows: pointers[cut.taps.start * step + row..].as_ptr(),
@@ -314,7 +318,7 @@ unsafe fn values(job: &Job, panel: Panel, lot: Lot) {
                 b,
                 b_step: width,
                 ahead: b.cast::<u8>().wrapping_add(part + asked),
-                ahead_step: if part == 0 { 0 } else { row_bytes * height.min(count - row) / all },
+                ahead_step: if part == 0 || alone { 0 } else { row_bytes * height.min(count - row) / all },
                 c: if job.integers.is_some() { job.c } else { c },
                 c_step: job.c_step,
                 place: Place {

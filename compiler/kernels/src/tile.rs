@@ -26,7 +26,7 @@ pub(crate) struct Tile<'a> {
     /// The right operand: `taps · depth` rows of vectors, `b_step` apart.
     pub b: *const f32,
     pub b_step: usize,
-    /// What of the right operand is asked for meanwhile, and how many bytes of it with each product of the sum.
+    /// What of the right operand is asked for meanwhile, and how many bytes of it with each product of the sum; 0 for none.
     pub ahead: *const u8,
     pub ahead_step: usize,
     /// Row `r` is stored at `c + out[r] · c_step`.
@@ -126,7 +126,7 @@ const LINE: usize = 64;
 /// for all that is read in its time.
 #[inline(always)]
 pub(crate) fn ask<const R: usize, const V: usize>(ahead: *const u8, step: usize) -> *const u8 {
-    if R * V < LONG_ENOUGH && step <= LINE {
+    if R * V < LONG_ENOUGH || step == 0 {
         return ahead;
     }
     prefetch_outer(ahead);
