@@ -130,6 +130,33 @@ fn channels_with_scales_of_their_own() {
 }
 
 #[test]
+fn channels_with_zero_points_of_their_own() {
+    let (w, v) = (weights(5 * 3), weights(5 * 9));
+    for (bytes, b) in [("uint8", "3,100,255,0,17"), ("int8", "-3,100,-128,0,17")] {
+        let text = format!(
+            "<ir_version: 10, opset_import: [\"\": 21]>
+            g (float[1,3,9,7] x) => (float[1,5,9,7] y)
+            <float s = {{0.03125}}, uint8 a = {{64}}, float[5] t = {{0.25,0.5,0.25,0.125,0.0625}}, {bytes}[5] b = {{{b}}},
+             int8[5,3,1,1] w = {{{w}}}, float[5] ws = {{0.5,0.25,0.125,0.5,0.25}}, float[5] bias = {{1,2,3,4,5}},
+             int8[5,1,3,3] v = {{{v}}}, float[5] vs = {{0.5,0.25,0.125,0.5,0.25}}> {{
+                q = QuantizeLinear (x, s, a)
+                d = DequantizeLinear (q, s, a)
+                wd = DequantizeLinear <axis = 0> (w, ws)
+                h = Conv (d, wd, bias)
+                r = LeakyRelu <alpha = 0.5> (h)
+                p = QuantizeLinear <axis = 1> (r, t, b)
+                pd = DequantizeLinear <axis = 1> (p, t, b)
+                vd = DequantizeLinear <axis = 0> (v, vs)
+                y = Conv <pads = [1,1,1,1], group = 5> (pd, vd)
+            }}"
+        );
+        check(&text, &["integer convolution"]);
+        let quantizations = kinds(&text).iter().filter(|k| *k == "quantization").count();
+        assert!(quantizations == 1 && !kinds(&text).iter().any(|k| k == "convolution"), "{:?}", kinds(&text));
+    }
+}
+
+#[test]
 fn element_wise_operators_between_bytes_are_one_step() {
     let text = "<ir_version: 10, opset_import: [\"\": 21]>
         g (uint8[2,3,40] x, int8[1,3,1] m, float[40] f) => (uint8[2,3,40] y, float[2,3,40] z)

@@ -112,10 +112,11 @@ pub enum Zero {
 pub enum Kept {
     Sums,
     Values,
-    /// By one scale, or one for each column.
+    /// By one scale, or one for each column; `zeros` as [`kernels::Results::Bytes`] has them.
     Bytes {
         scale: Vec<f32>,
         zero: i32,
+        zeros: Vec<i32>,
         signed: bool,
     },
 }
@@ -127,6 +128,8 @@ pub struct Scaling {
     pub signed: [bool; 2],
     pub x_scale: Scalar<f32>,
     pub x_zero: Scalar<u8>,
+    /// One for each channel in place of `x_zero`, where they differ; else empty.
+    pub x_zeros: Vec<i32>,
     /// Of the weights when they are one number.
     pub w_factor: Scalar<f32>,
     pub w_zero: Zero,
@@ -568,7 +571,7 @@ fields! {
     }
     Residual { input, after_activation }
     Finish { bias, residual, act, affine, grid }
-    Scaling { signed, x_scale, x_zero, w_factor, w_zero, output }
+    Scaling { signed, x_scale, x_zero, x_zeros, w_factor, w_zero, output }
     BytePairs { shape, right, shared }
     Pass { reverse, gates, weights, bias, peephole, hidden_bias }
     Pair { m, weights, alpha, finish }
@@ -581,7 +584,7 @@ variants! { Weights { 0 = Floats { projection, recurrence }, 1 = Bytes { project
 
 variants! { Matrix { 0 = Dense(weights), 1 = Coded(weights, precision) } }
 
-variants! { Kept { 0 = Sums, 1 = Values, 2 = Bytes { scale, zero, signed } } }
+variants! { Kept { 0 = Sums, 1 = Values, 2 = Bytes { scale, zero, zeros, signed } } }
 
 variants! { Stores { 0 = U8, 1 = I8, 2 = U16, 3 = I16 } }
 

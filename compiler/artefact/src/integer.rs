@@ -19,11 +19,12 @@ impl<T: Plain + Default> Scalar<T> {
 }
 
 impl Scaling {
-    fn activations<'a>(&self, io: &'a Io) -> Activations<'a> {
+    fn activations<'a>(&'a self, io: &'a Io) -> Activations<'a> {
         Activations {
             data: io.input::<u8>(0),
             signed: self.signed[0],
             zero: byte(self.x_zero.get(io), self.signed[0]),
+            zeros: &self.x_zeros,
             scale: self.x_scale.get(io) * self.w_factor.get(io),
         }
     }
@@ -32,8 +33,8 @@ impl Scaling {
         match &self.output {
             Kept::Sums => Results::Sums(io.output(0)),
             Kept::Values => Results::F32(io.output(0)),
-            &Kept::Bytes { ref scale, zero, signed } => {
-                Results::Bytes { data: io.output(0), signed, scale, zero }
+            &Kept::Bytes { ref scale, zero, ref zeros, signed } => {
+                Results::Bytes { data: io.output(0), signed, scale, zero, zeros }
             }
         }
     }
@@ -79,8 +80,9 @@ fn part<'a>(y: &'a mut Results, start: usize, len: usize) -> Results<'a> {
     match y {
         Results::Sums(y) => Results::Sums(&mut y[start..start + len]),
         Results::F32(y) => Results::F32(&mut y[start..start + len]),
-        Results::Bytes { data, signed, scale, zero } => {
-            Results::Bytes { data: &mut data[start..start + len], signed: *signed, scale, zero: *zero }
+        Results::Bytes { data, signed, scale, zero, zeros } => {
+            let data = &mut data[start..start + len];
+            Results::Bytes { data, signed: *signed, scale, zero: *zero, zeros }
         }
     }
 }

@@ -149,7 +149,7 @@ impl Recurrence {
         let x: &[f32] = io.input(0);
         let mut codes = vec![0u8; x.len()];
         let (scale, zero) = quantize_dynamic(io.pool, x, &mut codes)?;
-        let a = Activations { data: &codes, signed: false, zero: i32::from(zero), scale };
+        let a = Activations { data: &codes, signed: false, zero: i32::from(zero), zeros: &[], scale };
         let starts: Vec<[Vec<f32>; 2]> =
             (0..self.passes.len()).map(|d| self.first.map(|i| self.start(io, d, i))).collect();
         let one = |d: usize, p: &Pass, pool: &dyn Pool| -> Result<Ends, Error> {

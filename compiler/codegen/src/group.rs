@@ -28,6 +28,8 @@ pub struct Quantize {
     /// One, or one for each column.
     pub scale: Vec<f32>,
     pub zero: i32,
+    /// One for each scale in place of `zero`, where they differ; else empty.
+    pub zeros: Vec<i32>,
     pub signed: bool,
 }
 
@@ -266,9 +268,8 @@ fn by_column(graph: &Graph, v: ValueId, columns: usize) -> Option<Vec<f32>> {
     }
 }
 
-/// The quantization of `value` that can be part of the store: by one constant scale, or one for each column where nothing
-/// but an activation of the same bounds comes before. Activations that registers do not hold may have either, but not
-/// where channels do not mix.
+/// The quantization of `value` that can be part of the store: by one constant scale, or one for each column; where channels
+/// do not mix by one zero point, and behind an activation of the same bounds for all.
 fn quantized(
     graph: &Graph,
     root: &ir::Node,
@@ -279,8 +280,8 @@ fn quantized(
     if !is_integer(root) || counts[value.index()] != 1 {
         return None;
     }
-    let late = !act.is_cheap();
-    if late && root.attrs.int_or("group", 1).ok()? != 1 {
+    let mixed = root.attrs.int_or("group", 1).ok()? == 1;
+    if !act.is_cheap() && !mixed {
         return None;
     }
     let &next = graph.consumers(value).first()?;
@@ -291,9 +292,11 @@ fn quantized(
         let axis = ops::broadcast::axis(n.attrs.int_or("axis", 1).ok()?, shape.len()).ok()?;
         let fits = axis + 1 == shape.len()
             && shape[axis] == quantize.scale.len()
-            && (late || residual.is_none())
+            && (mixed || residual.is_none())
             && affine.is_none();
-        let plain = late || quantizes_by_column(act, &quantize.scale, quantize.zero, quantize.signed);
+        let plain = mixed
+            || quantize.zeros.is_empty()
+                && quantizes_by_column(act, &quantize.scale, quantize.zero, quantize.signed);
         if !fits || !plain {
             return None;
         }
@@ -335,16 +338,23 @@ pub fn quantization(graph: &Graph, n: &ir::Node) -> Option<Quantize> {
         _ => return None,
     };
     let scale = graph.constant(n.input(1)?).filter(|t| t.dtype() == ir::DType::F32)?;
-    let zero = match n.input(2) {
-        None => 0,
-        Some(z) => {
-            let zeros = graph.constant(z)?.to_i64s().ok()?;
-            let &first = zeros.first()?;
-            i32::try_from(first).ok().filter(|_| zeros.iter().all(|&z| z == first))?
-        }
+    let mut zeros = match n.input(2) {
+        None => vec![0],
+        Some(z) => graph
+            .constant(z)?
+            .to_i64s()
+            .ok()?
+            .into_iter()
+            .map(|z| i32::try_from(z).ok())
+            .collect::<Option<Vec<i32>>>()?,
     };
+    let &zero = zeros.first()?;
+    if zeros.iter().all(|&z| z == zero) {
+        zeros.clear();
+    }
     let plain = n.attrs.int_or("block_size", 0).ok()? == 0 && !scale.is_empty() && scale.rank() <= 1;
-    plain.then_some(Quantize { scale: scale.to_f32s().ok()?, zero, signed })
+    let fits = zeros.is_empty() || zeros.len() == scale.len();
+    (plain && fits).then_some(Quantize { scale: scale.to_f32s().ok()?, zero, zeros, signed })
 }
 
 /// The value is made by one of these nodes.

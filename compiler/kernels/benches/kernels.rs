@@ -143,11 +143,11 @@ fn products(b: &mut Bench) {
         let (x, w) = (bytes(m * k), bytes(k * n));
         let weights = Weights { data: &w, signed: true, zero: &[], scale: &[0.01] };
         let packed = PackedI8::from_strided(tier, &weights, Strides::kn(n), k, n).unwrap();
-        let x = Activations { data: &x, signed: false, zero: 3, scale: 0.02 };
+        let x = Activations { data: &x, signed: false, zero: 3, zeros: &[], scale: 0.02 };
         let mut y = vec![0u8; m * n];
         let target = (m >= 128).then_some(80.0);
         b.run(&format!("gemm int8 {m}x{k}x{n}"), Work::Bytes(2 * m * k * n), target, || {
-            let mut to = Results::Bytes { data: &mut y, signed: false, scale: &[0.1], zero: 5 };
+            let mut to = Results::Bytes { data: &mut y, signed: false, scale: &[0.1], zero: 5, zeros: &[] };
             gemm_i8(&Serial, m, &x, &packed, &mut to, &e).unwrap();
         });
     }
@@ -196,11 +196,11 @@ fn convolution(b: &mut Bench, shape: ConvShape, target: Option<f64>) {
     let (x, w) = (bytes(from), bytes(taps * shape.cout));
     let weights = Weights { data: &w, signed: true, zero: &[], scale: &[0.01] };
     let packed = PackedConvI8::new(tier, &shape, &weights).unwrap();
-    let x = Activations { data: &x, signed: false, zero: 3, scale: 0.02 };
+    let x = Activations { data: &x, signed: false, zero: 3, zeros: &[], scale: 0.02 };
     let mut y = vec![0u8; to];
     let integer = if shape.groups > 1 { Work::Moved(from + to) } else { Work::Bytes(work) };
     b.run(&format!("{kind} int8 {name}"), integer, None, || {
-        let mut to = Results::Bytes { data: &mut y, signed: false, scale: &[0.1], zero: 5 };
+        let mut to = Results::Bytes { data: &mut y, signed: false, scale: &[0.1], zero: 5, zeros: &[] };
         conv_i8(&Serial, &shape, &x, &packed, &mut to, &e).unwrap();
     });
 }

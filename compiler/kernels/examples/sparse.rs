@@ -60,7 +60,7 @@ fn main() {
         for m in [1, 4, 8, 16, 32, 64, 128, 512] {
             let x = random(m * k, 3);
             let bytes: Vec<u8> = x.iter().map(|x| (x * 127.0 + 128.0) as u8).collect();
-            let a = Activations { data: &bytes, signed: false, zero: 128, scale: 1.0 / 127.0 };
+            let a = Activations { data: &bytes, signed: false, zero: 128, zeros: &[], scale: 1.0 / 127.0 };
             let mut y = [const { Vec::new() }; 4].map(|_: Vec<f32>| vec![0f32; m * n]);
             let [ya, yb, yc, yd] = &mut y;
             let mut all: Vec<Timed> = vec![

@@ -92,9 +92,17 @@ pub fn conv_i8(
     };
     let channels = w.cin / w.groups;
     let weights = match &w.form {
-        Weighted::Dense(weights) => weights,
+        Weighted::Dense(weights) => {
+            same_length("zero points of the activations", 0, x.zeros.len())?;
+            weights
+        }
         Weighted::Depthwise(weights) => {
             same_length("result", product(what, &[count, w.cout])?, y.len())?;
+            same_length("zero points of the result", 0, y.zeros().len())?;
+            if !x.zeros.is_empty() {
+                same_length("zero points of the activations", w.cin, x.zeros.len())?;
+            }
+            let zeros: Vec<i32> = x.zeros.iter().map(|z| z + if x.signed { 128 } else { 0 }).collect();
             epilogue.finish(1.0, count, w.cout)?.stores(y, false)?;
             let by = y.scales(w.cout)?.to_vec();
             return unsigned(x, true, |u| {
@@ -104,6 +112,7 @@ pub fn conv_i8(
                     batch: shape.batch,
                     x: u.data,
                     zero: u.zero,
+                    zeros: &zeros,
                     scale: x.scale,
                     weights,
                     y,

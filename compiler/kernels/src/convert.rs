@@ -335,13 +335,13 @@ pub fn quantize_on<Q: Quantized>(
 ) -> Result<(), Error> {
     by.check(x.len(), y.len())?;
     let zeros = if by.zero.is_empty() { vec![Q::default(); by.scale.len()] } else { by.zero.to_vec() };
-    let alike = size_of::<Q>() == 1 && by.inner == 1 && (1..zeros.len()).all(|c| by.zero(c) == by.zero(0));
     let parts = Parts::of(y);
-    if alike && by.scale.len() > 1 {
+    if size_of::<Q>() == 1 && by.inner == 1 && by.scale.len() > 1 {
         // Short rows are taken together, as longer ones whose columns repeat.
         let width = by.scale.len() * (TOGETHER / by.scale.len()).max(1);
         let scales: Vec<f32> = by.scale.iter().copied().cycle().take(width).collect();
-        let columns = ByColumn::new(scales, by.zero(0), Q::LOW, Q::HIGH);
+        let zeros = (0..width).map(|c| by.zero(c % by.scale.len())).collect();
+        let columns = ByColumn::new(scales, zeros, Q::LOW, Q::HIGH);
         ranges(pool, x.len().div_ceil(width), GRAIN.div_ceil(width), &|range| {
             for r in range {
                 let at = r * width..((r + 1) * width).min(x.len());

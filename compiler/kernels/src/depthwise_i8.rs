@@ -155,6 +155,8 @@ pub(crate) struct Call<'a> {
     /// Unsigned bytes and their zero point and scale.
     pub x: *const u8,
     pub zero: i32,
+    /// One for each channel in place of `zero`, or none.
+    pub zeros: &'a [i32],
     pub scale: f32,
     pub weights: &'a PackedDepthwiseI8,
     pub y: *mut f32,
@@ -162,6 +164,23 @@ pub(crate) struct Call<'a> {
     /// Scales of the result, where it is bytes.
     pub by: &'a [f32],
     pub epilogue: Epilogue<'a>,
+}
+
+impl Call<'_> {
+    /// A pixel of padding: the zero points of a block's channels.
+    #[inline(always)]
+    fn pad(&self, start: usize) -> [u8; BLOCK] {
+        let mut pad = [self.zero as u8; BLOCK];
+        for (pad, &zero) in pad.iter_mut().zip(self.zeros.get(start..).unwrap_or_default()) {
+            *pad = zero as u8;
+        }
+        pad
+    }
+
+    /// The same for each channel, in the order of corrections.
+    fn all_zeros(&self) -> Vec<i32> {
+        if self.zeros.is_empty() { vec![self.zero; self.weights.sums.len()] } else { interleaved(self.zeros) }
+    }
 }
 
 /// A call with its corrections worked out.
@@ -206,7 +225,7 @@ pub(crate) unsafe fn run(pool: &dyn Pool, call: &Call) -> Result<(), Error> {
     let plain = call.epilogue.residual.is_none() && !finish.is_late();
     let mut work = Work {
         call,
-        offset: w.sums.iter().map(|s| s.wrapping_mul(call.zero).wrapping_neg()).collect(),
+        offset: w.sums.iter().zip(call.all_zeros()).map(|(s, z)| s.wrapping_mul(z).wrapping_neg()).collect(),
         scale: w.scale.iter().map(|s| s * call.scale).collect(),
         finish: &finish,
         last: finish.ends_in().map(|(act, _)| act),
@@ -421,7 +440,9 @@ unsafe fn gather<S: Simd, L: Side>(
     let (columns, width) = (window.kernel[2], window.input[2]);
     let start = block * BLOCK;
     let live = BLOCK.min(w.channels - start);
-    let pad = [call.zero as u8; BLOCK];
+    let pad = call.pad(start);
+    // SAFETY: a block is longer than what lives of it.
+    let none = unsafe { cells_at::<S, L>(s, &[[pad.as_ptr(); MOST_LINES]; 4], live) };
     let held = (count - 1) * window.stride[2] + (columns - 1) * window.dilation[2] + 1;
     let from = first * window.stride[2];
     for quad in 0..w.quads {
@@ -432,7 +453,7 @@ unsafe fn gather<S: Simd, L: Side>(
             unsafe {
                 let cell = match at {
                     Some(column) => cell::<S, L>(s, &rows, column, live),
-                    None => [s.splat_i(i32::from_ne_bytes([call.zero as u8; 4])); 4],
+                    None => none,
                 };
                 let to = to.add((c * w.quads + quad) * BLOCK);
                 for v in 0..4 {

@@ -18,6 +18,8 @@ pub struct Activations<'a> {
     pub data: &'a [u8],
     pub signed: bool,
     pub zero: i32,
+    /// One for each channel in place of `zero`, for convolutions whose channels do not mix; else empty.
+    pub zeros: &'a [i32],
     pub scale: f32,
 }
 
@@ -32,9 +34,10 @@ pub enum Results<'a> {
     /// epilogue of a bias and an activation with the same bounds everywhere allows. Of such an epilogue
     /// `round_half_even(sum · (factor / scale) + bias / scale)` is taken, where `sum · factor` is the value without bias;
     /// of others without a residual `round_half_even(act(value) · (a / scale) + b / scale)`, where `a` and `b`, factor and
-    /// addend of the epilogue, are the same for all columns. Behind an activation that registers do not hold, `value · (1 / scale)` is
-    /// rounded, by any scales.
-    Bytes { data: &'a mut [u8], signed: bool, scale: &'a [f32], zero: i32 },
+    /// addend of the epilogue, are the same for all columns. Behind an activation that registers do not hold, and where channels
+    /// mix behind any, `value · (1 / scale)` is rounded, by any scales. `zeros` has a zero point for each column in place of
+    /// `zero`, where channels mix; else it is empty.
+    Bytes { data: &'a mut [u8], signed: bool, scale: &'a [f32], zero: i32, zeros: &'a [i32] },
 }
 
 impl Epilogue<'_> {
@@ -87,11 +90,22 @@ impl Results<'_> {
     /// The scales of bytes, checked against the columns.
     pub(crate) fn scales(&self, cols: usize) -> Result<&[f32], Error> {
         match *self {
-            Results::Bytes { scale, .. } if scale.len() != 1 => {
+            Results::Bytes { scale, zeros, .. } if scale.len() != 1 || !zeros.is_empty() => {
+                if !zeros.is_empty() {
+                    same_length("zero points of the result", cols, zeros.len())?;
+                }
                 same_length("scales of the result", cols, scale.len()).map(|()| scale)
             }
             Results::Bytes { scale, .. } => Ok(scale),
             _ => Ok(&[]),
+        }
+    }
+
+    /// Zero points of the columns, where they differ.
+    pub(crate) fn zeros(&self) -> &[i32] {
+        match *self {
+            Results::Bytes { zeros, .. } => zeros,
+            _ => &[],
         }
     }
 }
@@ -103,7 +117,7 @@ pub fn quantizes_by_column(act: Activation, scales: &[f32], zero: i32, signed: b
     store.requantization(scales, &Epilogue::activation(act), &[], 0).is_some()
 }
 
-/// Several scales are for requantization only.
+/// Where channels do not mix, several scales are for requantization only.
 pub(crate) fn one_scale(by: &[f32], requantizes: bool) -> Result<(), Error> {
     match by.len() > 1 && !requantizes {
         true => Err(Error::Shape { what: "an epilogue with results by several scales" }),
@@ -151,7 +165,10 @@ pub(crate) unsafe fn contract(
     epilogue: &Epilogue,
 ) -> Result<(), Error> {
     same_length("result", product("the result leaves the address space", &[count, w.cols])?, y.len())?;
-    let finish = epilogue.stored_as(y.store()).finish(1.0, count, w.cols)?;
+    let by = y.scales(w.cols)?;
+    let several = by.len() > 1 || !y.zeros().is_empty();
+    let stored = if several { *epilogue } else { epilogue.stored_as(y.store()) };
+    let finish = stored.finish(1.0, count, w.cols)?;
     finish.stores(y, true)?;
     let cols = w.cols / w.groups.len().max(1);
     let offset: Vec<i32> = w.sums.iter().map(|s| s.wrapping_mul(x.0)).collect();
@@ -159,27 +176,30 @@ pub(crate) unsafe fn contract(
     let zeros = padded(vec![0i32; if w.zero.is_some() { 1 } else { 0 }]);
     let mut store = y.store();
     let mut addend = Vec::new();
-    let by = y.scales(w.cols)?;
-    let requantization = store.requantization(by, epilogue, &scale[..w.cols], w.taps * w.tap_bytes);
+    let requantization = match y.zeros() {
+        [] => store.requantization(by, epilogue, &scale[..w.cols], w.taps * w.tap_bytes),
+        _ => None,
+    };
+    let apart = several && requantization.is_none();
     let mut late = None;
-    if let (Store::Bytes { zero, low, high, .. }, true) = (store, finish.is_late()) {
+    if let (Store::Bytes { zero, low, high, .. }, true) = (store, finish.is_late() || apart) {
         let by = if by.len() == 1 { vec![by[0]; w.cols] } else { by.to_vec() };
-        (late, store) = (Some((by, zero, low, high)), Store::Float);
-    } else {
-        one_scale(by, requantization.is_some())?;
+        let zeros = if y.zeros().is_empty() { vec![zero; w.cols] } else { y.zeros().to_vec() };
+        (late, store) = (Some((by, zeros, low, high)), Store::Float);
     }
-    if let Some(r) = requantization {
+    if let Some(r) = requantization.filter(|_| late.is_none()) {
         (scale, addend, store) = (padded(r.scale), padded(r.addend), Store::Codes(r.codes));
     }
     let start = y.start();
     for (g, b) in w.groups.iter().enumerate() {
         let rows = rows(g);
-        let quantized = late.as_ref().map(|&(ref by, zero, low, high)| {
-            ByColumn::new(by[g * cols..(g + 1) * cols].to_vec(), zero, low, high)
+        let columns = g * cols..(g + 1) * cols;
+        let quantized = late.as_ref().map(|&(ref by, ref zeros, low, high)| {
+            ByColumn::new(by[columns.clone()].to_vec(), zeros[columns.clone()].to_vec(), low, high)
         });
         let job =
             |b: &crate::pack::PackedB, c: *mut f32, c_step: usize, finish: &Finish, integers: &Integers| {
-                let quantized = quantized.as_ref().filter(|_| finish.is_late());
+                let quantized = quantized.as_ref().filter(|_| integers.store == Store::Float);
                 let job = Job {
                     tier: b.tier(),
                     rows: rows.as_ref(),
@@ -243,6 +263,7 @@ pub fn gemm_i8(
     if w.taps != 1 || w.groups.len() != 1 {
         return Err(Error::Shape { what: "the weights are packed for a convolution" });
     }
+    same_length("zero points of the activations", 0, x.zeros.len())?;
     same_length("activations", product("A leaves the address space", &[m, k])?, x.data.len())?;
     unsigned(x, k.is_multiple_of(4), |u| {
         let rows = |_| -> Box<dyn Rows> { Box::new(MatrixRows { a: u.data, step: k }) };

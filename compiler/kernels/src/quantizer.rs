@@ -158,21 +158,24 @@ impl<S: Simd> Quantizer<S> {
     }
 }
 
-/// Bytes of the columns of a matrix: a scale for each column, one zero point.
+/// Bytes of the columns of a matrix: a scale and a zero point for each column.
 pub(crate) struct ByColumn {
     scale: Vec<f32>,
     inverse: Vec<f32>,
     certain: Vec<f32>,
-    zero: i32,
-    low: i32,
-    high: i32,
+    zero: Vec<f32>,
+    low: f32,
+    high: f32,
 }
 
 impl ByColumn {
-    pub(crate) fn new(scale: Vec<f32>, zero: i32, low: i32, high: i32) -> ByColumn {
+    /// As many zero points as scales.
+    pub(crate) fn new(scale: Vec<f32>, zero: Vec<i32>, low: i32, high: i32) -> ByColumn {
+        debug_assert_eq!(scale.len(), zero.len());
         let inverse = scale.iter().map(|s| 1.0 / s).collect();
         let certain = scale.iter().map(|&s| certain(s)).collect();
-        ByColumn { scale, inverse, certain, zero, low, high }
+        let zero = zero.into_iter().map(|z| z as f32).collect();
+        ByColumn { scale, inverse, certain, zero, low: low as f32, high: high as f32 }
     }
 
     /// Quantizes a piece of a row that starts at column `col`.
@@ -195,7 +198,7 @@ const BLOCK: usize = 4 * LANES;
 /// `y` is valid for writing `n` elements; the rest is the contract of [`ByColumn::row`].
 #[inline(always)]
 unsafe fn stored<S: Simd>(s: S, y: *mut u8, n: usize, rounding: Quotients) {
-    let codes = Codes::plain(if rounding.by.low < 0 { 128 } else { 0 });
+    let codes = Codes::plain(if rounding.by.low < 0.0 { 128 } else { 0 });
     let mut i = 0;
     // SAFETY: the caller's contract.
     unsafe {
@@ -238,21 +241,22 @@ impl Quotients<'_> {
     #[inline(always)]
     unsafe fn whole<S: Simd>(&self, s: S, i: usize, left: usize) -> [S::I; 4] {
         let by = self.by;
-        let (low, high) = (s.splat((by.low - by.zero) as f32), s.splat((by.high - by.zero) as f32));
-        let (zero, none) = (s.splat_i(by.zero), s.splat(0.0));
+        let (low, high, none) = (s.splat(by.low), s.splat(by.high), s.splat(0.0));
         let at = |p: &[f32]| p.as_ptr().wrapping_add(self.col + i);
         // SAFETY: the caller's contract.
-        let (x, inverse, certain) = unsafe {
+        let (x, inverse, certain, zero) = unsafe {
             (
                 four(s, self.x.wrapping_add(i), left),
                 four(s, at(&by.inverse), left),
                 four(s, at(&by.certain), left),
+                four(s, at(&by.zero), left),
             )
         };
-        let mut whole = [zero; 4];
+        let cut = |x: S::F, zero: S::F| s.min(s.max(x, s.sub(low, zero)), s.sub(high, zero));
+        let mut whole = [s.splat_i(0); 4];
         let mut doubt = none;
         for v in 0..4 {
-            let q = s.min(s.max(s.mul(x[v], inverse[v]), low), high);
+            let q = cut(s.mul(x[v], inverse[v]), zero[v]);
             whole[v] = s.to_i(q);
             doubt = s.max(doubt, s.sub(s.abs(s.sub(q, s.to_f(whole[v]))), certain[v]));
         }
@@ -260,11 +264,11 @@ impl Quotients<'_> {
             // SAFETY: as above.
             let scale = unsafe { four(s, at(&by.scale), left) };
             for v in 0..4 {
-                whole[v] = s.to_i(s.min(s.max(s.div(x[v], scale[v]), low), high));
+                whole[v] = s.to_i(cut(s.div(x[v], scale[v]), zero[v]));
             }
         }
         for v in 0..4 {
-            whole[v] = s.add_i(whole[v], zero);
+            whole[v] = s.add_i(whole[v], s.to_i(zero[v]));
         }
         whole
     }

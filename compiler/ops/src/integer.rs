@@ -38,6 +38,8 @@ pub(crate) enum Side {
     Columns,
     /// One per entry of the first dim.
     First,
+    /// One per entry of the second dim.
+    Second,
 }
 
 impl Side {
@@ -52,6 +54,7 @@ impl Side {
             Side::Columns => i % last,
             Side::Rows => i / last % n,
             Side::First => i / shape.get(1..).map_or(1, |s| s.iter().product::<usize>()).max(1),
+            Side::Second => i / shape.get(2..).map_or(1, |s| s.iter().product::<usize>()).max(1) % n,
         }
     }
 
@@ -61,6 +64,7 @@ impl Side {
             Side::Columns => shape.last().copied().unwrap_or(1),
             Side::Rows => shape.iter().rev().nth(1).copied().unwrap_or(1),
             Side::First => shape.first().copied().unwrap_or(1),
+            Side::Second => shape.get(1).copied().unwrap_or(1),
         };
         if n == 1 || n == want {
             Ok(())

@@ -13,7 +13,8 @@ use ir::{Signature, Tensor, Types, Value, ValueType};
 pub const DOMAIN: &str = "ir.";
 
 /// `act = Σ (x − x_zero_point)(w − w_zero_point) · x_scale · w_scale + bias`: inputs are x, its scale and zero point
-/// (scalars), w, its scale and zero point (one, or one for each output channel), and a float bias for each output channel.
+/// (scalars; of a convolution's x there may be a zero point for each channel), w, its scale and zero point (one, or one for
+/// each output channel), and a float bias for each output channel.
 pub static OPERATORS: &[&dyn Operator] = &[
     &Op::new(
         "QuantizedConv",
@@ -110,7 +111,7 @@ fn finish(
 fn eval_conv(cx: &EvalCx) -> Result<Vec<Value>> {
     let (x, w) = (cx.tensor(0)?, cx.tensor(3)?);
     let g = geometry(cx.attrs, x.shape(), w.shape())?;
-    let a = shifted(x, cx.optional(2)?, Side::Whole)?;
+    let a = shifted(x, cx.optional(2)?, Side::Second)?;
     let b = shifted(w, cx.optional(5)?, Side::First)?;
     let sums = conv::<i32>(&a, &b, None, &g)?;
     let (plane, channels) = (g.output_plane().max(1), g.out_channels.max(1));

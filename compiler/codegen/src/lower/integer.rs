@@ -28,6 +28,7 @@ struct Operands {
     signed: [bool; 2],
     x_scale: Scalar<f32>,
     x_zero: Scalar<u8>,
+    x_zeros: Vec<i32>,
     /// Of the weights when they are one number; multiplied at run time.
     w_factor: Scalar<f32>,
     /// One for each column, or none.
@@ -58,6 +59,7 @@ impl Operands {
             signed: [signed(cx, x)?, signed(cx, w)?],
             x_scale: Scalar::Known(1.0),
             x_zero: Scalar::Known(0),
+            x_zeros: Vec::new(),
             w_factor: Scalar::Known(1.0),
             w_scale: Vec::new(),
             w_zero: Zero::Known(Vec::new()),
@@ -83,6 +85,10 @@ impl Operands {
         if let Some(z) = x {
             self.x_zero = match cx.graph.constant(z) {
                 Some(t) if t.len() == 1 => Scalar::Known(*ints(t)?.first()? as u8),
+                Some(t) => {
+                    self.x_zeros = ints(t)?;
+                    Scalar::Known(0)
+                }
                 None if cx.shape(z)?.iter().product::<usize>() == 1 => Scalar::Read(self.read(z)),
                 _ => return None,
             };
@@ -100,7 +106,10 @@ impl Operands {
     /// Of the internal operators.
     fn quantized(cx: &Cx, n: &Node, f: &Finish) -> Option<Operands> {
         let output = match &f.quantize {
-            Some(q) => Kept::Bytes { scale: q.scale.clone(), zero: q.zero, signed: q.signed },
+            Some(q) => {
+                let (scale, zeros) = (q.scale.clone(), q.zeros.clone());
+                Kept::Bytes { scale, zero: q.zero, zeros, signed: q.signed }
+            }
             None => Kept::Values,
         };
         let mut o = Operands::new(cx, n.input(0)?, n.input(3)?, output)?;
@@ -141,6 +150,7 @@ impl Operands {
             signed: self.signed,
             x_scale: self.x_scale,
             x_zero: self.x_zero,
+            x_zeros: self.x_zeros.clone(),
             w_factor: self.w_factor,
             w_zero: self.w_zero.clone(),
             output: self.output.clone(),
@@ -166,6 +176,11 @@ fn conv(cx: &Cx, n: &Node, f: &Finish, o: &Operands) -> Option<Lowered> {
     if s.output().ok()? != triple(&g.axes, |w| w.output, 1)? {
         return None;
     }
+    // Zero points of their own are for channels that do not mix.
+    let apart = s.groups == s.cin && s.cin == s.cout && s.cin > 1;
+    if !o.x_zeros.is_empty() && !(apart && o.x_zeros.len() == s.cin) {
+        return None;
+    }
     let weights = Box::new(PackedConvI8::new(cx.tier, &s, &o.constant(w)?).ok()?);
     let finish = f.made(o.reads.len(), o.bias.clone());
     let flops =
@@ -178,7 +193,7 @@ fn conv(cx: &Cx, n: &Node, f: &Finish, o: &Operands) -> Option<Lowered> {
 fn matmul(cx: &Cx, n: &Node, f: &Finish, mut o: Operands) -> Option<Lowered> {
     let (sa, sb) = (cx.shape(o.x)?, cx.shape(o.w)?);
     let &[.., k, nn] = &sb[..] else { return None };
-    if sa.last() != Some(&k) || sa.len() < 2 || k == 0 || n.outputs().len() != 1 {
+    if sa.last() != Some(&k) || sa.len() < 2 || k == 0 || n.outputs().len() != 1 || !o.x_zeros.is_empty() {
         return None;
     }
     let bias = o.bias.take();

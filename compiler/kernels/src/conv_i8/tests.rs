@@ -59,7 +59,7 @@ fn check(shape: &ConvShape, signed: [bool; 3], zx: i32, zw: i32) {
     let act = Activation::Clip { lo: 0.0, hi: 6.0 };
     let epilogue = Epilogue { bias: Some(&bias), act, ..Epilogue::default() };
     let weights = Weights { data: &w, signed: ws, zero: &zero, scale: &scale };
-    let a = Activations { data: &x, signed: xs, zero: zx, scale: 0.02 };
+    let a = Activations { data: &x, signed: xs, zero: zx, zeros: &[], scale: 0.02 };
     for &tier in Tier::available() {
         let packed = PackedConvI8::new(tier, shape, &weights).unwrap();
         for pool in [&Serial as &dyn Pool, &Two] {
@@ -67,19 +67,27 @@ fn check(shape: &ConvShape, signed: [bool; 3], zx: i32, zw: i32) {
             conv_i8(pool, shape, &a, &packed, &mut Results::Sums(&mut y), &Epilogue::default()).unwrap();
             assert_eq!(y, sums, "{tier:?} {shape:?}");
             let mut y = vec![7; count * shape.cout];
-            let mut out = Results::Bytes { data: &mut y, signed: ys, scale: &[0.03], zero: 5 };
+            let mut out = Results::Bytes { data: &mut y, signed: ys, scale: &[0.03], zero: 5, zeros: &[] };
             conv_i8(pool, shape, &a, &packed, &mut out, &epilogue).unwrap();
             assert_eq!(y, wanted, "{tier:?} {shape:?}");
             let mut y = vec![7; count * shape.cout];
-            let mut out = Results::Bytes { data: &mut y, signed: ys, scale: &by, zero: 5 };
+            let mut out = Results::Bytes { data: &mut y, signed: ys, scale: &by, zero: 5, zeros: &[] };
             let relu = Epilogue { act: Activation::Relu, ..epilogue };
             conv_i8(pool, shape, &a, &packed, &mut out, &relu).unwrap();
             assert_eq!(y, by_channel, "{tier:?} {shape:?}");
+            own_zero_points(
+                pool,
+                shape,
+                &packed,
+                (&a, &|i, c| int(w[i], ws) - zero[c]),
+                (&by, ys),
+                &epilogue,
+            );
             let gelu = Epilogue { act: Activation::GeluErf, ..epilogue };
             let mut values = vec![7.0; count * shape.cout];
             conv_i8(pool, shape, &a, &packed, &mut Results::F32(&mut values), &gelu).unwrap();
             let mut y = vec![7; count * shape.cout];
-            let mut out = Results::Bytes { data: &mut y, signed: ys, scale: &by, zero: 5 };
+            let mut out = Results::Bytes { data: &mut y, signed: ys, scale: &by, zero: 5, zeros: &[] };
             let late = conv_i8(pool, shape, &a, &packed, &mut out, &gelu);
             assert_eq!(late.is_ok(), matches!(packed.form, Weighted::Dense(_)));
             if late.is_ok() {
@@ -94,11 +102,49 @@ fn check(shape: &ConvShape, signed: [bool; 3], zx: i32, zw: i32) {
                     bent(&e, sums[i] as f32 * (scale[c] * 0.02) + bias[c], c, (0.03, 5, ys))
                 };
                 let mut y = vec![7; count * shape.cout];
-                let mut out = Results::Bytes { data: &mut y, signed: ys, scale: &[0.03], zero: 5 };
+                let mut out =
+                    Results::Bytes { data: &mut y, signed: ys, scale: &[0.03], zero: 5, zeros: &[] };
                 conv_i8(pool, shape, &a, &packed, &mut out, &e).unwrap();
                 assert_eq!(y, (0..y.len()).map(of_value).collect::<Vec<_>>(), "{tier:?} {shape:?} {e:?}");
             }
         }
+    }
+}
+
+/// Each channel has a zero point of its own: of the result where channels mix, of the activations where they do not.
+fn own_zero_points(
+    pool: &dyn Pool,
+    shape: &ConvShape,
+    packed: &PackedConvI8,
+    (a, weight): (&Activations, &dyn Fn(usize, usize) -> i32),
+    (by, signed): (&[f32], bool),
+    epilogue: &Epilogue,
+) {
+    let own = |c: usize| (a.zero + 37 * c as i32) % 119;
+    let of = |n: usize| (0..n).map(own).collect::<Vec<i32>>();
+    let (into, out) = (of(shape.cin), of(shape.cout));
+    let mut bytes = vec![7; shape.check().unwrap() * shape.cout];
+    if let Weighted::Depthwise(_) = packed.form {
+        let own = Activations { zeros: &into, ..*a };
+        let mut y = vec![7; bytes.len()];
+        let none = Epilogue::default();
+        conv_i8(pool, shape, &own, packed, &mut Results::Sums(&mut y), &none).unwrap();
+        assert_eq!(y, naive(shape, &|i| int(a.data[i], a.signed) - into[i % shape.cin], weight), "{shape:?}");
+        let mut out = Results::Bytes { data: &mut bytes, signed, scale: by, zero: 0, zeros: &out };
+        assert!(conv_i8(pool, shape, a, packed, &mut out, epilogue).is_err());
+        return;
+    }
+    for act in [Activation::Relu, Activation::HardSwish, Activation::Silu] {
+        let e = Epilogue { act, ..*epilogue };
+        let mut values = vec![7.0; bytes.len()];
+        conv_i8(pool, shape, a, packed, &mut Results::F32(&mut values), &e).unwrap();
+        let mut to = Results::Bytes { data: &mut bytes, signed, scale: by, zero: 0, zeros: &out };
+        conv_i8(pool, shape, a, packed, &mut to, &e).unwrap();
+        let of_value = |i: usize| {
+            let c = i % shape.cout;
+            quantized(values[i] * (1.0 / by[c]), 1.0, out[c], signed)
+        };
+        assert_eq!(bytes, (0..bytes.len()).map(of_value).collect::<Vec<_>>(), "{shape:?} {act:?}");
     }
 }
 

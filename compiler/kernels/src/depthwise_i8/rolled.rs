@@ -52,7 +52,7 @@ unsafe fn roll<S: Simd, L: Side, const K: usize, const STRIDE: usize>(
     let (w, window) = (call.weights, &call.window);
     let start = block * BLOCK;
     let live = BLOCK.min(w.channels - start);
-    let pad = [call.zero as u8; BLOCK];
+    let pad = call.pad(start);
     let (width, input, left) = (window.output[2], window.input[2], window.pad[2]);
     let pixels = const { K.div_ceil(STRIDE) };
     let tall = const { K == TALL };
@@ -64,7 +64,7 @@ unsafe fn roll<S: Simd, L: Side, const K: usize, const STRIDE: usize>(
         for v in 0..4 {
             offset[v] = s.load_i(work.offset.as_ptr().add(start + v * LANES));
         }
-        let none = [s.splat_i(i32::from_ne_bytes([call.zero as u8; 4])); 4];
+        let none = cells_at::<S, L>(s, &[[pad.as_ptr(); MOST_LINES]; 4], live);
         // The last row's weights over columns 0 to 3 and over column 4, at the place that column has in the cell.
         let (mut low, mut high) = (none, none);
         if tall {

@@ -47,7 +47,7 @@ fn check(c: &Case) {
     for &tier in Tier::available() {
         let weights = Weights { data: &w, signed: ws, zero: &zero, scale: &scale };
         let packed = PackedI8::from_strided(tier, &weights, Strides::kn(n), k, n).unwrap();
-        let a = Activations { data: &x, signed: xs, zero: zx, scale: 0.02 };
+        let a = Activations { data: &x, signed: xs, zero: zx, zeros: &[], scale: 0.02 };
         for pool in [&Serial as &dyn Pool, &Two] {
             let mut y = vec![7; m * n];
             gemm_i8(pool, m, &a, &packed, &mut Results::Sums(&mut y), &Epilogue::default()).unwrap();
@@ -56,11 +56,11 @@ fn check(c: &Case) {
             gemm_i8(pool, m, &a, &packed, &mut Results::F32(&mut y), &epilogue).unwrap();
             assert_eq!(y, values, "{tier:?}");
             let mut y = vec![7; m * n];
-            let mut out = Results::Bytes { data: &mut y, signed: ys, scale: &[0.05], zero: 3 };
+            let mut out = Results::Bytes { data: &mut y, signed: ys, scale: &[0.05], zero: 3, zeros: &[] };
             gemm_i8(pool, m, &a, &packed, &mut out, &epilogue).unwrap();
             assert_eq!(y, wanted, "{tier:?}");
             let mut y = vec![7; m * n];
-            let mut out = Results::Bytes { data: &mut y, signed: ys, scale: &by, zero: 3 };
+            let mut out = Results::Bytes { data: &mut y, signed: ys, scale: &by, zero: 3, zeros: &[] };
             let plain = Epilogue { bias: Some(&bias), ..Epilogue::default() };
             gemm_i8(pool, m, &a, &packed, &mut out, &plain).unwrap();
             assert_eq!(y, by_column, "{tier:?}");
@@ -72,7 +72,8 @@ fn check(c: &Case) {
                     bent(&e, sums[i] as f32 * factor + bias[c], c, (0.05, 3, ys))
                 };
                 let mut y = vec![7; m * n];
-                let mut out = Results::Bytes { data: &mut y, signed: ys, scale: &[0.05], zero: 3 };
+                let mut out =
+                    Results::Bytes { data: &mut y, signed: ys, scale: &[0.05], zero: 3, zeros: &[] };
                 gemm_i8(pool, m, &a, &packed, &mut out, &e).unwrap();
                 assert_eq!(y, (0..m * n).map(of_value).collect::<Vec<_>>(), "{tier:?} {e:?}");
             }
@@ -87,7 +88,7 @@ fn check(c: &Case) {
                     let of_value =
                         |i: usize| quantized(values[i] * (1.0 / scale[i % n % scale.len()]), 1.0, 3, ys);
                     let mut y = vec![7; m * n];
-                    let mut out = Results::Bytes { data: &mut y, signed: ys, scale, zero: 3 };
+                    let mut out = Results::Bytes { data: &mut y, signed: ys, scale, zero: 3, zeros: &[] };
                     gemm_i8(pool, m, &a, &packed, &mut out, &e).unwrap();
                     assert_eq!(y, (0..m * n).map(of_value).collect::<Vec<_>>(), "{tier:?} {e:?}");
                 }
@@ -113,7 +114,7 @@ fn long_sums_of_extremes_do_not_saturate() {
         let (k, x, w) = (4096, vec![255u8; 4096], vec![0x80u8; 4096]);
         let weights = Weights { data: &w, signed: true, zero: &[], scale: &[1.0] };
         let packed = PackedI8::from_strided(tier, &weights, Strides::kn(1), k, 1).unwrap();
-        let a = Activations { data: &x, signed: false, zero: 0, scale: 1.0 };
+        let a = Activations { data: &x, signed: false, zero: 0, zeros: &[], scale: 1.0 };
         let mut y = [0];
         gemm_i8(&Serial, 1, &a, &packed, &mut Results::Sums(&mut y), &Epilogue::default()).unwrap();
         assert_eq!(y, [-4096 * 255 * 128]);
@@ -129,9 +130,9 @@ fn values_out_of_32_bits_saturate() {
     for &tier in Tier::available() {
         let weights = Weights { data: &[0x7f, 0x80, 1], signed: true, zero: &[], scale: &[1e30] };
         let packed = PackedI8::from_strided(tier, &weights, Strides::kn(3), 1, 3).unwrap();
-        let a = Activations { data: &[255], signed: false, zero: 0, scale: 1e6 };
+        let a = Activations { data: &[255], signed: false, zero: 0, zeros: &[], scale: 1e6 };
         let mut y = [7; 3];
-        let mut out = Results::Bytes { data: &mut y, signed: true, scale: &[1e-4], zero: 1 };
+        let mut out = Results::Bytes { data: &mut y, signed: true, scale: &[1e-4], zero: 1, zeros: &[] };
         gemm_i8(&Serial, 1, &a, &packed, &mut out, &Epilogue::default()).unwrap();
         assert_eq!(y, [127, 128, 127]);
     }
@@ -141,14 +142,14 @@ fn values_out_of_32_bits_saturate() {
 fn sizes_that_do_not_fit_are_refused() {
     let weights = Weights { data: &[1; 6], signed: true, zero: &[], scale: &[1.0] };
     let packed = PackedI8::from_strided(Tier::best(), &weights, Strides::kn(3), 2, 3).unwrap();
-    let a = Activations { data: &[1; 4], signed: false, zero: 0, scale: 1.0 };
+    let a = Activations { data: &[1; 4], signed: false, zero: 0, zeros: &[], scale: 1.0 };
     let go = |m, e: &Epilogue, y: &mut [u8]| {
         gemm_i8(
             &Serial,
             m,
             &a,
             &packed,
-            &mut Results::Bytes { data: y, signed: false, scale: &[1.0], zero: 0 },
+            &mut Results::Bytes { data: y, signed: false, scale: &[1.0], zero: 0, zeros: &[] },
             e,
         )
     };

@@ -76,8 +76,6 @@ maps! {
 /// As [`ByColumn::activated`].
 #[inline(always)]
 unsafe fn all<S: Simd, G: Map>(s: S, by: &ByColumn, piece: &Piece, g: G) {
-    let (low, high) = (s.splat((by.low - by.zero) as f32), s.splat((by.high - by.zero) as f32));
-    let zero = s.splat_i(by.zero);
     let mut at = 0;
     while at < piece.cols {
         let live = (piece.cols - at).min(LANES);
@@ -85,6 +83,9 @@ unsafe fn all<S: Simd, G: Map>(s: S, by: &ByColumn, piece: &Piece, g: G) {
         // SAFETY: the caller's contract, for the live columns.
         unsafe {
             let inverse = s.load_up_to(by.inverse.as_ptr().add(col), live);
+            let zero = s.load_up_to(by.zero.as_ptr().add(col), live);
+            let (low, high) = (s.sub(s.splat(by.low), zero), s.sub(s.splat(by.high), zero));
+            let zero = s.to_i(zero);
             for &row in piece.rows {
                 let x = piece.x.add((row - piece.first) * piece.cols + at);
                 // Whole vectors do not ask which lanes live.

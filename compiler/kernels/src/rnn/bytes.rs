@@ -81,7 +81,7 @@ pub fn recur_bytes_on(
     let pool = if alone { &Serial as &dyn Pool } else { pool };
     for i in 0..x.steps {
         let (scale, zero) = quantize_whole(tier, h, &mut codes);
-        let a = Activations { data: &codes, signed: false, zero: i32::from(zero), scale };
+        let a = Activations { data: &codes, signed: false, zero: i32::from(zero), zeros: &[], scale };
         gemm_i8(pool, x.batch, &a, weights, &mut Results::F32(&mut gates), &Epilogue::default())?;
         let rows = gates.chunks_exact_mut(columns).zip(h.chunks_exact_mut(hidden));
         for (b, ((gates, h), c)) in rows.zip(c.chunks_exact_mut(hidden)).enumerate() {

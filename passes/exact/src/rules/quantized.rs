@@ -232,7 +232,8 @@ fn conv_transpose(cx: &mut Cx) -> Option<Id> {
     cx.op("DepthToSpace", Attrs::new().with("blocksize", side as i64), &[y])
 }
 
-/// Channels that do not mix may have scales of their own, which go to the weights; their zero points are alike.
+/// Channels that do not mix may have scales of their own, which go to the weights, and zero points of their own where each
+/// makes one output.
 fn depthwise(cx: &mut Cx, attrs: Attrs, bias: Id) -> Option<Id> {
     let [x, sx, zx, w, sw, zw] = ["?x", "?sx", "?zx", "?w", "?sw", "?zw"].map(|v| cx.id(v));
     let (x, sx, zx, w, sw, zw) = (x?, sx?, zx?, w?, sw?, zw?);
@@ -254,13 +255,16 @@ fn depthwise(cx: &mut Cx, attrs: Attrs, bias: Id) -> Option<Id> {
     } else {
         let zeros = cx.ints(zx)?;
         let &first = zeros.first()?;
-        if zeros.iter().any(|&z| z != first) {
+        if zeros.iter().all(|&z| z == first) {
+            cx.tensor(match cx.dtype(zx)? {
+                DType::U8 => ir::Tensor::scalar(u8::try_from(first).ok()?),
+                _ => ir::Tensor::scalar(i8::try_from(first).ok()?),
+            })
+        } else if zeros.len() == channels && weights.first() == Some(&channels) {
+            zx
+        } else {
             return None;
         }
-        cx.tensor(match cx.dtype(zx)? {
-            DType::U8 => ir::Tensor::scalar(u8::try_from(first).ok()?),
-            _ => ir::Tensor::scalar(i8::try_from(first).ok()?),
-        })
     };
     let outputs = *weights.first()?;
     let (by_input, by_output) = (cx.value(sx)?.to_f32s().ok()?, cx.value(sw)?.to_f32s().ok()?);
