@@ -118,6 +118,7 @@ pub(crate) unsafe fn run(
         channels: shape.cin * size_of::<f32>(),
         run: if runs { wide.kernel[2] } else { 1 },
         pad: 0,
+        groups: 1,
     };
     let job = Job {
         tier: weights.packed.tier(),

@@ -136,6 +136,7 @@ pub fn conv_bf16(
                 channels: part * 4,
                 run: if runs { shape.kernel[2] } else { 1 },
                 pad: 0,
+                groups: 1,
             };
             let job = Job {
                 tier: b.tier(),

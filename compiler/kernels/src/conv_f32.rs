@@ -8,9 +8,9 @@ use crate::columns_f32::{self, PackedColumns};
 use crate::conv_shape::{ConvShape, check_groups};
 use crate::depthwise_f32::{self, PackedDepthwise};
 use crate::dispatch::Tier;
-use crate::epilogue::{Epilogue, holds};
+use crate::epilogue::{Epilogue, Finish, holds};
 use crate::error::{Error, product, same_length};
-use crate::indirect::{self, Job};
+use crate::indirect::{self, Job, NARROW};
 use crate::pack::PackedB;
 use crate::parallel::Pool;
 use crate::stored::{Reader, Stored, Writer};
@@ -291,7 +291,7 @@ pub fn conv_f32(
         && shape.dilation[2] == 1
         && (1..FEW_CHANNELS).contains(&shape.cin)
         && shape.kernel[2] > 1;
-    for (g, b) in groups.iter().enumerate() {
+    let of_group = |g: usize| {
         let rows = WindowRows {
             window,
             x: x.as_ptr().wrapping_add(g * w.cin).cast(),
@@ -299,8 +299,14 @@ pub fn conv_f32(
             channels: w.cin * size_of::<f32>(),
             run: if runs { shape.kernel[2] } else { 1 },
             pad: 0,
+            groups: w.groups,
         };
-        let job = Job {
+        (rows, finish.starting_at_column(g * w.cout))
+    };
+    let all: Vec<(WindowRows, Finish)> = (0..groups.len()).map(of_group).collect();
+    let mut jobs: Vec<Job> = Vec::with_capacity(groups.len());
+    for (g, ((rows, finish), b)) in all.iter().zip(groups).enumerate() {
+        jobs.push(Job {
             tier: b.tier(),
             count,
             taps: rows.taps(),
@@ -309,16 +315,22 @@ pub fn conv_f32(
             row_bytes: [shape.stride[2], x_stride, size_of::<f32>()]
                 .into_iter()
                 .fold(shape.stride[1], usize::saturating_mul),
-            rows: &rows,
+            rows,
             b: b.view(),
             c: y.as_mut_ptr().wrapping_add(g * w.cout),
             c_step: y_stride,
-            finish: &finish.starting_at_column(g * w.cout),
+            finish,
             integers: None,
             quantized: None,
-        };
-        // SAFETY: the extents of input, output, weights and epilogue were checked against the shape.
-        unsafe { indirect::run(pool, &job) };
+        });
+    }
+    // SAFETY: the extents of input, output, weights and epilogue were checked against the shape.
+    unsafe {
+        if jobs.len() > 1 && w.cout <= NARROW {
+            indirect::run_groups(pool, &jobs, w.cin * size_of::<f32>());
+        } else {
+            jobs.iter().for_each(|job| indirect::run(pool, job));
+        }
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use crate::depthwise_i8::{self, PackedDepthwiseI8};
 use crate::dispatch::Tier;
 use crate::epilogue::Epilogue;
 use crate::error::{Error, product, same_length};
-use crate::gemm_i8::{Activations, Results, contract, unsigned};
+use crate::gemm_i8::{Activations, GroupRows, Results, contract, unsigned};
 use crate::indirect::Rows;
 use crate::pack_i8::{Form, PackedI8, Weights};
 use crate::parallel::Pool;
@@ -134,8 +134,10 @@ pub fn conv_i8(
                 channels,
                 run: w.run,
                 pad: u.zero.clamp(0, 255) as u8,
+                groups: w.groups,
             })
         };
+        let rows = GroupRows { of: &rows, shift: channels };
         // SAFETY: the extents of the input were checked; `unsigned` leaves room behind it.
         unsafe { contract(pool, &rows, count, (u.zero, x.scale), weights, y, epilogue) }
     })

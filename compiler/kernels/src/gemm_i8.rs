@@ -3,9 +3,10 @@
 
 use crate::epilogue::{Activation, Epilogue, Finish};
 use crate::error::{Error, product, same_length};
-use crate::indirect::{self, Job, Rows};
+use crate::indirect::{self, Job, NARROW, Rows};
 use crate::integers::{Integers, Store};
 use crate::matrix_rows::MatrixRows;
+use crate::pack::PackedB;
 use crate::pack_i8::{PackedI8, padded};
 use crate::parallel::Pool;
 use crate::quantizer::ByColumn;
@@ -147,17 +148,20 @@ pub(crate) fn unsigned<R>(x: &Activations, whole_cells: bool, f: impl FnOnce(Uns
     })
 }
 
-/// The rows of each group of a contraction.
-pub(crate) type GroupRows<'a> = &'a dyn Fn(usize) -> Box<dyn Rows + 'a>;
+/// The rows of each group of a contraction, which are those of the first group moved by `shift` bytes for each.
+pub(crate) struct GroupRows<'a> {
+    pub of: &'a dyn Fn(usize) -> Box<dyn Rows + 'a>,
+    pub shift: usize,
+}
 
 /// Runs a contraction of `count` rows with weights of one or more groups.
 ///
 /// # Safety
 /// The rows of group `g` give pointers that are valid for the bytes the weights' taps have, up to whole cells, and number
-/// the result's rows `0..count`, each once.
+/// the result's rows `0..count`, each once; so do those of the first group, moved.
 pub(crate) unsafe fn contract(
     pool: &dyn Pool,
-    rows: GroupRows,
+    rows: &GroupRows,
     count: usize,
     x: (i32, f32),
     w: &PackedI8,
@@ -190,38 +194,17 @@ pub(crate) unsafe fn contract(
     if let Some(r) = requantization.filter(|_| late.is_none()) {
         (scale, addend, store) = (padded(r.scale), padded(r.addend), Store::Codes(r.codes));
     }
+    let bytes = matches!(y, Results::Bytes { .. });
     let start = y.start();
-    for (g, b) in w.groups.iter().enumerate() {
-        let rows = rows(g);
-        let columns = g * cols..(g + 1) * cols;
-        let quantized = late.as_ref().map(|&(ref by, ref zeros, low, high)| {
-            ByColumn::new(by[columns.clone()].to_vec(), zeros[columns.clone()].to_vec(), low, high)
-        });
-        let job =
-            |b: &crate::pack::PackedB, c: *mut f32, c_step: usize, finish: &Finish, integers: &Integers| {
-                let quantized = quantized.as_ref().filter(|_| integers.store == Store::Float);
-                let job = Job {
-                    tier: b.tier(),
-                    rows: rows.as_ref(),
-                    count,
-                    taps: w.taps,
-                    depth: b.k() / w.taps.max(1),
-                    skips: false,
-                    row_bytes: w.tap_bytes.saturating_mul(w.taps.min(4)),
-                    b: b.view(),
-                    c,
-                    c_step,
-                    finish,
-                    integers: Some(integers),
-                    quantized,
-                };
-                // SAFETY: the caller's contract for the rows; the result's length was checked, corrections and scales have
-                // whole vectors from every column on.
-                unsafe { indirect::run(pool, &job) }
-            };
+    let first_of = |g: usize| match bytes {
+        true => start.cast::<u8>().wrapping_add(g * cols).cast(),
+        false => start.wrapping_add(g * cols),
+    };
+    let mut all: Vec<Group> = Vec::with_capacity(w.groups.len());
+    for g in 0..w.groups.len() {
         let mut sums = vec![0i32; if w.zero.is_some() { count } else { 0 }];
         if let Some((_, ones)) = &w.zero {
-            let plain = Integers {
+            let integers = Integers {
                 offset: zeros.as_ptr(),
                 zero: std::ptr::null(),
                 row_sums: std::ptr::null(),
@@ -229,7 +212,10 @@ pub(crate) unsafe fn contract(
                 addend: std::ptr::null(),
                 store: Store::Sums,
             };
-            job(ones, sums.as_mut_ptr().cast(), 1, &Epilogue::default().finish(1.0, count, 1)?, &plain);
+            let finish = Epilogue::default().finish(1.0, count, 1)?;
+            let plain = Group { rows: (rows.of)(g), integers, finish, quantized: None, _sums: Vec::new() };
+            // SAFETY: the caller's contract for the rows; there is a sum for each.
+            unsafe { indirect::run(pool, &plain.job(w, ones, count, (sums.as_mut_ptr().cast(), 1))) };
         }
         let integers = Integers {
             offset: offset.as_ptr(),
@@ -238,15 +224,70 @@ pub(crate) unsafe fn contract(
             scale: scale.as_ptr(),
             addend: addend.as_ptr(),
             store,
-        }
-        .starting_at_column(g * cols);
-        let c = match y {
-            Results::Bytes { .. } => start.cast::<u8>().wrapping_add(g * cols).cast(),
-            _ => start.wrapping_add(g * cols),
         };
-        job(b, c, w.cols, &finish.starting_at_column(g * cols), &integers);
+        let columns = g * cols..(g + 1) * cols;
+        all.push(Group {
+            rows: (rows.of)(g),
+            integers: integers.starting_at_column(columns.start),
+            finish: finish.starting_at_column(columns.start),
+            quantized: late.as_ref().map(|&(ref by, ref zeros, low, high)| {
+                ByColumn::new(by[columns.clone()].to_vec(), zeros[columns].to_vec(), low, high)
+            }),
+            _sums: sums,
+        });
+    }
+    let jobs: Vec<Job> = all
+        .iter()
+        .zip(&w.groups)
+        .enumerate()
+        .map(|(g, (group, b))| group.job(w, b, count, (first_of(g), w.cols)))
+        .collect();
+    // SAFETY: the caller's contract for the rows; the result's length was checked, corrections and scales have whole vectors
+    // from every column on.
+    unsafe {
+        if jobs.len() > 1 && cols <= NARROW {
+            indirect::run_groups(pool, &jobs, rows.shift);
+        } else {
+            jobs.iter().for_each(|job| indirect::run(pool, job));
+        }
     }
     Ok(())
+}
+
+/// One group of a contraction.
+struct Group<'a> {
+    rows: Box<dyn Rows + 'a>,
+    integers: Integers,
+    finish: Finish,
+    quantized: Option<ByColumn>,
+    /// What `integers` points to.
+    _sums: Vec<i32>,
+}
+
+impl Group<'_> {
+    fn job<'a>(
+        &'a self,
+        w: &PackedI8,
+        b: &'a PackedB,
+        count: usize,
+        (c, c_step): (*mut f32, usize),
+    ) -> Job<'a> {
+        Job {
+            tier: b.tier(),
+            rows: self.rows.as_ref(),
+            count,
+            taps: w.taps,
+            depth: b.k() / w.taps.max(1),
+            skips: false,
+            row_bytes: w.tap_bytes.saturating_mul(w.taps.min(4)),
+            b: b.view(),
+            c,
+            c_step,
+            finish: &self.finish,
+            integers: Some(&self.integers),
+            quantized: self.quantized.as_ref(),
+        }
+    }
 }
 
 /// The product of `x`, `m` rows of as many elements as a column of the weights has, with packed weights; results are
@@ -267,6 +308,7 @@ pub fn gemm_i8(
     same_length("activations", product("A leaves the address space", &[m, k])?, x.data.len())?;
     unsigned(x, k.is_multiple_of(4), |u| {
         let rows = |_| -> Box<dyn Rows> { Box::new(MatrixRows { a: u.data, step: k }) };
+        let rows = GroupRows { of: &rows, shift: 0 };
         // SAFETY: the extents were checked; `unsigned` leaves room behind the last row.
         unsafe { contract(pool, &rows, m, (u.zero, x.scale), w, y, epilogue) }
     })

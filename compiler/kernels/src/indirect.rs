@@ -61,6 +61,13 @@ pub(crate) struct Job<'a> {
 // SAFETY: tasks write disjoint blocks of `c`; everything else is read.
 unsafe impl Sync for Job<'_> {}
 
+impl Job<'_> {
+    /// Products with zeros are left out.
+    fn skips(&self) -> bool {
+        self.skips && self.taps <= MOST_TAPS
+    }
+}
+
 /// Bytes of a panel that the first-level cache keeps beside the rows.
 const PANEL_BYTES: usize = 40 << 10;
 /// Sums of a tile that take less time than their weights, where these come from memory.
@@ -113,6 +120,67 @@ pub(crate) unsafe fn run(pool: &dyn Pool, job: &Job) {
     }
 }
 
+/// Columns of groups that share one table of pointers: with more a table of their own costs little.
+pub(crate) const NARROW: usize = 32;
+
+/// Runs the products of groups, whose rows are those of the first job, each `shift` bytes behind those of the group before.
+///
+/// # Safety
+/// As [`run`] for each job and these rows; what the pointers lead to beside the input has room for all shifts.
+pub(crate) unsafe fn run_groups(pool: &dyn Pool, jobs: &[Job], shift: usize) {
+    let Some(job) = jobs.first().filter(|j| j.count > 0) else { return };
+    let threads = pool.threads().max(1);
+    let rows = block_rows(job, threads);
+    let blocks = job.count.div_ceil(rows);
+    let parts = if threads == 1 { 1 } else { (3 * threads).div_ceil(blocks).min(jobs.len()) };
+    let share = jobs.len().div_ceil(parts);
+    let parts = jobs.len().div_ceil(share);
+    let task = |index: usize| {
+        let (block, part) = (index / parts, index % parts);
+        let first = block * rows;
+        let of = part * share..jobs.len().min((part + 1) * share);
+        // SAFETY: the caller's contract; blocks and groups are disjoint parts of the result.
+        unsafe { grouped(jobs, of, shift, first, rows.min(job.count - first)) };
+    };
+    match blocks * parts {
+        tasks if threads == 1 || tasks == 1 => (0..tasks).for_each(task),
+        tasks => pool.run(tasks, &task),
+    }
+}
+
+/// # Safety
+/// As [`run_groups`], for the rows and groups given.
+unsafe fn grouped(jobs: &[Job], of: Range<usize>, shift: usize, first: usize, count: usize) {
+    let mut scratch = SCRATCH.take();
+    let step = filled(&jobs[0], first, count, &mut scratch);
+    let further = |pointers: &mut [*const f32], bytes: usize| {
+        pointers.iter_mut().for_each(|p| *p = p.cast::<u8>().wrapping_add(bytes).cast());
+    };
+    let Scratch { pointers, out, live, piece, .. } = &mut scratch;
+    let pointers = &mut pointers[..jobs[0].taps * step];
+    let live = &live[..if jobs[0].skips() { count } else { 0 }];
+    further(pointers, of.start * shift);
+    for job in &jobs[of] {
+        let lot = Lot {
+            pointers,
+            step,
+            out: &out[..step],
+            count,
+            live,
+            before: 0,
+            all: count,
+            #[cfg(target_arch = "x86_64")]
+            even: None,
+        };
+        for index in 0..job.b.panels.count() {
+            // SAFETY: the caller's contract.
+            unsafe { panel(job, job.b.panels.get(index), lot, piece) };
+        }
+        further(pointers, shift);
+    }
+    SCRATCH.set(scratch);
+}
+
 fn block_rows(job: &Job, threads: usize) -> usize {
     let cached = BLOCK_BYTES / job.row_bytes.max(1);
     // Threads have different parts of what is larger: the panels, or the rows, those of the result among them.
@@ -156,15 +224,13 @@ fn grow<T: Copy>(v: &mut Vec<T>, len: usize, x: T) -> &mut [T] {
     &mut v[..len]
 }
 
-/// # Safety
-/// As [`run`], for the rows and panels given.
-pub(crate) unsafe fn block(job: &Job, first: usize, count: usize, panels: Range<usize>) {
-    let mut scratch = SCRATCH.take();
+/// Makes the table of `count` rows from `first` on; returns its step.
+fn filled(job: &Job, first: usize, count: usize, scratch: &mut Scratch) -> usize {
     let step = count + MOST_ROWS;
     let pointers = grow(&mut scratch.pointers, job.taps * step, std::ptr::null());
     let out = grow(&mut scratch.out, step, 0);
     let spare = grow(&mut scratch.spare, job.rows.spare_len(count), 0.0);
-    let skips = job.skips && job.taps <= MOST_TAPS;
+    let skips = job.skips();
     let live = grow(&mut scratch.live, if skips { count } else { 0 }, 0);
     live.fill(u64::MAX >> (MOST_TAPS - job.taps.clamp(1, MOST_TAPS)));
     job.rows.fill(first, count, Table { pointers, step, out, spare, live });
@@ -176,6 +242,16 @@ pub(crate) unsafe fn block(job: &Job, first: usize, count: usize, panels: Range<
         let last = pointers[tap * step + count - 1];
         pointers[tap * step + count..(tap + 1) * step].fill(last);
     }
+    step
+}
+
+/// # Safety
+/// As [`run`], for the rows and panels given.
+pub(crate) unsafe fn block(job: &Job, first: usize, count: usize, panels: Range<usize>) {
+    let mut scratch = SCRATCH.take();
+    let step = filled(job, first, count, &mut scratch);
+    let (pointers, out) = (&scratch.pointers[..job.taps * step], &scratch.out[..step]);
+    let live = &scratch.live[..if job.skips() { count } else { 0 }];
     #[cfg(target_arch = "x86_64")]
     // SAFETY: the caller's contract; the copy outlives the panels, and nothing else on this thread uses the unit.
     let (even, _configured) = unsafe {

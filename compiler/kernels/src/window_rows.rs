@@ -29,6 +29,8 @@ pub(crate) struct WindowRows {
     pub run: usize,
     /// What stands outside the input: 0, or the zero point of a quantized input.
     pub pad: u8,
+    /// Groups of as many channels, one behind the other, that pointers are moved to: padding has room for all.
+    pub groups: usize,
 }
 
 // SAFETY: points into a shared slice that outlives the call; only read.
@@ -43,6 +45,11 @@ impl WindowRows {
     /// Cells of four bytes summed for each tap; those that hold the end of a run may reach up to 3 bytes past it.
     pub fn depth(&self) -> usize {
         (self.run * self.channels).div_ceil(CELL)
+    }
+
+    /// Cells of a row that lies outside the input.
+    fn padding(&self) -> usize {
+        (self.groups.max(1) - 1) * self.channels.div_ceil(CELL) + self.depth()
     }
 
     /// The first pixel of input line `(image, d, h)`.
@@ -117,17 +124,17 @@ impl WindowRows {
 impl Rows for WindowRows {
     fn spare_len(&self, count: usize) -> usize {
         if self.run == 1 {
-            return self.depth();
+            return self.padding();
         }
         let width = self.window.output[2];
         let border = width - self.window.interior(2).len();
         let copies = count.min(border * (count / width + 2));
-        self.depth() * (1 + copies * self.taps())
+        self.padding() + self.depth() * copies * self.taps()
     }
 
     fn fill(&self, first: usize, count: usize, to: Table) {
         let width = self.window.output[2];
-        let (zeros, mut spare) = to.spare.split_at_mut(self.depth());
+        let (zeros, mut spare) = to.spare.split_at_mut(self.padding());
         bytes_of(zeros).fill(self.pad);
         let zeros = zeros.as_ptr();
         let mut i = 0;
