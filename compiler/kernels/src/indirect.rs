@@ -1,7 +1,7 @@
 //! kernel: the loops around the register tile: a matrix product whose left rows are lists of pointers.
 //!
 //! Rows are cut into blocks whose input stays in the second-level cache, columns are the packed panels, and the sum
-//! is cut where a panel would leave the first-level cache; the sum continues from the stored result, in the same
+//! is cut where a panel would crowd that cache; the sum continues from the stored result, in the same
 //! order, so no cut changes a bit. After Dukhan, The Indirect Convolution Algorithm (2019).
 
 #[cfg(target_arch = "x86_64")]
@@ -68,8 +68,9 @@ impl Job<'_> {
     }
 }
 
-/// Bytes of a panel that the first-level cache keeps beside the rows.
-const PANEL_BYTES: usize = 40 << 10;
+/// Bytes of a panel up to which sums stay in registers: it comes from the second-level cache as fast as it is needed, and
+/// sums that are stored and read again cost more than a panel in the first-level cache saves.
+const PANEL_BYTES: usize = 96 << 10;
 /// Sums of a tile that take less time than their weights, where these come from memory.
 const FEW_SUMS: usize = 16;
 /// Bytes of input rows that the second-level cache keeps beside the panel.

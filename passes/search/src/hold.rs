@@ -4,7 +4,8 @@
 //! fixed sequence of that kind every step may spend the whole probability of error, since only the first selection that
 //! loses too much can be let through wrongly (Angelopoulos et al. 2021, "Learn then Test", section 3.2). Where even the
 //! safest fails, smaller budgets are tried; their looks, and those of a search with fewer channels and of repair, share the
-//! other half of the 5 %.
+//! other half of the 5 %. So do sequences that go on behind a failure while what passed uses little of the drop: where single
+//! samples lose much at once, larger budgets may well pass.
 
 use crate::confidence::{self, Level};
 use crate::goal::late;
@@ -15,6 +16,9 @@ use ir::Result;
 
 /// Budgets tested in turn, as parts of the one that the selection samples allow.
 const RISING: [f64; 8] = [0.45, 0.55, 0.65, 0.73, 0.8, 0.86, 0.92, 1.0];
+/// Sequences begun behind a failure, and the share of the drop which, once used, is enough.
+const CHANCES: usize = 2;
+const ENOUGH: f64 = 0.6;
 /// Most smaller budgets tried where the first fails, each smaller by a factor that falls by a step.
 const RETREATS: u8 = 16;
 const RETREAT: f64 = 0.94;
@@ -43,13 +47,13 @@ impl Search<'_> {
         let mut held = self.split.held_back.clone();
         let reference = self.reference(&mut held)?;
         self.split.held_back = held;
-        let level = self.looks.spend();
+        let mut level = self.looks.spend();
         if !passed {
             return self.look(budget, &reference, drop, level).map(|h| h.map(unmet));
         }
         // A judge's word has no spread, so there is nothing to approach from below.
         let rising = if self.options.judge.is_some() { &RISING[RISING.len() - 1..] } else { &RISING[..] };
-        let mut best: Option<Held> = None;
+        let (mut best, mut chances): (Option<Held>, _) = (None, CHANCES);
         for (i, part) in rising.iter().enumerate() {
             if best.is_some() && late(self.progress, OVER) {
                 self.progress.cut("budgets tested on held-back samples", i, rising.len());
@@ -57,13 +61,15 @@ impl Search<'_> {
             }
             let found = self.look(budget * part, &reference, drop, level)?;
             let Some(found) = found else { continue };
-            if !found.met && best.is_none() {
-                return self.retreat(found, budget * part, &reference, drop);
+            match &best {
+                _ if found.met => best = Some(found),
+                None => return self.retreat(found, budget * part, &reference, drop),
+                Some(b) if chances > 0 && b.measured.used(drop) < ENOUGH => {
+                    chances -= 1;
+                    level = self.looks.spend();
+                }
+                Some(_) => break,
             }
-            if !found.met {
-                break;
-            }
-            best = Some(found);
         }
         Ok(best)
     }
