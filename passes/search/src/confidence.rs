@@ -6,7 +6,7 @@ pub struct Level {
     /// Probability that the bound is too low.
     alpha: f64,
     /// The standard normal quantile above which that lies.
-    z: f64,
+    pub(crate) z: f64,
 }
 
 /// 95 %.

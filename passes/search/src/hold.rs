@@ -7,7 +7,7 @@
 //! other half of the 5 %. So do sequences that go on behind a failure while what passed uses little of the drop: where single
 //! samples lose much at once, larger budgets may well pass.
 
-use crate::confidence::{self, Level};
+use crate::confidence::{self, Level, Looks};
 use crate::goal::late;
 use crate::knapsack::Solution;
 use crate::metric::{Measured, Metric, Reference};
@@ -40,6 +40,46 @@ pub struct Held {
     pub met: bool,
 }
 
+/// What a test of one budget gave; with what passed the share of the drop that it uses.
+enum Tested<T> {
+    Passed(T, f64),
+    Failed(T),
+    Nothing,
+    /// There is no time for more.
+    Late,
+}
+
+/// How a sequence of tests ended: with the last that passed, or with the first, which failed at this part.
+enum Climbed<T> {
+    Passed(T),
+    Failed(T, f64),
+    Nothing,
+}
+
+/// Tests parts in turn, told whether one has passed. Behind a failure another sequence begins, at a level of its own, as long
+/// as what passed uses little.
+fn climb<T>(
+    parts: &[f64],
+    mut level: Level,
+    looks: &mut Looks,
+    mut test: impl FnMut(usize, f64, Level, bool) -> Result<Tested<T>>,
+) -> Result<Climbed<T>> {
+    let (mut best, mut chances): (Option<(T, f64)>, _) = (None, CHANCES);
+    for (i, &part) in parts.iter().enumerate() {
+        match (test(i, part, level, best.is_some())?, &best) {
+            (Tested::Passed(found, used), _) => best = Some((found, used)),
+            (Tested::Nothing, _) => {}
+            (Tested::Failed(found), None) => return Ok(Climbed::Failed(found, part)),
+            (Tested::Failed(_), Some((_, used))) if chances > 0 && *used < ENOUGH => {
+                chances -= 1;
+                level = looks.spend();
+            }
+            (Tested::Failed(_) | Tested::Late, _) => break,
+        }
+    }
+    Ok(best.map_or(Climbed::Nothing, |b| Climbed::Passed(b.0)))
+}
+
 impl Search<'_> {
     /// The boldest selection within `budget` that the held-back samples confirm to lose at most `drop`; where none is, the
     /// last that was tried. `passed` tells whether the selection samples allowed any.
@@ -47,31 +87,30 @@ impl Search<'_> {
         let mut held = self.split.held_back.clone();
         let reference = self.reference(&mut held)?;
         self.split.held_back = held;
-        let mut level = self.looks.spend();
+        let level = self.looks.spend();
         if !passed {
             return self.look(budget, &reference, drop, level).map(|h| h.map(unmet));
         }
         // A judge's word has no spread, so there is nothing to approach from below.
         let rising = if self.options.judge.is_some() { &RISING[RISING.len() - 1..] } else { &RISING[..] };
-        let (mut best, mut chances): (Option<Held>, _) = (None, CHANCES);
-        for (i, part) in rising.iter().enumerate() {
-            if best.is_some() && late(self.progress, OVER) {
+        let mut looks = self.looks;
+        let found = climb(rising, level, &mut looks, |i, part, level, passed| {
+            if passed && late(self.progress, OVER) {
                 self.progress.cut("budgets tested on held-back samples", i, rising.len());
-                break;
+                return Ok(Tested::Late);
             }
             let found = self.look(budget * part, &reference, drop, level)?;
-            let Some(found) = found else { continue };
-            match &best {
-                _ if found.met => best = Some(found),
-                None => return self.retreat(found, budget * part, &reference, drop),
-                Some(b) if chances > 0 && b.measured.used(drop) < ENOUGH => {
-                    chances -= 1;
-                    level = self.looks.spend();
-                }
-                Some(_) => break,
-            }
+            Ok(found.map_or(Tested::Nothing, |h| {
+                let used = h.measured.used(drop);
+                if h.met { Tested::Passed(h, used) } else { Tested::Failed(h) }
+            }))
+        })?;
+        self.looks = looks;
+        match found {
+            Climbed::Passed(best) => Ok(Some(best)),
+            Climbed::Failed(first, part) => self.retreat(first, budget * part, &reference, drop),
+            Climbed::Nothing => Ok(None),
         }
-        Ok(best)
     }
 
     /// Smaller budgets until one is confirmed.
@@ -180,6 +219,32 @@ mod tests {
         assert!(confirmed(Metric::Overlap, &mut m, &seen, 0.01, Level::look(1)) && m.bound == 0.009);
         seen.bound = 0.011;
         assert!(!confirmed(Metric::Overlap, &mut m, &seen, 0.01, Level::look(1)));
+    }
+
+    /// Where little is used a failure ends one sequence, and the next has a level of its own.
+    #[test]
+    fn a_failure_ends_what_began_at_its_level() {
+        let run = |passes: &[bool], used: f64| {
+            let (mut looks, mut levels) = (Looks::default(), Vec::new());
+            let level = looks.spend();
+            let parts: Vec<f64> = (0..passes.len()).map(|i| i as f64).collect();
+            let end = climb(&parts, level, &mut looks, |i, part, level, _| {
+                levels.push((level.z * 100.0) as u32);
+                Ok(if passes[i] { Tested::Passed(part, used) } else { Tested::Failed(part) })
+            });
+            let end = match end.unwrap() {
+                Climbed::Passed(part) => Some(part),
+                Climbed::Failed(part, at) => (part != at).then_some(part),
+                Climbed::Nothing => Some(-1.0),
+            };
+            (end, levels)
+        };
+        assert_eq!(run(&[true, true, false, true], 0.9), (Some(1.0), vec![195, 195, 195]));
+        assert_eq!(run(&[true, false, true, true], 0.3), (Some(3.0), vec![195, 195, 224, 224]));
+        let (end, levels) = run(&[true, false, false, false, true], 0.3);
+        assert!(end == Some(0.0) && levels.len() == 4 && levels[3] > levels[2], "{levels:?}");
+        assert_eq!(run(&[false, true], 0.1), (None, vec![195]));
+        assert_eq!(run(&[], 0.1).0, Some(-1.0));
     }
 
     #[test]
