@@ -5,8 +5,8 @@
   peers.py --quantize DIR MODEL.onnx=CALIB.npz ...      makes 8-bit files with the peers' own quantizers, prints their paths
   peers.py --tables A.json B.json ...                   the tables of earlier runs together
 
-DATA.npz holds one array per model input. An array with one axis more than the input is a row of samples; one with an axis less is
-a row of samples without their batch axis; anything else is the input itself. A batch stacks samples; models whose batch axis is
+DATA.npz holds one array per model input. An array with one axis more than the input is a row of samples, one with as many axes a
+row of samples without their batch axis, unless it fits an input whose first axis is fixed; anything else is the input itself. A batch stacks samples; models whose batch axis is
 fixed are skipped there.
 
 Latency: in every round each engine runs for --seconds; figures are medians over rounds of each round's median, p10 and p90.
@@ -61,7 +61,9 @@ def feeds(path, data, batch, start=0):
         if name not in arrays.files:
             raise SystemExit(f"{data}: no array named {name}")
         a = arrays[name]
-        if a.ndim in (len(dims), len(dims) + 1) and a.ndim > 0:
+        # What is as long as a fixed first axis is no row of samples.
+        whole = a.ndim == len(dims) > 0 and dims[0] > 1 and all(d in (0, n) for n, d in zip(a.shape, dims))
+        if not whole and a.ndim in (len(dims), len(dims) + 1) and a.ndim > 0:
             picks = [a[(start + i) % len(a)] for i in range(batch)]
             rows = [p if p.ndim == len(dims) else p[None] for p in picks]
         else:
