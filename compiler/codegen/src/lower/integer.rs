@@ -178,7 +178,7 @@ fn conv(cx: &Cx, n: &Node, f: &Finish, o: &Operands) -> Option<Lowered> {
     }
     // Zero points of their own are for channels that do not mix.
     let apart = s.groups == s.cin && s.cin == s.cout && s.cin > 1;
-    if !o.x_zeros.is_empty() && !(apart && o.x_zeros.len() == s.cin) {
+    if !(o.x_zeros.is_empty() || apart && o.x_zeros.len() == s.cin) {
         return None;
     }
     let weights = Box::new(PackedConvI8::new(cx.tier, &s, &o.constant(w)?).ok()?);
