@@ -1,10 +1,10 @@
 //! Copies and batch normalisations that no contraction takes in: generated code gives the reference's values.
 
 use compress_runtime::Session;
-use ir::{Evaluate, Feeds, Reference, Tensor};
+use ir::{Evaluate, Feeds, Graph, Reference, Tensor};
 
-/// Runs `body` over `x` of `shape` both ways; nothing may be interpreted.
-fn check(shape: &[usize], out: &[usize], constants: &str, body: &str, tolerance: f32) {
+/// `body` over `x` of `shape`, and values for it.
+fn model(shape: &[usize], out: &[usize], constants: &str, body: &str) -> (Graph, Feeds) {
     let list = |s: &[usize]| s.iter().map(|d| d.to_string()).collect::<Vec<_>>().join(",");
     let text = format!(
         "<ir_version: 10, opset_import: [\"\": 21]>
@@ -15,7 +15,19 @@ fn check(shape: &[usize], out: &[usize], constants: &str, body: &str, tolerance:
     let g = ir::text::parse(&text, &ops::Standard).unwrap();
     let n = shape.iter().product::<usize>();
     let x: Vec<f32> = (0..n).map(|i| ((i * 7919) % 211) as f32 / 50.0 - 2.0).collect();
-    let feeds: Feeds = [("x".to_string(), Tensor::new(shape, x).unwrap().into())].into_iter().collect();
+    (g, [("x".to_string(), Tensor::new(shape, x).unwrap().into())].into_iter().collect())
+}
+
+/// The kernels `body` is given, without what they are for.
+fn steps(shape: &[usize], out: &[usize], constants: &str, body: &str) -> Vec<String> {
+    let (g, feeds) = model(shape, out, constants, body);
+    let profile = Session::from_graph(&g, 1).unwrap().profile(&feeds).unwrap();
+    profile.steps.iter().map(|s| s.kind.split(" (").next().unwrap_or_default().to_string()).collect()
+}
+
+/// Runs `body` over `x` of `shape` both ways; nothing may be interpreted.
+fn check(shape: &[usize], out: &[usize], constants: &str, body: &str, tolerance: f32) {
+    let (g, feeds) = model(shape, out, constants, body);
     let expected = Reference.run(&g, &feeds, &[]).unwrap().outputs;
     for threads in [1, 2] {
         let s = Session::from_graph(&g, threads).unwrap();
@@ -86,6 +98,14 @@ fn slices_splits_and_transposes_beside_convolutions() {
     check(&[2, 3, 4, 5], &[2, 4, 5, 4], w, last, 1e-5);
     let other = "c = Conv (x, w) y = Transpose <perm = [3,1,0,2]> (c)";
     check(&[2, 3, 4, 5], &[5, 4, 2, 4], w, other, 1e-5);
+    // Of sequences with channels last, which dims of 1 alone keep from what a convolution reads.
+    let w = "float[4,5,3,1] w = {1,2,3,4,5,6,7,8,9,1,2,3,4,5,6,-7,8,9,1,2,3,-4,5,6,7,8,9,1,2,3,4,5,6,7,8,9,
+        1,2,3,4,-5,6,7,8,9,1,2,3,4,5,6,7,8,9,1,2,3,4,5,6}, int64[1] four = {3}, float[4,1] b = {1,-1,2,0.5}";
+    let body =
+        "u = Unsqueeze (x, four) t = Transpose <perm = [0,2,1,3]> (u) c = Conv (t, w) q = Squeeze (c, four)
+        a = Add (q, b) y = Tanh (a)";
+    check(&[2, 6, 5], &[2, 4, 4], w, body, 1e-5);
+    assert_eq!(steps(&[2, 6, 5], &[2, 4, 4], w, body), ["convolution", "movement"]);
 }
 
 #[test]

@@ -446,13 +446,24 @@ impl Rewriter<'_> {
         let (Some(rank), Some(y)) = (self.rank(x), n.output(0)) else { return Ok(false) };
         if !self.resident(x) {
             // The order that others want comes from this one at what it takes now.
-            let wanted = self.f32_of_rank(y).is_some() && self.starts(y, true);
-            let nothing = wanted && ops::transpose::perm(&n.attrs, rank)? == to_first(rank);
-            if nothing {
-                let last = self.first(x)?;
-                self.twins.insert(y, Twin { first: None, last: Some(last) });
+            if self.f32_of_rank(y).is_none() || !self.starts(y, true) {
+                return Ok(false);
             }
-            return Ok(nothing);
+            let (perm, shape) =
+                (ops::transpose::perm(&n.attrs, rank)?, self.old.ty(x).concrete().unwrap_or_default());
+            let order: Vec<usize> = to_last(rank).into_iter().map(|d| perm[d]).collect();
+            if !order.iter().filter(|&&d| shape[d] != 1).is_sorted() || shape.contains(&0) {
+                return Ok(false);
+            }
+            let last = self.first(x)?;
+            if order.is_sorted() {
+                self.twins.insert(y, Twin { first: None, last: Some(last) });
+                return Ok(true);
+            }
+            // Dims of 1 move past others without moving data.
+            let dims: Vec<i64> = order.iter().map(|&d| shape[d] as i64).collect();
+            let dims = self.new.add_initializer("shape", Tensor::vector(dims));
+            return self.region(n, ops::standard("Reshape")?, Attrs::new(), &[Some(last), Some(dims)]);
         }
         let last = to_last(rank);
         let perm = ops::transpose::perm(&n.attrs, rank)?;

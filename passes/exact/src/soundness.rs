@@ -4,7 +4,10 @@
 mod attention;
 mod einsum;
 mod epilogue;
+mod lookup;
 mod recognise;
+mod statistics;
+mod unit_dims;
 
 use crate::facts::{Egraph, attrs_of, is_absent, operator};
 use crate::language::Symbol;
@@ -95,6 +98,9 @@ type Instance = fn(&mut B);
 fn instances() -> Vec<(&'static [&'static str], Instance)> {
     let mut all = general();
     all.extend(recognise::instances());
+    all.extend(lookup::instances());
+    all.extend(statistics::instances());
+    all.extend(unit_dims::instances());
     all.extend(attention::instances());
     all.extend(einsum::instances());
     all.extend(quantized::instances());
@@ -467,7 +473,8 @@ fn every_rule_has_a_sound_instance() {
         }
     }
     for r in rules() {
-        if let Some(g) = sinking(r.name).or_else(|| epilogue::fusing(r.name)) {
+        let families = [sinking, epilogue::fusing, lookup::moving, unit_dims::activating];
+        if let Some(g) = families.iter().find_map(|family| family(r.name)) {
             let egraph = saturated(&g);
             assert!(egraph.analysis.fired.contains_key(r.name), "{} does not fire", r.name);
             check_sound(&egraph, 5);

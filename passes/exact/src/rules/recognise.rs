@@ -73,7 +73,13 @@ pub static RULES: &[Rule] = &[
     Rule::build(
         "recognise-gelu-tanh-by-square",
         "(Mul ?a (Mul ?b ?x ?half) (Add ?c (Tanh ?d (Mul ?e (Mul ?f ?x ?k) (Add ?g (Mul ?h (Mul ?i ?x ?k2) ?x) ?one))) ?one))",
-        gelu_tanh_square,
+        gelu_tanh_product,
+    ),
+    // As JAX writes it, the cube as x·(x·(x·0.044715)).
+    Rule::build(
+        "recognise-gelu-tanh-by-products",
+        "(Mul ?a ?x (Mul ?b (Add ?c (Tanh ?d (Mul ?e (Add ?f ?x (Mul ?g ?x (Mul ?h ?x (Mul ?i ?x ?k2)))) ?k)) ?one) ?half))",
+        gelu_tanh_product,
     ),
     Rule::build("cube-to-power", "(Mul ?a (Mul ?b ?x ?x) ?x)", |cx| {
         let x = cx.id("?x")?;
@@ -227,7 +233,7 @@ fn gelu_tanh(cx: &mut Cx) -> Option<Id> {
     cx.op("Gelu", Attrs::new().with("approximate", "tanh"), &[x])
 }
 
-fn gelu_tanh_square(cx: &mut Cx) -> Option<Id> {
+fn gelu_tanh_product(cx: &mut Cx) -> Option<Id> {
     let x = cx.id("?x")?;
     close(cx, "?half", 0.5)?;
     close(cx, "?one", 1.0)?;
