@@ -38,3 +38,34 @@ fn every_float_operator_agrees_with_the_reference() {
     }
     assert!(seen > 40, "only {seen} operators ran");
 }
+
+/// Loops are generated for what rows have elements for: of all lengths, alone, several as one and in pieces, every element is
+/// made, by short bodies and long ones.
+#[test]
+fn rows_of_every_length_are_whole() {
+    let lengths = (1..=17).chain([31, 48, 63, 64, 68, 1000, 16_388, 40_000]);
+    let cases = lengths.flat_map(|n| [1usize, 3, 300].map(|rows| (rows, n)));
+    for (rows, n) in cases.filter(|(rows, n)| rows * n <= 120_000) {
+        for steps in [1, 7] {
+            let mut g = Graph::new("g");
+            g.meta.opset = 21;
+            let x = g.add_input("x", ValueType::known(DType::F32, &[rows, n]));
+            let values = |n: usize, by: f32| (0..n).map(|i| (i as f32 * by).sin()).collect::<Vec<f32>>();
+            let b = g.add_initializer("b", Tensor::new(&[n], values(n, 0.7)).unwrap());
+            let s = g.add_initializer("s", Tensor::new(&[rows, 1], values(rows, 1.3)).unwrap());
+            let y = (0..steps).fold(x, |y, _| {
+                let sum = g.apply("", ops::standard("Add").unwrap(), Attrs::new(), &[y, b]);
+                g.apply("", ops::standard("Mul").unwrap(), Attrs::new(), &[sum, s])
+            });
+            g.add_output("y", y);
+            let t = Tensor::new(&[rows, n], values(rows * n, 0.01)).unwrap();
+            let feeds: Feeds = [("x".to_string(), t.into())].into_iter().collect();
+            let expected =
+                Reference.run(&g, &feeds, &[]).unwrap().outputs[0].tensor().unwrap().to_f32s().unwrap();
+            let found = Session::from_graph(&g, 2).unwrap().evaluate(&feeds).unwrap();
+            let found = found[0].tensor().unwrap().to_f32s().unwrap();
+            let close = expected.iter().zip(&found).all(|(e, f)| (e - f).abs() <= 1e-5 * (1.0 + e.abs()));
+            assert!(close, "{rows} rows of {n}, {steps} steps");
+        }
+    }
+}

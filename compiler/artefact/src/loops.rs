@@ -69,10 +69,11 @@ pub struct Walk<'a> {
 }
 
 /// Rows of fewer elements are mostly ends of vectors: several are taken as one.
-const SHORT: usize = 64;
-/// Elements of such a row of rows, and how many there must be in all.
+pub const LONGEST_JOINED: usize = 64;
+/// How many elements there must be in all for that.
+pub const LEAST_JOINED: usize = 4096;
+/// Elements of such a row of rows.
 const LONG: usize = 512;
-const WORTH: usize = 4096;
 
 /// Short rows taken as longer ones, for which what all rows read is there once for each of them.
 struct Joined {
@@ -87,7 +88,11 @@ impl Joined {
     /// `None` where rows are long, do not follow each other or read one element each.
     fn of(w: &Walk, base: &Pointers) -> Option<Joined> {
         let count = LONG / w.n;
-        if !w.outer.is_empty() || w.n >= SHORT || w.rows < 2 * count || w.rows.checked_mul(w.n)? < WORTH {
+        if !w.outer.is_empty()
+            || w.n >= LONGEST_JOINED
+            || w.rows < 2 * count
+            || w.rows.checked_mul(w.n)? < LEAST_JOINED
+        {
             return None;
         }
         let mut repeated = Vec::new();

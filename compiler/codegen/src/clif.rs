@@ -14,6 +14,7 @@ pub use object::Image;
 use text::Text;
 pub use typed::{Loop, Operand};
 
+use artefact::loops::{LEAST_JOINED, LINE, LONGEST_JOINED};
 use cranelift::codegen;
 use cranelift::codegen::control::ControlPlane;
 use cranelift::codegen::ir::{MemFlagsData as MemFlags, StackSlotData, StackSlotKind};
@@ -46,6 +47,32 @@ pub struct LoopBody {
     pub expressions: Vec<(Expr, Vec<Source>)>,
     /// Number of external operands.
     pub operands: usize,
+    pub turns: Turns,
+}
+
+/// Elements per turn of the loops that follow each other, the unrolled one, that of vectors and that of single elements: those
+/// that rows have elements for, as each takes as long to compile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Turns(&'static [i64]);
+
+/// Operations of a vector that keep a core busy without those of the next.
+const MANY: f64 = 12.0;
+
+impl Turns {
+    /// For `rows` rows of `n` elements of `operations` each. Rows run as they are, in pieces of whole cache lines, or several
+    /// as one.
+    pub fn of(rows: usize, n: usize, operations: f64) -> Turns {
+        let alone = n < LONGEST_JOINED && rows.saturating_mul(n) < LEAST_JOINED;
+        let rolled = operations >= MANY || alone && n < LINE;
+        Turns(match n {
+            1 if alone => &[1],
+            _ if rolled && n.is_multiple_of(4) => &[4],
+            _ if rolled => &[4, 1],
+            _ if n.is_multiple_of(LINE) => &[16],
+            _ if n.is_multiple_of(4) => &[16, 4],
+            _ => &[16, 4, 1],
+        })
+    }
 }
 
 /// Unary functions with direct CLIF.
@@ -334,9 +361,6 @@ impl Assembler {
     }
 }
 
-/// Elements per turn of the unrolled, the vector and the scalar loop.
-const TURNS: [i64; 3] = [16, 4, 1];
-
 fn emit_rows(mut b: FunctionBuilder, body: &LoopBody, target: cranelift::codegen::isa::TargetFrontendConfig) {
     let entry = b.create_block();
     b.append_block_params_for_function_params(entry);
@@ -365,7 +389,7 @@ fn emit_rows(mut b: FunctionBuilder, body: &LoopBody, target: cranelift::codegen
     let starts: Vec<Value> =
         (0..count).map(|k| b.ins().stack_load(types::I64, types::I64, slot, 8 * k as i32)).collect();
     let mut at = zero;
-    for turn in TURNS {
+    for &turn in body.turns.0 {
         let (head, inside, after) = (b.create_block(), b.create_block(), b.create_block());
         b.append_block_param(head, types::I64);
         b.ins().jump(head, &[at.into()]);

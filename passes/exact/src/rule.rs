@@ -221,7 +221,7 @@ impl Cx<'_> {
 }
 
 /// Whether all elements of a tensor of numbers fit; stops at the first that does not.
-pub fn every(t: &Tensor, fits: impl Fn(f64) -> bool) -> bool {
+pub fn every(t: &Tensor, mut fits: impl FnMut(f64) -> bool) -> bool {
     if t.dtype() == DType::F32 {
         return t.bytes().as_chunks::<4>().0.iter().all(|b| fits(f64::from(f32::from_ne_bytes(*b))));
     }

@@ -1,7 +1,7 @@
 //! Element-wise operators: generated loops for cheap ones, wide kernels for transcendental ones.
 
 use super::{Cx, Lowered, Work};
-use crate::clif::{LoopBody, Source, supports};
+use crate::clif::{LoopBody, Source, Turns, supports};
 use crate::group::activation;
 use artefact::Call;
 use ir::{DType, Expr, Graph, Kind, Node, NodeId, ValueId};
@@ -105,7 +105,8 @@ pub fn fuse(cx: &Cx, nodes: &[NodeId]) -> Option<Lowered> {
         }
     };
     let expressions = reads.into_iter().map(|(e, inputs)| (e, inputs.iter().map(source).collect())).collect();
-    let body = LoopBody { expressions, operands: operands.len() };
+    let turns = Turns::of(walk.rows, walk.n, flops);
+    let body = LoopBody { expressions, operands: operands.len(), turns };
     let elements: usize = shape.iter().product();
     Some(Lowered {
         kind: "fused loop",

@@ -132,6 +132,36 @@ impl OneHot {
     }
 }
 
+/// Levels of an expression looked through.
+const EXPRESSION: usize = 8;
+
+/// A bound on the elements of a constant, which may be an expression that decodes it; `None` where there is none.
+fn largest(cx: &Cx, id: Id, levels: usize) -> Option<f64> {
+    if let Some(t) = cx.value(id) {
+        let mut most = 0f64;
+        let finite = every(&t, |v| {
+            most = most.max(v.abs());
+            v.is_finite()
+        });
+        return finite.then_some(most);
+    }
+    let levels = levels.checked_sub(1)?;
+    let of = |id: Option<&Id>| largest(cx, *id?, levels);
+    if let Some((_, i)) = cx.find(id, "DequantizeLinear") {
+        // A value less its zero point.
+        let zero = i.get(2).filter(|z| !cx.absent(**z)).map_or(Some(0.0), |z| of(Some(z)))?;
+        return Some((of(i.first())? + zero) * of(i.get(1))?);
+    }
+    if let Some((_, i)) = cx.find(id, "Mul") {
+        return Some(of(i.first())? * of(i.get(1))?);
+    }
+    if let Some((_, i)) = cx.find(id, "Add").or_else(|| cx.find(id, "Sub")) {
+        return Some(of(i.first())? + of(i.get(1))?);
+    }
+    let moved = ["Reshape", "Transpose", "Gather", "Slice", "Squeeze", "Unsqueeze", "Cast"];
+    moved.iter().find_map(|op| of(cx.find(id, op)?.1.first()))
+}
+
 /// Each row of the product is the row of the weight that the index names, zeros where it names none. That is one more row at
 /// the end of the table, where −1 finds it too.
 fn one_hot_product(cx: &mut Cx) -> Option<Id> {
@@ -143,7 +173,7 @@ fn one_hot_product(cx: &mut Cx) -> Option<Id> {
     let OneHot { index, first } = OneHot::of(cx, h)?;
     let float = cx.dtype(w)?;
     // 0 · ∞ is not a number.
-    if !float.is_float() || cx.dtype(h)? != float || !every(&cx.value(w)?, f64::is_finite) {
+    if !float.is_float() || cx.dtype(h)? != float || largest(cx, w, EXPRESSION)? > 1e30 {
         return None;
     }
     let zeros = cx.tensor(Tensor::from_f32s(float, &[1, columns], vec![0.0; columns]).ok()?);

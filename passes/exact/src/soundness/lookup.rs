@@ -1,20 +1,29 @@
 //! Instances of the rules about rows looked up in a table.
 
-use super::{Instance, new_builder};
+use super::{B, Instance, new_builder};
 use ir::{Attrs, Graph, ValueId};
 
 /// Rules and a graph on which all of them fire.
 pub fn instances() -> Vec<(&'static [&'static str], Instance)> {
     vec![
         (&["one-hot-product-to-lookup", "move-constant-Add-into-table", "move-Tanh-into-table"], |b| {
-            one_hot(b, -1, true)
+            one_hot(b, -1, true, |b, k| b.weight(&[5, k]))
         }),
-        (&["one-hot-product-to-lookup"], |b| one_hot(b, 0, false)),
+        // A weight that is stored as bytes.
+        (&["one-hot-product-to-lookup"], |b| {
+            one_hot(b, 0, false, |b, k| {
+                let bytes = b.random(&[5 * k], -90.0, 90.0).to_f32s().unwrap();
+                let bytes = bytes.into_iter().map(|v| v as i8).collect();
+                let bytes = b.g.add_initializer("q", ir::Tensor::new(&[5, k], bytes).unwrap());
+                let scale = b.scalar(0.01);
+                b.plain("DequantizeLinear", &[bytes, scale])
+            })
+        }),
     ]
 }
 
 /// Integers of −6 to 6 as rows with a one, or with none, times a matrix.
-fn one_hot(b: &mut super::B, first: i64, counts_last: bool) {
+fn one_hot(b: &mut B, first: i64, counts_last: bool, weight: fn(&mut B, usize) -> ValueId) {
     let (n, k) = (b.dim(), b.dim());
     let (x, three) = (b.input(&[3, n, 1]), b.scalar(3.0));
     let x = b.plain("Mul", &[x, three]);
@@ -24,14 +33,14 @@ fn one_hot(b: &mut super::B, first: i64, counts_last: bool) {
     let sides = if counts_last { [index, counts] } else { [counts, index] };
     let hot = b.plain("Equal", &sides);
     let hot = b.op("Cast", Attrs::new().with("to", 1), &[hot]);
-    let (w, c) = (b.weight(&[5, k]), b.weight(&[1, 1, k]));
+    let (w, c) = (weight(b, k), b.weight(&[1, 1, k]));
     let y = b.plain("MatMul", &[hot, w]);
     let y = b.plain("Add", &[y, c]);
     let y = b.plain("Tanh", &[y]);
     b.out(y);
 }
 
-fn looked_up(b: &mut super::B, i: ValueId, k: usize) -> ValueId {
+fn looked_up(b: &mut B, i: ValueId, k: usize) -> ValueId {
     let t = b.positive(&[3, k]);
     b.plain("Gather", &[t, i])
 }
