@@ -9,7 +9,7 @@ use crate::pool::ThreadPool;
 use crate::prepare::{Key, key, specialise};
 use crate::profile::{Profile, profile};
 use crate::source::Source;
-use codegen::{Packs, Precision, Program};
+use codegen::{Loops, Packs, Precision, Program};
 use ir::{Blame, DType, Dim, Error, Evaluate, Feeds, Graph, Result, Value, ValueType};
 use kernels::{Memory, Pool, Tier, has_bf16};
 use std::path::Path;
@@ -282,7 +282,9 @@ impl Session {
         }
         let base = self.source.base(more)?;
         self.packs.learn(base);
-        let compile = |g: Graph| codegen::compile_sharing(&g, Tier::best(), self.precision, &self.packs);
+        let compile = |g: Graph| {
+            codegen::compile_sharing(&g, Tier::best(), self.precision, Loops::WherePaying, &self.packs)
+        };
         let program = specialise(base, key).and_then(compile)?;
         self.source.keep(key, self.precision, &program);
         Ok(program)

@@ -21,6 +21,7 @@ mod unsigned;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub use ahead::Linked;
 pub use ahead::{Artefact, Target, build};
+pub use lower::little::Loops;
 pub use packs::Packs;
 pub use precision::Precision;
 pub use program::{Program, Run, Side, StepInfo};
@@ -35,12 +36,21 @@ pub fn compile(graph: &Graph) -> Result<Program> {
 
 /// As [`compile`] for a chosen kernel tier and precision.
 pub fn compile_with(graph: &Graph, tier: Tier, precision: Precision) -> Result<Program> {
-    compile_sharing(graph, tier, precision, &Packs::default())
+    compile_sharing(graph, tier, precision, Loops::Generated, &Packs::default())
 }
 
 /// As [`compile_with`] for one of several programs of a model, which share packed weights.
-pub fn compile_sharing(graph: &Graph, tier: Tier, precision: Precision, packs: &Packs) -> Result<Program> {
-    let (graph, steps) = lowered(graph, tier, precision, packs)?;
+pub fn compile_sharing(
+    graph: &Graph,
+    tier: Tier,
+    precision: Precision,
+    loops: Loops,
+    packs: &Packs,
+) -> Result<Program> {
+    let (graph, mut steps) = lowered(graph, tier, precision, packs)?;
+    if loops == Loops::WherePaying {
+        lower::little::to_chains(&mut steps, tier);
+    }
     let plan = plan::plan(&graph, &steps)?;
     program::assemble(graph, steps, plan)
 }

@@ -8,6 +8,7 @@ mod elements;
 pub mod elementwise;
 mod integer;
 mod late;
+pub mod little;
 mod lrn;
 mod movement;
 mod normalize;

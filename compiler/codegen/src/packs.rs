@@ -91,7 +91,7 @@ impl Packs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Precision, compile_sharing};
+    use crate::{Loops, Precision, compile_sharing};
     use ir::{Value, ValueType};
     use kernels::{Serial, Tier};
 
@@ -109,7 +109,7 @@ mod tests {
         ir::forget_shapes(&mut g);
         g.set_type(g.inputs()[0], ValueType::known(ir::DType::F32, &[rows, 4]));
         ir::infer(&mut g).unwrap();
-        let program = compile_sharing(&g, Tier::best(), Precision::Float32, packs).unwrap();
+        let program = compile_sharing(&g, Tier::best(), Precision::Float32, Loops::Generated, packs).unwrap();
         let x = Tensor::new(&[rows, 4], (0..4 * rows).map(|i| i as f32 - 3.0).collect::<Vec<_>>()).unwrap();
         let y = program.run(&[Value::Tensor(x)], &Serial).unwrap();
         y[0].tensor().unwrap().to_f32s().unwrap()

@@ -342,7 +342,9 @@ impl Step<'_> {
         // A weight that is read in several ways is packed in each of them, and told from the others.
         let packs = codegen::Packs::default();
         packs.learn(&ready);
-        let program = match codegen::compile_sharing(&ready, tier.into(), Default::default(), &packs) {
+        let compile =
+            |loops| codegen::compile_sharing(&ready, tier.into(), Default::default(), loops, &packs);
+        let program = match compile(codegen::Loops::Generated) {
             Ok(p) => p,
             // A session walks such a graph by reference.
             Err(e) if matches!(e.blame, Blame::Unsupported | Blame::Model) => return Err(Stop::Refused),
@@ -372,6 +374,13 @@ impl Step<'_> {
             .ok_or(Stop::Refused)?;
         let one = program.run(&values, &kernels::Serial).map_err(|e| self.ended(e, ""))?;
         same(self.graph, self.feeds, self.expected, &one).map_err(|e| found("answers", e))?;
+        // Loops of little work run as chains in a session.
+        if program.steps().iter().any(|s| s.kind == "fused loop") {
+            let chains =
+                compile(codegen::Loops::WherePaying)?.run(&values, two()).map_err(|e| self.ended(e, ""))?;
+            same(self.graph, self.feeds, self.expected, &chains)
+                .map_err(|e| found("answers", format!("chains: {e}")))?;
+        }
         if !identical(&one, &program.run(&values, two())?) {
             return Err(found("threads", "two threads give other bits than one"));
         }

@@ -248,7 +248,13 @@ pub fn check(case: &Case, exact: bool) -> Result<(), Stop> {
     let packs = codegen::Packs::default();
     packs.learn(&ready);
     for &tier in kernels::Tier::available() {
-        let program = codegen::compile_sharing(&ready, tier, codegen::Precision::default(), &packs)?;
+        let program = codegen::compile_sharing(
+            &ready,
+            tier,
+            codegen::Precision::default(),
+            codegen::Loops::Generated,
+            &packs,
+        )?;
         for s in program.steps() {
             tally::hit(tally::Kind::Kernel, tally::key(s.kind) ^ (tier as u64 + 8), tally::key(&s.op));
         }

@@ -1,7 +1,7 @@
 //! The e-graph language: operators with an attribute leaf first, value leaves, and projections of multi-output nodes.
 
 use egg::{Id, Language};
-use ir::{Lookup, Operator, qualified};
+use ir::{Operator, qualified};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use std::fmt;
@@ -31,16 +31,23 @@ impl OpId {
     }
     /// The operator that is printed so: `Conv`, `ir.FusedConv`.
     pub fn named(printed: &str) -> Result<OpId, String> {
-        let (domain, name) = printed.rsplit_once('.').unwrap_or(("", printed));
-        ops::Standard
-            .operator(domain, name)
-            .or_else(|| ops::Standard.operator(&format!("{domain}."), name))
-            .and_then(OpId::of)
-            .ok_or_else(|| format!("unknown operator {printed} in a pattern"))
+        // Domains of internal operators end in the dot.
+        let (domain, name) = printed.split_at(printed.rfind('.').map_or(0, |dot| dot + 1));
+        let number =
+            [domain, domain.trim_end_matches('.')].iter().find_map(|d| NUMBERED.numbers.get(&(*d, name)));
+        number.copied().map(OpId).ok_or_else(|| format!("unknown operator {printed} in a pattern"))
+    }
+    /// How many operators there are.
+    pub fn count() -> usize {
+        NUMBERED.operators.len()
+    }
+    /// The number, below [`OpId::count`].
+    pub fn index(self) -> usize {
+        usize::from(self.0)
     }
     /// The operator of a number.
     pub fn operator(self) -> &'static dyn Operator {
-        NUMBERED.operators[usize::from(self.0)]
+        NUMBERED.operators[self.index()]
     }
 }
 

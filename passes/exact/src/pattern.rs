@@ -51,21 +51,30 @@ impl Arity {
 
 /// The nodes of every class of a rebuilt e-graph by the number of the class: their children are canonical, so that matching
 /// asks neither union-find nor a hash table.
-pub struct Classes<'a>(Vec<&'a [ENode]>);
+pub struct Classes<'a> {
+    nodes: Vec<&'a [ENode]>,
+    /// Operators that are somewhere, by number.
+    present: Vec<bool>,
+}
 
 impl<'a> Classes<'a> {
     /// `egraph` must be rebuilt.
     pub fn of(egraph: &'a Egraph) -> Classes<'a> {
         let count = egraph.classes().map(|c| usize::from(c.id) + 1).max().unwrap_or(0);
-        let mut nodes: Vec<&[ENode]> = vec![&[]; count];
+        let (mut nodes, mut present): (Vec<&[ENode]>, _) = (vec![&[]; count], vec![false; OpId::count()]);
         for c in egraph.classes() {
             nodes[usize::from(c.id)] = &c.nodes;
+            for n in &c.nodes {
+                if let Symbol::Op(op) = n.symbol {
+                    present[op.index()] = true;
+                }
+            }
         }
-        Classes(nodes)
+        Classes { nodes, present }
     }
 
     fn nodes(&self, class: Id) -> &'a [ENode] {
-        self.0.get(usize::from(class)).copied().unwrap_or_default()
+        self.nodes.get(usize::from(class)).copied().unwrap_or_default()
     }
 }
 
@@ -141,6 +150,14 @@ impl Left {
     /// Levels below the root that a match reads.
     pub fn depth(&self) -> usize {
         self.depth
+    }
+
+    /// Whether all operators of the pattern are somewhere in the e-graph.
+    pub fn possible(&self, classes: &Classes) -> bool {
+        self.steps.iter().all(|s| match s {
+            Step::Node { symbol: Symbol::Op(op), .. } => classes.present[op.index()],
+            _ => true,
+        })
     }
 
     /// Register of a variable.

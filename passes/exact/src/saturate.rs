@@ -135,6 +135,9 @@ impl Rules<'_> {
         }
         let Some(rule) = &self.compiled[i] else { return Ok(Vec::new()) };
         let (mut found, mut here) = (Vec::new(), Vec::new());
+        if !rule.left.possible(view) {
+            return Ok(found);
+        }
         let reach = rule.left.depth() + BELOW;
         for class in classes.filter(|&c| changed.within(c, reach)) {
             if found.len() >= most {

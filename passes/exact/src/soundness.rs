@@ -226,6 +226,13 @@ fn general() -> Vec<(&'static [&'static str], Instance)> {
             let z = b.transposed(&[p, 2], &[0, 1]);
             b.out(z);
         }),
+        (&["transpose-before-dims-of-1"], |b| {
+            let (m, n) = (b.dim(), b.dim());
+            let (x, s) = (b.input(&[1, m, n]), b.ints(&[m as i64, 1, n as i64, 1]));
+            let x = b.plain("Reshape", &[x, s]);
+            let y = b.op("Transpose", Attrs::new().with("perm", vec![3, 2, 0, 1]), &[x]);
+            b.out(y);
+        }),
         (&["unit-transpose-to-reshape"], |b| {
             let n = b.dim();
             let y = b.transposed(&[n, 1, 3], &[1, 0, 2]);
@@ -350,6 +357,12 @@ fn sinking(name: &str) -> Option<Graph> {
     } else if let Some(op) = name.strip_prefix("sink-transpose-below-constant-") {
         let (x, c) = (b.transposed(&[n, 2, 3], &[2, 0, 1]), b.positive(&[n, 2]));
         let z = b.plain(op, &[x, c]);
+        b.out(z);
+    } else if let Some(op) = name.strip_prefix("sink-reshapes-below-") {
+        let (x, y, s) = (b.input(&[n, 6]), b.input(&[n, 6]), b.ints(&[2, -1, 3]));
+        let (x, y) = (b.plain("Exp", &[x]), b.plain("Exp", &[y]));
+        let (x, y) = (b.plain("Reshape", &[x, s]), b.plain("Reshape", &[y, s]));
+        let z = b.plain(op, &[x, y]);
         b.out(z);
     } else if let Some(op) = name.strip_prefix("sink-depth-to-space-below-") {
         let x = b.input(&[1, 4 * n, 2, 3]);

@@ -305,58 +305,59 @@ impl Growth<'_> {
     fn emit(&mut self, form: &Form, args: &[Arg]) -> Option<Arg> {
         match form {
             Form::Function(f) => self.step(Step::Map(*f, args[0])),
-            Form::Expression(e) => self.expression(e, args),
+            Form::Expression(e) => steps_of(e, args, &mut |s| self.step(s)),
         }
     }
+}
 
-    fn expression(&mut self, e: &Expr, args: &[Arg]) -> Option<Arg> {
-        match e {
-            Expr::In(i) => args.get(*i).copied(),
-            Expr::Const(c) => Some(Arg::Const(*c as f32)),
-            Expr::Binary(op, a, b) => {
-                let (a, b) = (self.expression(a, args)?, self.expression(b, args)?);
-                let op = match op {
-                    Op::Add => Binary::Add,
-                    Op::Sub => Binary::Sub,
-                    Op::Mul => Binary::Mul,
-                    Op::Div => Binary::Div,
-                    Op::Min => Binary::Min,
-                    Op::Max => Binary::Max,
-                    _ => return None,
-                };
-                self.step(Step::Binary(op, a, b))
-            }
-            Expr::Unary(op, a) => {
-                let a = self.expression(a, args)?;
-                let f = match op {
-                    Unary::Neg => return self.step(Step::Binary(Binary::Sub, Arg::Const(-0.0), a)),
-                    Unary::Reciprocal => return self.step(Step::Binary(Binary::Div, Arg::Const(1.0), a)),
-                    Unary::Exp => Function::Exp,
-                    Unary::Abs => Function::Abs,
-                    Unary::Sqrt => Function::Sqrt,
-                    Unary::Floor => Function::Floor,
-                    Unary::Ceil => Function::Ceil,
-                    Unary::Round => Function::Round,
-                    Unary::Tanh => Function::Tanh,
-                    Unary::Erf => Function::Erf,
-                    Unary::Sigmoid => Function::Sigmoid,
-                    _ => return None,
-                };
-                self.step(Step::Map(f, a))
-            }
-            // `x < 0 ? x · slope : x`
-            Expr::Select(below, scaled, x) => match (&**below, &**scaled) {
-                (Expr::Binary(Op::Lt, y, zero), Expr::Binary(Op::Mul, a, b))
-                    if y == x && (a == x || b == x) && **zero == Expr::Const(0.0) =>
-                {
-                    let slope = if b == x { a } else { b };
-                    let (x, slope) = (self.expression(x, args)?, self.expression(slope, args)?);
-                    self.step(Step::Binary(Binary::Leaky, x, slope))
-                }
-                _ => None,
-            },
-            Expr::Cast(..) => None,
+/// The steps of an expression, each given to `step` once its operands are there; `None` where some of it has none.
+pub(super) fn steps_of(e: &Expr, args: &[Arg], step: &mut dyn FnMut(Step) -> Option<Arg>) -> Option<Arg> {
+    match e {
+        Expr::In(i) => args.get(*i).copied(),
+        Expr::Const(c) => Some(Arg::Const(*c as f32)),
+        Expr::Binary(op, a, b) => {
+            let (a, b) = (steps_of(a, args, step)?, steps_of(b, args, step)?);
+            let op = match op {
+                Op::Add => Binary::Add,
+                Op::Sub => Binary::Sub,
+                Op::Mul => Binary::Mul,
+                Op::Div => Binary::Div,
+                Op::Min => Binary::Min,
+                Op::Max => Binary::Max,
+                _ => return None,
+            };
+            step(Step::Binary(op, a, b))
         }
+        Expr::Unary(op, a) => {
+            let a = steps_of(a, args, step)?;
+            let f = match op {
+                Unary::Neg => return step(Step::Binary(Binary::Sub, Arg::Const(-0.0), a)),
+                Unary::Reciprocal => return step(Step::Binary(Binary::Div, Arg::Const(1.0), a)),
+                Unary::Exp => Function::Exp,
+                Unary::Abs => Function::Abs,
+                Unary::Sqrt => Function::Sqrt,
+                Unary::Floor => Function::Floor,
+                Unary::Ceil => Function::Ceil,
+                Unary::Round => Function::Round,
+                Unary::Tanh => Function::Tanh,
+                Unary::Erf => Function::Erf,
+                Unary::Sigmoid => Function::Sigmoid,
+                _ => return None,
+            };
+            step(Step::Map(f, a))
+        }
+        // `x < 0 ? x · slope : x`
+        Expr::Select(below, scaled, x) => match (&**below, &**scaled) {
+            (Expr::Binary(Op::Lt, y, zero), Expr::Binary(Op::Mul, a, b))
+                if y == x && (a == x || b == x) && **zero == Expr::Const(0.0) =>
+            {
+                let slope = if b == x { a } else { b };
+                let (x, slope) = (steps_of(x, args, step)?, steps_of(slope, args, step)?);
+                step(Step::Binary(Binary::Leaky, x, slope))
+            }
+            _ => None,
+        },
+        Expr::Cast(..) => None,
     }
 }
 

@@ -1,11 +1,12 @@
 //! Element-wise operators: generated loops for cheap ones, wide kernels for transcendental ones.
 
+use super::chain::steps_of;
 use super::{Cx, Lowered, Work};
 use crate::clif::{LoopBody, Source, Turns, supports};
 use crate::group::activation;
 use artefact::Call;
-use ir::{DType, Expr, Graph, Kind, Node, NodeId, ValueId};
-use kernels::chain::Chain;
+use ir::{Binary, DType, Expr, Graph, Kind, Node, NodeId, ValueId};
+use kernels::chain::{Arg, Chain, Format, MOST_SLOTS};
 use kernels::vecmath::Function;
 use kernels::{Activation, Tier};
 use std::collections::BTreeMap;
@@ -15,24 +16,29 @@ pub(super) fn expression(graph: &Graph, n: &Node) -> Option<(Expr, Vec<ValueId>)
     if n.outputs().len() != 1 || !n.captures().is_empty() {
         return None;
     }
-    if n.is("Clip") {
-        let Activation::Clip { lo, hi } = activation(graph, n)? else { return None };
-        let mut e = Expr::In(0);
-        if lo > f32::NEG_INFINITY {
-            e = e.max(Expr::Const(f64::from(lo)));
+    let (e, inputs) = if n.is("Clip") {
+        let mut bounded = (Expr::In(0), vec![n.input(0)?]);
+        for (op, bound) in [(Binary::Max, n.input(1)), (Binary::Min, n.input(2))] {
+            // One that is constant and open is none.
+            let open = |b: &ValueId| {
+                let c = graph.constant(*b).and_then(|t| t.to_f32s().ok()).unwrap_or_default();
+                c == [if op == Binary::Max { f32::NEG_INFINITY } else { f32::INFINITY }]
+            };
+            if let Some(b) = bound.filter(|b| !open(b)) {
+                let (e, inputs) = &mut bounded;
+                inputs.push(b);
+                *e = Expr::binary(op, e.clone(), Expr::In(inputs.len() - 1));
+            }
         }
-        if hi < f32::INFINITY {
-            e = e.min(Expr::Const(f64::from(hi)));
-        }
-        return Some((e, vec![n.input(0)?]));
-    }
-    let Kind::Elementwise(e) = n.op.kind(&n.attrs) else { return None };
-    let inputs: Option<Vec<ValueId>> = n.inputs().iter().copied().collect();
-    let inputs = inputs?;
-    // The expression describes nodes with exactly the inputs it mentions.
-    if highest(&e)? + 1 != inputs.len() {
-        return None;
-    }
+        bounded
+    } else {
+        let Kind::Elementwise(e) = n.op.kind(&n.attrs) else { return None };
+        let inputs: Option<Vec<ValueId>> = n.inputs().iter().copied().collect();
+        // The expression describes nodes with exactly the inputs it mentions.
+        inputs
+            .filter(|inputs| highest(&e).is_some_and(|h| h + 1 == inputs.len()))
+            .map(|inputs| (e, inputs))?
+    };
     // One-element constants become constants of the code.
     let (mut kept, mut map) = (Vec::new(), Vec::new());
     let full = graph.ty(n.output(0)?).rank();
@@ -190,6 +196,27 @@ pub struct RowKernel {
 }
 
 impl RowKernel {
+    /// The same as a chain of steps, which needs no code; `None` where a step is missing.
+    pub fn chain(&self, tier: Tier) -> Option<Call> {
+        let (operands, mut steps) = (self.body.operands, Vec::new());
+        let mut results: Vec<Arg> = Vec::new();
+        for (e, sources) in &self.body.expressions {
+            let arg = |s: &Source| match *s {
+                Source::Operand(k, _) => Some(Arg::Slot(k)),
+                Source::Earlier(j) => results.get(j).copied(),
+            };
+            let args = sources.iter().map(arg).collect::<Option<Vec<Arg>>>()?;
+            results.push(steps_of(e, &args, &mut |s| {
+                steps.push(s);
+                Some(Arg::Slot(operands + steps.len() - 1))
+            })?);
+        }
+        let Some(Arg::Slot(result)) = results.last().copied() else { return None };
+        let formats = vec![Format::F32; operands];
+        let chain = Chain { operands: formats, steps, result, store: Format::F32 };
+        (operands + chain.steps.len() <= MOST_SLOTS).then(|| self.walk.clone().chain(tier, chain))
+    }
+
     /// The call of this loop, which is number `code` of the program's.
     pub fn call(&self, code: usize) -> Call {
         let w = self.walk.clone();

@@ -6,7 +6,7 @@
 
 use crate::packs::Packs;
 use crate::program::Program;
-use crate::{Precision, compile_sharing};
+use crate::{Loops, Precision, compile_sharing};
 use ir::{DType, Graph, Node, Tensor, Value, ValueType};
 use kernels::{Pool, Tier};
 use std::sync::{Arc, Mutex};
@@ -142,7 +142,7 @@ impl Late {
         if elements.into_iter().chain(constants).fold(0, usize::saturating_add) < WORTH {
             return Ok(None);
         }
-        let program = compile_sharing(&g, self.how.0, self.how.1, &self.packs).ok();
+        let program = compile_sharing(&g, self.how.0, self.how.1, Loops::Generated, &self.packs).ok();
         // The reference gives values another shape without a copy.
         let kernels = |p: &Program| {
             let steps = p.steps();

@@ -18,6 +18,8 @@ macro_rules! sink_binary {
             |cx| sink_both(cx, $op)),
         Rule::build(concat!("sink-transpose-below-constant-", $op), concat!("(", $op, " ?a (Transpose ?t ?x) ?c)"),
             |cx| sink_constant(cx, $op)),
+        Rule::build(concat!("sink-reshapes-below-", $op), concat!("(", $op, " ?a (Reshape ?r ?x ?s) (Reshape ?q ?y ?t))"),
+            |cx| sink_reshapes(cx, $op)),
     ]),*] };
 }
 
@@ -58,8 +60,8 @@ macro_rules! sink_blocks {
 pub static BLOCKS: &[Rule] =
     &sink_blocks!("Relu", "Sigmoid", "Tanh", "HardSwish", "HardSigmoid", "LeakyRelu", "Elu");
 
-/// Transposes below element-wise operators of two inputs.
-pub static BINARY: [[Rule; 2]; 4] = sink_binary!("Add", "Mul", "Sub", "Div");
+/// Transposes and reshapes below element-wise operators of two inputs.
+pub static BINARY: [[Rule; 3]; 4] = sink_binary!("Add", "Mul", "Sub", "Div");
 
 pub static RULES: &[Rule] = &[
     Rule::build("merge-transposes", "(Transpose ?t (Transpose ?u ?x))", |cx| {
@@ -79,6 +81,7 @@ pub static RULES: &[Rule] = &[
         let moved: Vec<i64> = p.iter().copied().filter(|&d| shape[d as usize] != 1).collect();
         if is_identity(&p) || !moved.is_sorted() { None } else { reshape_to_class(cx, x) }
     }),
+    Rule::build("transpose-before-dims-of-1", "(Transpose ?t (Reshape ?r ?x ?s))", before_unit_dims),
     Rule::build("merge-reshapes", "(Reshape ?a (Reshape ?b ?x ?s) ?t)", |cx| {
         reshape_to_class(cx, cx.id("?x")?)
     }),
@@ -141,6 +144,48 @@ fn sink_constant(cx: &mut Cx, op: &str) -> Option<Id> {
     };
     let y = cx.op(op, a, &[x, c])?;
     transpose(cx, y, &p)
+}
+
+/// Operands that were reshaped alike, before they were.
+fn sink_reshapes(cx: &mut Cx, op: &str) -> Option<Id> {
+    let (x, y, a) = (cx.id("?x")?, cx.id("?y")?, cx.attrs("?a")?);
+    let count = |id| ir::budget::elements(&cx.shape(id)?).ok();
+    // Without more elements nothing was repeated, so that neighbours stay neighbours.
+    let alike = cx.shape(x)? == cx.shape(y)? && count(x)? == count(cx.class())?;
+    if !alike || cx.constant(x) || cx.constant(y) || cx.shape(x)?.contains(&0) {
+        return None;
+    }
+    let z = cx.op(op, a, &[x, y])?;
+    reshape_to_class(cx, z)
+}
+
+/// `T(R(x)) = R(T(x))` where `R` only puts in or leaves out dims of 1.
+fn before_unit_dims(cx: &mut Cx) -> Option<Id> {
+    let x = cx.id("?x")?;
+    let class = cx.shape(cx.class())?;
+    let from = cx.shape(x)?;
+    let given = cx.attrs("?t")?.ints("perm").ok()?.map(<[i64]>::to_vec);
+    let order: Vec<usize> = match given {
+        Some(p) => p.into_iter().map(|d| usize::try_from(d).ok()).collect::<Option<_>>()?,
+        None => (0..class.len()).rev().collect(),
+    };
+    // Before the transpose.
+    let mut between = vec![0; class.len()];
+    for (&n, &d) in class.iter().zip(&order) {
+        *between.get_mut(d)? = n;
+    }
+    let long = |shape: &[usize]| (0..shape.len()).filter(|&d| shape[d] != 1).collect::<Vec<usize>>();
+    let (own, middle) = (long(&from), long(&between));
+    let same = own.iter().map(|&d| from[d]).eq(middle.iter().map(|&d| between[d]));
+    if !same || class.contains(&0) || cx.constant(x) {
+        return None;
+    }
+    let mut moved = order.iter().filter_map(|d| middle.iter().position(|m| m == d)).map(|i| own[i] as i64);
+    let perm: Vec<i64> = (0..from.len())
+        .map(|d| if from[d] == 1 { Some(d as i64) } else { moved.next() })
+        .collect::<Option<_>>()?;
+    let y = transpose(cx, x, &perm)?;
+    reshape_to_class(cx, y)
 }
 
 /// One Reshape straight to the matched class's shape, when at most one dim of it is not known.
