@@ -238,7 +238,7 @@ pub struct CompressArgs {
     #[arg(long, value_name = "S", conflicts_with_all = ["max_drop", "target_size", "target_ratio", "methods"], requires = "data")]
     pub target_sparsity: Option<String>,
     /// Leave out parts of the search, to see what they are worth: no-compensation (weights are rounded and removed one by one),
-    /// no-interactions (errors of layers add up), no-regain (layers stay as they were first priced), no-repair, no-tune, greedy or
+    /// no-interactions (errors of layers add up), no-regain (layers stay as they were first priced), no-repair, no-tune, no-rivals (selections of other kinds), greedy or
     /// uniform (layers share the budget by steps of least price, or one recipe serves all), global (with --target-sparsity).
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub ablate: Vec<String>,

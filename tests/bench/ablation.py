@@ -21,6 +21,7 @@ SEARCHES = [
     ("without interactions", ["--ablate", "no-interactions"]),
     ("gains measured once", ["--ablate", "no-regain"]),
     ("without repair", ["--ablate", "no-repair"]),
+    ("without rivals", ["--ablate", "no-rivals"]),
     ("without compensation", ["--ablate", "no-compensation"]),
 ]
 SHARES = [("DP", []), ("uniform", ["uniform"]), ("global magnitude", ["global"])]

@@ -242,13 +242,14 @@ fn options(args: &CompressArgs, file_bytes: u64, output: &Path) -> Result<Option
             _ if word == "no-interactions" => o.interactions = false,
             _ if word == "no-regain" => o.again = false,
             _ if word == "no-tune" => o.tune = false,
+            _ if word == "no-rivals" => o.rivals = false,
             _ if word == "no-repair" => o.repairs = search::Repairs::Never,
             Some((_, Allocation::Global)) if args.target_sparsity.is_none() => {
                 return Err(Failure::usage("--ablate global needs --target-sparsity"));
             }
             Some((_, a)) => o.allocation = *a,
             None => {
-                let names = "no-compensation, no-interactions, no-regain, no-repair, no-tune, greedy, uniform, global";
+                let names = "no-compensation, no-interactions, no-regain, no-repair, no-tune, no-rivals, greedy, uniform, global";
                 return Err(Failure::usage(format!("--ablate '{word}' is none of {names}")));
             }
         }

@@ -59,7 +59,7 @@ impl Search<'_> {
     }
 
     /// Every recipe in all layers that have it; the others take the next larger candidate of its method, or stay.
-    fn uniform(&self) -> Vec<Solution> {
+    pub(crate) fn uniform(&self) -> Vec<Solution> {
         let all: BTreeSet<(&str, &str)> = self
             .rows
             .iter()

@@ -263,6 +263,26 @@ fn overrides_are_obeyed() {
     assert_eq!(recipe("second"), "keep");
 }
 
+/// Selections of other kinds take the place of the joint one only where they are smaller and confirmed.
+#[test]
+fn rivals_are_smaller_and_keep_the_promise() {
+    let mut smaller = 0;
+    for drop in [0.01, 0.02, 0.03, 0.05, 0.08, 0.12] {
+        let [with, without] = [true, false].map(|r| search(Goal::MaxDrop(drop), |o| o.rivals = r));
+        let [a, b] = [&with, &without].map(|o| size(&o.graph).unwrap());
+        assert!(a <= b, "{drop}: {a} {b}");
+        assert_eq!(with.decision.status, Status::Met);
+        assert!(with.decision.held_back.unwrap().bound <= drop && with.decision.trials.len() <= 12);
+        smaller += usize::from(a < b);
+    }
+    assert!(smaller > 0);
+    // Nothing that the user did not ask for.
+    let pinned = search(Goal::MaxDrop(0.05), |o| {
+        o.overrides = vec![Override::parse("^first$=int8-weight").unwrap()];
+    });
+    assert_eq!(pinned.decision.layers.iter().find(|l| l.layer == "first").unwrap().method, "int8-weight");
+}
+
 /// The model of [`model`] half of whose hidden layer is silent.
 pub fn redundant() -> Graph {
     let mut g = model();

@@ -172,6 +172,8 @@ pub struct Options {
     pub tune: bool,
     /// Gains are measured again where the search arrives; false shows what that is worth.
     pub again: bool,
+    /// Selections of other kinds are tried in the end; false shows what that is worth.
+    pub rivals: bool,
     /// Whether the selection is repaired.
     pub repairs: Repairs,
     /// Bytes of memory that the search may take; no bound where absent.
@@ -209,6 +211,7 @@ impl Options {
             interactions: true,
             again: true,
             tune: true,
+            rivals: true,
             repairs: Repairs::default(),
             memory: None,
             price: None,

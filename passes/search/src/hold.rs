@@ -153,13 +153,24 @@ impl Search<'_> {
     /// not calibrate must not contradict what margins promise under their errors.
     fn look(&mut self, budget: f64, reference: &Reference, drop: f64, level: Level) -> Result<Option<Held>> {
         let Some(solution) = self.least(budget) else { return Ok(None) };
+        self.examine(solution, reference, drop, level).map(Some)
+    }
+
+    /// A selection on the held-back samples, as [`Search::look`].
+    pub(crate) fn examine(
+        &mut self,
+        solution: Solution,
+        reference: &Reference,
+        drop: f64,
+        level: Level,
+    ) -> Result<Held> {
         let seen = self.measure(&solution)?;
         let mut measured = match &self.options.judge {
             Some(_) => seen,
             None => self.measure_on(&solution, reference, &self.split.held_back, level)?,
         };
         let met = confirmed(self.selection.metric, &mut measured, &seen, drop, level);
-        Ok(Some(Held { solution, measured, met }))
+        Ok(Held { solution, measured, met })
     }
 }
 

@@ -38,6 +38,7 @@ mod piece;
 mod polish;
 mod regain;
 mod repair;
+mod rivals;
 mod sensitivity;
 mod shares;
 mod shelf;

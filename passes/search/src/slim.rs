@@ -50,7 +50,8 @@ pub fn run(mut wide: Search, size: Size) -> Result<Outcome> {
         if late(wide.progress, SECOND) {
             wide.progress.cut("searches with fewer channels", 0, 1);
         }
-        return Ok(wide.polished(&base, size)?.unwrap_or(base));
+        let base = wide.polished(&base, size)?.unwrap_or(base);
+        return wide.rivalled(base, size);
     }
     let (groups, refused) = channels::groups(wide.graph);
     let reasons: BTreeMap<ValueId, String> = refused.into_iter().map(|(v, r)| (v, r.0)).collect();
@@ -65,7 +66,8 @@ pub fn run(mut wide: Search, size: Size) -> Result<Outcome> {
     if let Some(mut narrow) = wide.narrowest(&slim, &base.decision)? {
         let found = narrow.run(size)?;
         if wins(wide.options.goal, &found, &base, size)? {
-            return Ok(narrow.polished(&found, size)?.unwrap_or(found));
+            let found = narrow.polished(&found, size)?.unwrap_or(found);
+            return narrow.rivalled(found, size);
         }
         let looks = narrow.looks;
         drop(narrow);
@@ -75,7 +77,7 @@ pub fn run(mut wide: Search, size: Size) -> Result<Outcome> {
     if !slim.is_empty() {
         base.decision.notes.push("a model with fewer channels was searched too and was not better".into());
     }
-    Ok(base)
+    wide.rivalled(base, size)
 }
 
 /// The repaired outcome where there is one, with the refusals that the base noted.
