@@ -446,7 +446,7 @@ fn emit_element(
                     None => {
                         let v = if unit {
                             let p = b.ins().iadd(starts[k], offset);
-                            b.ins().load(ty, flags, p, shift)
+                            vector_at(b, ty, flags, p, shift)
                         } else {
                             let v = b.ins().load(types::F32, flags, starts[k], 0);
                             if vector { b.ins().splat(types::F32X4, v) } else { v }
@@ -464,6 +464,18 @@ fn emit_element(
         let p = b.ins().iadd(starts[body.operands], offset);
         b.ins().store(flags, v, p, shift);
     }
+}
+
+/// What lies at an address, which need not be aligned. Vectors of floats come as lanes of integers: without AVX, Cranelift
+/// lets comparisons of floats read their second operand from memory, which faults where that is not aligned to 16 bytes.
+fn vector_at(b: &mut FunctionBuilder, ty: Type, flags: MemFlags, at: Value, offset: i32) -> Value {
+    let lanes = match ty {
+        types::F32X4 => types::I32X4,
+        types::F64X2 => types::I64X2,
+        _ => return b.ins().load(ty, flags, at, offset),
+    };
+    let v = b.ins().load(lanes, flags, at, offset);
+    b.ins().bitcast(ty, MemFlags::new().with_endianness(codegen::ir::Endianness::Little), v)
 }
 
 fn constant(b: &mut FunctionBuilder, c: f64, vector: bool) -> Value {

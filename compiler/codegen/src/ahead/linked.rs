@@ -277,4 +277,26 @@ mod tests {
             assert!(object.run(&[]).is_err() && object.run(&[&tensor(36)]).is_err());
         }
     }
+
+    /// Comparisons of rows that start anywhere: without AVX they read nothing from memory, which faulted where rows were not
+    /// aligned.
+    #[test]
+    fn comparisons_take_rows_that_are_not_aligned() {
+        let mut g = Graph::new("g");
+        g.meta.opset = 21;
+        let x = g.add_input("x", ValueType::known(DType::F32, &[2, 37]));
+        let row = Tensor::from_f32s(DType::F32, &[37], (0..37).map(|i| (i as f32 * 0.37).sin()).collect());
+        let r = g.add_initializer("r", row.unwrap());
+        let mut apply = |name: &str, a, b| g.apply(name, ops::standard(name).unwrap(), Attrs::new(), &[a, b]);
+        let outputs = ["Equal", "Less", "Greater", "Max", "Min"].map(|op| [apply(op, x, r), apply(op, r, x)]);
+        for (i, y) in outputs.into_iter().flatten().enumerate() {
+            g.add_output(&format!("y{i}"), y);
+        }
+        ir::infer(&mut g).unwrap();
+        let x = tensor(37);
+        let expected = compile_with(&g, Tier::Portable, Precision::default()).unwrap();
+        let expected = expected.run(&[x.clone().into()], &kernels::Serial).unwrap();
+        let got = Linked::new(&g, Tier::Portable).unwrap().run(&[&x]).unwrap();
+        assert!(expected.iter().zip(&got).all(|(a, b)| a.tensor().unwrap() == b));
+    }
 }

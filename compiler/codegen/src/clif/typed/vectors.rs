@@ -236,7 +236,7 @@ impl Sixteen<'_, '_, '_> {
         let dtype = self.e.l.inputs[n].dtype;
         let row = self.e.rows[n];
         let at = self.e.address(row, self.i, size(dtype) as i64);
-        self.e.b.ins().load(vector(dtype), MemFlagsData::new(), at, 16 * p as i32)
+        crate::clif::vector_at(self.e.b, vector(dtype), MemFlagsData::new(), at, 16 * p as i32)
     }
 
     /// Vector `p` of a number.
