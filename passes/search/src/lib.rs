@@ -176,6 +176,8 @@ struct Search<'a> {
     split: Split,
     rows: Vec<Row>,
     items: Vec<Vec<Item>>,
+    /// As they were before gains were measured where the search arrived.
+    earlier: Vec<Vec<Item>>,
     shares: Shares,
     /// What errors do together, once that was measured.
     pairs: Option<Arc<Pairs>>,
@@ -266,6 +268,7 @@ impl<'a> Search<'a> {
             shares: Shares::of(&rows),
             rows,
             items,
+            earlier: Vec::new(),
             pairs: None,
             selection,
             margins,

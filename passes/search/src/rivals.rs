@@ -29,6 +29,8 @@ const STEPS: usize = 5;
 enum Kind {
     /// By the sum of errors alone.
     Sums,
+    /// By that of errors as they were first priced.
+    Earlier,
     /// One recipe for all layers.
     Uniform,
     /// One method, and layers that stay.
@@ -51,7 +53,6 @@ impl Search<'_> {
                 l.refusals = old.refusals;
             }
             rival.decision.trials = old.trials;
-            rival.decision.notes.extend(old.notes.into_iter().filter(|n| n.contains("channels")));
             found = rival;
         }
         Ok(found)
@@ -115,13 +116,19 @@ impl Search<'_> {
 
     fn kinds(&self) -> BTreeSet<Kind> {
         let methods = self.rows.iter().flat_map(|r| r.candidates.iter().map(|o| Kind::Only(o.head.method)));
-        methods.chain([Kind::Sums, Kind::Uniform]).collect()
+        methods.chain([Kind::Sums, Kind::Earlier, Kind::Uniform]).collect()
     }
 
     /// The selection of a kind with the least error within so many bytes.
     fn of_kind(&self, kind: Kind, bytes: u64) -> Option<Solution> {
         let found = match kind {
             Kind::Sums => self.shares.least_error(&self.items, bytes)?,
+            Kind::Earlier => {
+                let as_many = |(a, b): (&Vec<Item>, &Vec<Item>)| a.len() == b.len();
+                let same = self.earlier.len() == self.items.len()
+                    && self.earlier.iter().zip(&self.items).all(as_many);
+                same.then(|| self.shares.least_error(&self.earlier, bytes))??
+            }
             Kind::Only(method) => {
                 let s = self.shares.least_error(&self.only(method), bytes)?;
                 let chosen = self.rows.iter().zip(&s.choice).filter_map(|(r, &c)| r.candidate(c));

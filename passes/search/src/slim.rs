@@ -73,11 +73,12 @@ pub fn run(mut wide: Search, size: Size) -> Result<Outcome> {
         drop(narrow);
         wide.looks = looks;
     }
-    let mut base = with_reasons(wide.polished(&base, size)?, base);
+    let base = with_reasons(wide.polished(&base, size)?, base);
+    let mut found = wide.rivalled(base, size)?;
     if !slim.is_empty() {
-        base.decision.notes.push("a model with fewer channels was searched too and was not better".into());
+        found.decision.notes.push("a model with fewer channels was searched too and was not better".into());
     }
-    wide.rivalled(base, size)
+    Ok(found)
 }
 
 /// The repaired outcome where there is one, with the refusals that the base noted.
@@ -448,6 +449,7 @@ impl<'a> Search<'a> {
             items: rows.iter().map(Row::items).collect(),
             shares: Shares::default(),
             rows,
+            earlier: Vec::new(),
             pairs: None,
             selection: Arc::clone(&self.selection),
             margins: self.margins.clone(),

@@ -39,6 +39,7 @@ impl Search<'_> {
         let start = self.regain(&s)?;
         let again = self.tried(Bisection::near(start, 1e-9, self.ceiling()), drop)?;
         if again.passed.is_some() {
+            self.earlier = before.1;
             return Ok(again);
         }
         self.rows.iter_mut().zip(before.0).for_each(|(r, g)| r.gain = g);
