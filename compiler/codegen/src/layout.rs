@@ -449,8 +449,8 @@ impl Rewriter<'_> {
             if self.f32_of_rank(y).is_none() || !self.starts(y, true) {
                 return Ok(false);
             }
-            let (perm, shape) =
-                (ops::transpose::perm(&n.attrs, rank)?, self.old.ty(x).concrete().unwrap_or_default());
+            let Some(shape) = self.old.ty(x).concrete() else { return Ok(false) };
+            let perm = ops::transpose::perm(&n.attrs, rank)?;
             let order: Vec<usize> = to_last(rank).into_iter().map(|d| perm[d]).collect();
             if !order.iter().filter(|&&d| shape[d] != 1).is_sorted() || shape.contains(&0) {
                 return Ok(false);

@@ -123,12 +123,12 @@ impl OneHot {
         let column = cx.rank(index)? == rank && cx.shape(index)?.last() == Some(&1);
         let (n, shape) = (cx.ints(counts)?, cx.shape(counts)?);
         let &first = n.first()?;
-        let consecutive = n.iter().zip(first..).all(|(&a, b)| a == b);
-        let along_last = shape.last() == Some(&n.len());
+        // So that one past either end is a number too.
         let small = first.unsigned_abs() < 1 << 30 && n.len() < 1 << 30;
+        let consecutive = small && n.iter().zip(first..).all(|(&a, b)| a == b);
+        let along_last = shape.last() == Some(&n.len());
         let variable = !cx.constant(index);
-        (integer && column && consecutive && along_last && small && variable)
-            .then_some(OneHot { index, first })
+        (integer && column && consecutive && along_last && variable).then_some(OneHot { index, first })
     }
 }
 

@@ -84,3 +84,19 @@ fn tables_that_are_longer_or_mixed_stay() {
     assert_eq!(lookup(7, &[4]), ["Cast", "Gather", "Mul"]);
     assert_eq!(lookup(6, &[3, 1]), ["Cast", "Gather", "Mul"]);
 }
+
+/// Counting from the largest integer does not go past it.
+#[test]
+fn counts_at_the_end_of_integers_are_no_one_hot_rows() {
+    let mut b = new_builder(3);
+    let x = b.input(&[2, 1]);
+    let index = b.op("Cast", Attrs::new().with("to", 7), &[x]);
+    let counts = b.ints(&[i64::MAX, i64::MIN]);
+    let hot = b.plain("Equal", &[index, counts]);
+    let hot = b.op("Cast", Attrs::new().with("to", 1), &[hot]);
+    let w = b.weight(&[2, 3]);
+    let y = b.plain("MatMul", &[hot, w]);
+    b.out(y);
+    let (h, _) = crate::optimize(&b.g, crate::Options::RUNTIME).unwrap();
+    assert!(h.nodes().all(|(_, n)| n.op.name() != "Gather"));
+}
