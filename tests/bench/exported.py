@@ -10,7 +10,7 @@ optimisations, relative to the largest value of an output, that of ONNX Runtime 
 onnxruntime). Detectors with random weights order boxes by scores that are equal but for rounding: large differences there are those
 that ONNX Runtime has to itself.
 """
-import argparse, json, os, re, signal, subprocess, sys, tempfile, time, traceback
+import argparse, json, os, re, signal, subprocess, tempfile, time, traceback
 import numpy as np
 
 
@@ -25,7 +25,7 @@ def architectures():
         def f():
             m=timm.create_model(n,pretrained=False).eval()
             s=m.default_cfg.get('input_size',(3,224,224)); 
-            return m,(img(1,*s),),['x'],None
+            return m,(torch.randn(1,*s),),['x'],None
         return f
     for n in TIMM: M['timm_'+n]=timm_maker(n)
     ids=lambda n,v=1000:torch.randint(5,v,(1,n))

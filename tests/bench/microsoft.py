@@ -7,7 +7,7 @@ Each case is one node on seeded inputs: `run`, `run --reference`, and the file `
 results may differ by one step. A case that ONNX Runtime itself refuses is named and passed over. The exit code is the number
 of differences. Needs numpy, onnx and onnxruntime.
 """
-import numpy as np, onnx, onnxruntime as ort, subprocess, sys, os, tempfile, re
+import numpy as np, onnx, onnxruntime as ort, subprocess, sys, tempfile, re
 from onnx import helper as h, TensorProto as T, numpy_helper as nh
 cli=sys.argv[1]; pat=sys.argv[2] if len(sys.argv)>2 else ''
 rng=np.random.default_rng(0)

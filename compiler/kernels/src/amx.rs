@@ -1,11 +1,14 @@
-//! kernel: integer contractions by the tile unit (AMX): sums of 16 rows and up to 64 columns, 64 products an instruction.
+//! kernel: contractions of bytes and of bfloat16 by the tile unit (AMX): sums of 16 rows and up to 64 columns, 64 or 32
+//! products of each an instruction.
 //!
-//! A panel of cells is what the unit takes as its right operand, so packed weights are the same as for vectors; and
-//! sums are exact, so results are. The left rows have to lie at equal distances: those of a matrix do, windows are copied.
+//! A panel of cells is what the unit takes as its right operand, so packed weights are the same as for vectors. Sums of bytes
+//! are exact, so results are the same. Those of bfloat16 are added in another order than by vectors: all rows of a product
+//! run here or none, so that they do not depend on how rows are shared out. The left rows have to lie at equal distances:
+//! those of a matrix do, windows are copied.
 
 use crate::dispatch::Tier;
 use crate::indirect::{Job, Lot};
-use crate::pack::Panel;
+use crate::pack::{Cells, Panel};
 use crate::simd::LANES;
 use crate::tile::{Place, Tile, Tiles, tiles};
 use std::arch::asm;
@@ -31,7 +34,15 @@ static FINISH: Tiles = tiles! { tile_sums, crate::simd::Avx512::new(), [#[target
     4: 1 4;
 };
 
-/// Whether contractions of this tier run here.
+/// The same for sums of floats.
+static FINISH_FLOATS: Tiles = tiles! { tile_sums_floats, crate::simd::Avx512::new(), [#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]];
+    1: 1 8;
+    2: 1 8;
+    3: 1 4;
+    4: 1 4;
+};
+
+/// Whether contractions of bytes run here on this tier.
 pub(crate) fn usable(tier: Tier) -> bool {
     static USABLE: OnceLock<bool> = OnceLock::new();
     #[cfg(test)]
@@ -39,6 +50,12 @@ pub(crate) fn usable(tier: Tier) -> bool {
         return false;
     }
     tier == Tier::Avx512 && *USABLE.get_or_init(detect)
+}
+
+/// Whether contractions of bfloat16 run here on this tier.
+pub(crate) fn multiplies_pairs(tier: Tier) -> bool {
+    static PAIRS: OnceLock<bool> = OnceLock::new();
+    usable(tier) && *PAIRS.get_or_init(|| __cpuid_count(LEAVES, 0).edx >> 22 & 1 == 1)
 }
 
 #[cfg(test)]
@@ -55,9 +72,11 @@ pub(crate) fn both(f: impl Fn()) {
     OFF.set(false);
 }
 
+/// Where the CPU says what it has.
+const LEAVES: u32 = 7;
+
 /// Whether the CPU has the unit and the system saves its registers; Linux does so on request.
 fn detect() -> bool {
-    const LEAVES: u32 = 7;
     // SAFETY: every CPU of [`Tier::Avx512`] has these leaves and the register of states.
     let (unit, saved) = unsafe { (__cpuid_count(LEAVES, 0).edx >> 24 & 3 == 3, states() >> 17 & 3 == 3) };
     unit && saved && request()
@@ -120,13 +139,15 @@ pub(crate) unsafe fn turn(turns: usize) -> i32 {
     sums.0[0]
 }
 
-/// The left rows of a block: `rows`, at least 16, of `cells` four-byte cells, `step` bytes apart.
+/// The left rows of a block: `rows` of `cells` four-byte cells, `step` bytes apart.
 #[derive(Clone, Copy)]
 pub(crate) struct Even {
     base: *const u8,
     step: usize,
     rows: usize,
     cells: usize,
+    /// Cells are two of bfloat16, not four bytes.
+    pairs: bool,
 }
 
 impl Even {
@@ -142,14 +163,20 @@ impl Even {
         copy: &mut Vec<f32>,
     ) -> Option<Even> {
         let cells = job.taps * job.depth;
-        if job.integers.is_none() || count < LEAST_ROWS || cells < LEAST_CELLS || !usable(job.tier) {
+        let pairs = matches!(job.b.cells, Cells::Pairs { native: true });
+        let takes = if pairs {
+            job.count >= LEAST_ROWS && multiplies_pairs(job.tier)
+        } else {
+            job.integers.is_some() && count >= LEAST_ROWS && usable(job.tier)
+        };
+        if !takes || cells < LEAST_CELLS {
             return None;
         }
         let address = |i: usize| pointers[i] as usize;
         let apart = address(1).wrapping_sub(address(0));
         let straight = |i: usize| address(i).wrapping_sub(address(i - 1)) == apart;
         if job.taps == 1 && (1..count).all(straight) {
-            return Some(Even { base: pointers[0].cast(), step: apart, rows: count, cells });
+            return Some(Even { base: pointers[0].cast(), step: apart, rows: count, cells, pairs });
         }
         // Rows a multiple of a page apart would share their places in the cache.
         let wide = cells.next_multiple_of(SIDE);
@@ -160,7 +187,8 @@ impl Even {
         }
         // SAFETY: the tier was checked; there is room for all rows and a vector behind them.
         unsafe { gather(pointers, step, (job.taps, job.depth), count, copy.as_mut_ptr(), wide) };
-        Some(Even { base: copy.as_ptr().cast(), step: wide * size_of::<f32>(), rows: count, cells })
+        let step = wide * size_of::<f32>();
+        Some(Even { base: copy.as_ptr().cast(), step, rows: count, cells, pairs })
     }
 
     /// Multiplies the rows of a lot with a panel.
@@ -175,11 +203,13 @@ impl Even {
         // The next panel follows in memory: each tile asks for its share.
         let lines = (row_bytes * SIDE * blocks / 64).div_ceil(blocks.max(1) * lot.all.div_ceil(SIDE));
         let mut sums = Sums([0; WIDE * (SIDE + SPARE)]);
+        let (finish, c) =
+            if self.pairs { (&FINISH_FLOATS, job.c.wrapping_add(panel.col)) } else { (&FINISH, job.c) };
         let mut row = 0;
         while row < lot.count {
             // The last 16 rows start among those before.
             let at = lot.before + row;
-            let first = at.min(self.rows - SIDE);
+            let first = at.min(self.rows.saturating_sub(SIDE));
             let live = (first + SIDE - at).min(lot.count - row);
             let ahead = b.wrapping_add(row_bytes * self.cells + at / SIDE * blocks * lines * 64);
             let operands = Operands {
@@ -193,18 +223,22 @@ impl Even {
                 ahead,
                 lines,
             };
-            // SAFETY: 16 rows and a panel of the sum's cells are there.
+            // SAFETY: the rows that the unit is configured for and a panel of the sum's cells are there.
             unsafe {
-                match panel.width {
-                    1 => one(&operands),
-                    2 => two(&operands),
-                    3 => three(&operands),
-                    _ => four(&operands),
+                match (self.pairs, panel.width) {
+                    (false, 1) => one(&operands),
+                    (false, 2) => two(&operands),
+                    (false, 3) => three(&operands),
+                    (false, _) => four(&operands),
+                    (true, 1) => one_pair(&operands),
+                    (true, 2) => two_pairs(&operands),
+                    (true, 3) => three_pairs(&operands),
+                    (true, _) => four_pairs(&operands),
                 }
             }
             let mut done = 0;
             while done < live {
-                let (height, f) = FINISH.pick(panel.width, live - done);
+                let (height, f) = finish.pick(panel.width, live - done);
                 let rows = height.min(live - done);
                 let out = lot.out[row + done..].as_ptr();
                 let tile = Tile {
@@ -219,7 +253,7 @@ impl Even {
                     b_step: WIDE,
                     ahead: std::ptr::null(),
                     ahead_step: 0,
-                    c: job.c,
+                    c,
                     c_step: job.c_step,
                     place: Place { out, live_rows: rows, live_cols: cols, col: panel.col },
                     first: true,
@@ -274,7 +308,7 @@ impl Configured {
     /// The unit is [`usable`], and not in use on this thread.
     pub(crate) unsafe fn for_rows(rows: &Even) -> Configured {
         // SAFETY: passed on.
-        unsafe { Configured::new(SIDE, rows.cells % SIDE) }
+        unsafe { Configured::new(SIDE.min(rows.rows), rows.cells % SIDE) }
     }
 
     /// For `live` rows, and `rest` cells behind those that go by 16.
@@ -390,5 +424,9 @@ multiply!(one, "tdpbusd", 0 at 0);
 multiply!(two, "tdpbusd", 0 at 0, 1 at 64);
 multiply!(three, "tdpbusd", 0 at 0, 1 at 64, 2 at 128);
 multiply!(four, "tdpbusd", 0 at 0, 1 at 64, 2 at 128, 3 at 192);
+multiply!(one_pair, "tdpbf16ps", 0 at 0);
+multiply!(two_pairs, "tdpbf16ps", 0 at 0, 1 at 64);
+multiply!(three_pairs, "tdpbf16ps", 0 at 0, 1 at 64, 2 at 128);
+multiply!(four_pairs, "tdpbf16ps", 0 at 0, 1 at 64, 2 at 128, 3 at 192);
 // Signed bytes on the left, unsigned ones on the right.
 multiply!(four_codes, "tdpbsud", 0 at 0, 1 at 64, 2 at 128, 3 at 192);

@@ -36,6 +36,18 @@ impl Tier {
     }
 }
 
+/// Whether the CPU says that Intel made it: of a choice between code that gives the same results, never of what runs.
+pub(crate) fn is_intel() -> bool {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    let is = {
+        let vendor = std::arch::x86_64::__cpuid(0);
+        [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).concat() == b"GenuineIntel"
+    };
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let is = false;
+    is
+}
+
 /// Whether the CPU permutes bytes across a register of 64, which [`Tier::Avx512`] does not promise.
 pub(crate) fn has_vbmi() -> bool {
     #[cfg(target_arch = "x86_64")]

@@ -1,5 +1,7 @@
 //! What the compiler and the cache are told.
 
+use std::sync::OnceLock;
+
 /// Asks for the cache line at `p`, which need not exist.
 #[inline(always)]
 pub(crate) fn prefetch(p: *const f32) {
@@ -10,6 +12,15 @@ pub(crate) fn prefetch(p: *const f32) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = p;
+}
+
+/// How many floats ahead of its products a tile asks for its weights to be in the first-level cache; 0 for not at all.
+/// CPUs that make two vectors of products in a cycle wait for the second level otherwise; those that make one do not.
+#[inline(always)]
+pub(crate) fn near() -> usize {
+    const AHEAD: usize = 2048 / size_of::<f32>();
+    static NEAR: OnceLock<usize> = OnceLock::new();
+    *NEAR.get_or_init(|| if crate::dispatch::is_intel() { AHEAD } else { 0 })
 }
 
 /// Asks for the cache line at `p`, which need not exist, to be in the second-level cache.

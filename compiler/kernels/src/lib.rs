@@ -71,6 +71,8 @@ use tile_bf16::native as tile_bf16_native;
 mod tile_i8;
 #[cfg(target_arch = "x86_64")]
 mod tile_sums;
+#[cfg(target_arch = "x86_64")]
+use tile_sums::floats as tile_sums_floats;
 pub mod topk;
 pub mod transpose;
 pub mod vecmath;

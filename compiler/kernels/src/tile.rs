@@ -5,7 +5,7 @@
 
 use crate::dispatch::Tier;
 use crate::epilogue::Finish;
-use crate::hint::{prefetch_outer, prefetch_to_write};
+use crate::hint::{near, prefetch, prefetch_outer, prefetch_to_write};
 use crate::integers::Integers;
 use crate::simd::{LANES, Simd};
 
@@ -163,7 +163,7 @@ pub(crate) unsafe fn tile<S: Simd, const R: usize, const V: usize>(s: S, t: &Til
                 (0..V).for_each(|v| prefetch_to_write(c.wrapping_add(v * LANES)));
             }
         }
-        let (mut b, mut ahead) = (t.b, t.ahead);
+        let (mut b, mut ahead, near) = (t.b, t.ahead, near());
         for tap in 0..t.taps {
             if tap < 64 && t.live >> tap & 1 == 0 {
                 b = b.add(t.depth * t.b_step);
@@ -178,6 +178,9 @@ pub(crate) unsafe fn tile<S: Simd, const R: usize, const V: usize>(s: S, t: &Til
                 let mut bv = [s.splat(0.0); V];
                 for v in 0..V {
                     bv[v] = s.load(b.add(v * LANES));
+                }
+                if R * V >= LONG_ENOUGH && near > 0 {
+                    (0..V).for_each(|v| prefetch(b.wrapping_add(near + v * LANES)));
                 }
                 ahead = ask::<R, V>(ahead, t.ahead_step);
                 for r in 0..R {

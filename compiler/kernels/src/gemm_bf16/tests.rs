@@ -26,6 +26,9 @@ fn products_of_rounded_operands_match_the_definition() {
         (13, 112, 31),
         (61, 9, 2),
         (25, 130, 1025),
+        (16, 33, 40),
+        (35, 70, 200),
+        (97, 48, 64),
         (0, 5, 5),
     ] {
         for pad in [0, 3] {
@@ -99,12 +102,17 @@ fn what_is_no_number_stays_none() {
             0.0,
             0.0,
         ];
-        let mut c = vec![0.0; 4 * n];
-        gemm_bf16(&Serial, 4, &a, k, &p, &mut c, n, 1.0, &Epilogue::default()).unwrap();
-        assert!(c[..n].iter().all(|x| x.is_nan()));
-        assert!(c[n..2 * n].iter().all(|&x| x == f32::INFINITY));
-        assert!(c[2 * n..3 * n].iter().all(|x| x.is_nan()));
-        assert!(c[3 * n..].iter().all(|&x| x == 0.0));
+        // Alone, and with further rows: 16 and more may run on another unit.
+        for more in [0, 17] {
+            let a = [&a[..], &vec![1.0; more * k]].concat();
+            let mut c = vec![0.0; (4 + more) * n];
+            gemm_bf16(&Serial, 4 + more, &a, k, &p, &mut c, n, 1.0, &Epilogue::default()).unwrap();
+            assert!(c[..n].iter().all(|x| x.is_nan()));
+            assert!(c[n..2 * n].iter().all(|&x| x == f32::INFINITY));
+            assert!(c[2 * n..3 * n].iter().all(|x| x.is_nan()));
+            assert!(c[3 * n..4 * n].iter().all(|&x| x == 0.0));
+            assert!(c[4 * n..].iter().all(|&x| x == 4.0));
+        }
     }
 }
 
