@@ -13,6 +13,7 @@ use crate::simd::LANES;
 use crate::tile::{Place, Tile, Tiles, tiles};
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid_count, _mm512_maskz_loadu_ps, _mm512_storeu_ps, _xgetbv};
+use std::ops::Range;
 use std::sync::OnceLock;
 
 /// Rows of a tile of the unit, and its cells in a row.
@@ -21,8 +22,12 @@ pub(crate) const SIDE: usize = 16;
 pub(crate) const WIDE: usize = 4 * LANES;
 /// Rows of sums that the tallest loop below reads past the last.
 const SPARE: usize = 8;
+/// Sums of the tallest tile and what is read past them.
+const ROOM: usize = WIDE * (2 * SIDE + SPARE);
 /// Fewer rows wait for their weights, which vectors read as fast.
 const LEAST_ROWS: usize = SIDE;
+/// Columns up to which rows are read too seldom to be moved to where lines start.
+const FEW_COLUMNS: usize = 2 * WIDE;
 /// Cells of a sum that make up for its way through memory.
 const LEAST_CELLS: usize = 4;
 
@@ -148,6 +153,8 @@ pub(crate) struct Even {
     cells: usize,
     /// Cells are two of bfloat16, not four bytes.
     pairs: bool,
+    /// Room for two tiles of sums, [`ROOM`] each: those of one are finished while the next are made.
+    sums: *mut i32,
 }
 
 impl Even {
@@ -175,20 +182,27 @@ impl Even {
         let address = |i: usize| pointers[i] as usize;
         let apart = address(1).wrapping_sub(address(0));
         let straight = |i: usize| address(i).wrapping_sub(address(i - 1)) == apart;
-        if job.taps == 1 && (1..count).all(straight) {
-            return Some(Even { base: pointers[0].cast(), step: apart, rows: count, cells, pairs });
-        }
+        // Rows that start anywhere are two lines each time they are read.
+        let lines = (address(0) | apart).is_multiple_of(64) || job.b.panels.cols <= FEW_COLUMNS;
+        let as_they_are = job.taps == 1 && lines && (1..count).all(straight);
         // Rows a multiple of a page apart would share their places in the cache.
         let wide = cells.next_multiple_of(SIDE);
         let wide = if wide.is_multiple_of(256) { wide + SIDE } else { wide };
-        let len = count * wide + SIDE;
+        // A vector may be written behind the last row; lines start where the first of this memory does or behind it.
+        let len = 2 * ROOM + SIDE + if as_they_are { 0 } else { count * wide + SIDE };
         if copy.len() < len {
             copy.resize(len, 0.0);
         }
+        let start = copy.as_mut_ptr();
+        let sums = start.wrapping_add(start.align_offset(64)).cast::<i32>();
+        let even = Even { base: pointers[0].cast(), step: apart, rows: count, cells, pairs, sums };
+        if as_they_are {
+            return Some(even);
+        }
+        let to = sums.wrapping_add(2 * ROOM).cast::<f32>();
         // SAFETY: the tier was checked; there is room for all rows and a vector behind them.
-        unsafe { gather(pointers, step, (job.taps, job.depth), count, copy.as_mut_ptr(), wide) };
-        let step = wide * size_of::<f32>();
-        Some(Even { base: copy.as_ptr().cast(), step, rows: count, cells, pairs })
+        unsafe { gather(pointers, step, (job.taps, job.depth), count, to, wide) };
+        Some(Even { base: to.cast(), step: wide * size_of::<f32>(), ..even })
     }
 
     /// Multiplies the rows of a lot with a panel.
@@ -197,75 +211,167 @@ impl Even {
     /// As [`crate::indirect::run`], for the rows of the lot, which lie here from [`Lot::before`] on; the unit is
     /// [`Configured`] for these rows.
     pub(crate) unsafe fn multiply(&self, job: &Job, panel: Panel, lot: &Lot, cols: usize) {
-        let row_bytes = panel.width * LANES * size_of::<f32>();
         let b = job.b.data.wrapping_add(panel.col * job.b.rows).cast::<u8>();
-        let blocks = self.cells / SIDE;
-        // The next panel follows in memory: each tile asks for its share.
-        let lines = (row_bytes * SIDE * blocks / 64).div_ceil(blocks.max(1) * lot.all.div_ceil(SIDE));
-        let mut sums = Sums([0; WIDE * (SIDE + SPARE)]);
-        let (finish, c) =
-            if self.pairs { (&FINISH_FLOATS, job.c.wrapping_add(panel.col)) } else { (&FINISH, job.c) };
-        let mut row = 0;
+        // Two tiles of rows read half as much of the right operand for each product; all registers have one shape then.
+        let tall = self.cells.is_multiple_of(SIDE) && self.rows >= 2 * SIDE && panel.width > 1;
+        let (mut row, mut made) = (0, None);
+        let mut sums = [self.sums, self.sums.wrapping_add(ROOM)];
         while row < lot.count {
-            // The last 16 rows start among those before.
+            // The last rows start among those before.
+            let side = if tall && lot.count - row > SIDE { 2 * SIDE } else { SIDE };
             let at = lot.before + row;
-            let first = at.min(self.rows.saturating_sub(SIDE));
-            let live = (first + SIDE - at).min(lot.count - row);
-            let ahead = b.wrapping_add(row_bytes * self.cells + at / SIDE * blocks * lines * 64);
-            let operands = Operands {
-                a: self.base.wrapping_add(first * self.step),
-                a_step: self.step,
-                b,
-                b_step: row_bytes,
-                blocks,
-                rest: self.cells % SIDE,
-                sums: sums.0.as_mut_ptr(),
-                ahead,
-                lines,
-            };
-            // SAFETY: the rows that the unit is configured for and a panel of the sum's cells are there.
+            let first = at.min(self.rows.saturating_sub(side));
+            let live = (first + side - at).min(lot.count - row);
+            // SAFETY: the rows that the unit is configured for and a panel of the sum's cells are there, and room for the sums.
             unsafe {
-                match (self.pairs, panel.width) {
-                    (false, 1) => one(&operands),
-                    (false, 2) => two(&operands),
-                    (false, 3) => three(&operands),
-                    (false, _) => four(&operands),
-                    (true, 1) => one_pair(&operands),
-                    (true, 2) => two_pairs(&operands),
-                    (true, 3) => three_pairs(&operands),
-                    (true, _) => four_pairs(&operands),
+                match side > SIDE {
+                    true => self.two_tiles(b, panel.width, first, at, lot.all, sums[0]),
+                    false => self.one_tile(b, panel.width, first, at, lot.all, sums[0]),
+                }
+                let made_now = (sums[0].wrapping_add((at - first) * WIDE), row..row + live);
+                if let Some((sums, rows)) = made.replace(made_now) {
+                    self.finish(job, panel, lot, cols, sums, rows);
                 }
             }
-            let mut done = 0;
-            while done < live {
-                let (height, f) = finish.pick(panel.width, live - done);
-                let rows = height.min(live - done);
-                let out = lot.out[row + done..].as_ptr();
-                let tile = Tile {
-                    rows: std::ptr::null(),
-                    tap_step: 0,
-                    taps: 0,
-                    live: u64::MAX,
-                    skips: false,
-                    offset: 0,
-                    depth: 0,
-                    b: sums.0[(at - first + done) * WIDE..].as_ptr().cast(),
-                    b_step: WIDE,
-                    ahead: std::ptr::null(),
-                    ahead_step: 0,
-                    c,
-                    c_step: job.c_step,
-                    place: Place { out, live_rows: rows, live_cols: cols, col: panel.col },
-                    first: true,
-                    last: true,
-                    finish: job.finish,
-                    integers: job.integers,
-                };
-                // SAFETY: the sums of these rows, and as many behind them as the loop reads.
-                unsafe { f(&tile) };
-                done += rows;
-            }
+            sums.reverse();
             row += live;
+        }
+        if let Some((sums, rows)) = made {
+            // SAFETY: as above.
+            unsafe { self.finish(job, panel, lot, cols, sums, rows) };
+        }
+    }
+
+    /// From the sums of these rows of a lot to results.
+    ///
+    /// # Safety
+    /// As [`Even::multiply`]; the sums are there, and [`SPARE`] rows behind them.
+    unsafe fn finish(
+        &self,
+        job: &Job,
+        panel: Panel,
+        lot: &Lot,
+        cols: usize,
+        sums: *const i32,
+        rows: Range<usize>,
+    ) {
+        let (tiles, c) =
+            if self.pairs { (&FINISH_FLOATS, job.c.wrapping_add(panel.col)) } else { (&FINISH, job.c) };
+        let mut row = rows.start;
+        while row < rows.end {
+            let (height, f) = tiles.pick(panel.width, rows.end - row);
+            let live_rows = height.min(rows.end - row);
+            let out = lot.out[row..].as_ptr();
+            let tile = Tile {
+                rows: std::ptr::null(),
+                tap_step: 0,
+                taps: 0,
+                live: u64::MAX,
+                skips: false,
+                offset: 0,
+                depth: 0,
+                b: sums.wrapping_add((row - rows.start) * WIDE).cast(),
+                b_step: WIDE,
+                ahead: std::ptr::null(),
+                ahead_step: 0,
+                c,
+                c_step: job.c_step,
+                place: Place { out, live_rows, live_cols: cols, col: panel.col },
+                first: true,
+                last: true,
+                finish: job.finish,
+                integers: job.integers,
+            };
+            // SAFETY: the sums of these rows, and as many behind them as the loop reads.
+            unsafe { f(&tile) };
+            row += live_rows;
+        }
+    }
+
+    /// Sums of the rows from `first` on, at most 16 of them; the rows `at` and on of a block of `all` have their turn.
+    ///
+    /// # Safety
+    /// As [`Even::multiply`]; `sums` has room for 16 rows.
+    unsafe fn one_tile(
+        &self,
+        b: *const u8,
+        width: usize,
+        first: usize,
+        at: usize,
+        all: usize,
+        sums: *mut i32,
+    ) {
+        let row_bytes = width * LANES * size_of::<f32>();
+        let blocks = self.cells / SIDE;
+        // The next panel follows in memory: each tile asks for its share.
+        let lines = (row_bytes * SIDE * blocks / 64).div_ceil(blocks.max(1) * all.div_ceil(SIDE));
+        let operands = Operands {
+            a: self.base.wrapping_add(first * self.step),
+            a_step: self.step,
+            b,
+            b_step: row_bytes,
+            blocks,
+            rest: self.cells % SIDE,
+            sums,
+            ahead: b.wrapping_add(row_bytes * self.cells + at / SIDE * blocks * lines * 64),
+            lines,
+        };
+        // SAFETY: by the caller.
+        unsafe {
+            match (self.pairs, width) {
+                (false, 1) => one(&operands),
+                (false, 2) => two(&operands),
+                (false, 3) => three(&operands),
+                (false, _) => four(&operands),
+                (true, 1) => one_pair(&operands),
+                (true, 2) => two_pairs(&operands),
+                (true, 3) => three_pairs(&operands),
+                (true, _) => four_pairs(&operands),
+            }
+        }
+    }
+
+    /// Sums of 32 rows from `first` on, two vectors of columns at a time.
+    ///
+    /// # Safety
+    /// As [`Even::multiply`]; cells go by 16, there are 32 rows, and `sums` has room for them.
+    unsafe fn two_tiles(
+        &self,
+        b: *const u8,
+        width: usize,
+        first: usize,
+        at: usize,
+        all: usize,
+        sums: *mut i32,
+    ) {
+        const COLUMN: usize = LANES * size_of::<f32>();
+        let row_bytes = width * COLUMN;
+        let (blocks, passes) = (self.cells / SIDE, width / 2);
+        let lines = (row_bytes * self.cells / 64).div_ceil(blocks * passes * all.div_ceil(2 * SIDE));
+        let of = |rows: usize, column: usize| Operands {
+            a: self.base.wrapping_add((first + rows) * self.step),
+            a_step: self.step,
+            b: b.wrapping_add(column * COLUMN),
+            b_step: row_bytes,
+            blocks,
+            rest: 0,
+            sums: sums.wrapping_add(rows * WIDE + column * LANES),
+            ahead: std::ptr::null(),
+            lines: 0,
+        };
+        for pass in 0..passes {
+            let turn = at / (2 * SIDE) * passes + pass;
+            let ahead = b.wrapping_add(row_bytes * self.cells + turn * blocks * lines * 64);
+            let operands = Operands { ahead, lines, ..of(0, 2 * pass) };
+            // SAFETY: by the caller.
+            unsafe { if self.pairs { square_pairs(&operands) } else { square(&operands) } }
+        }
+        if width % 2 == 1 {
+            for rows in [0, SIDE] {
+                let operands = of(rows, width - 1);
+                // SAFETY: by the caller.
+                unsafe { if self.pairs { one_pair(&operands) } else { one(&operands) } }
+            }
         }
     }
 }
@@ -300,7 +406,8 @@ unsafe fn gather(
     }
 }
 
-/// The registers of the unit, in use until dropped: four of sums, an operand each, and an operand each of the last cells.
+/// The registers of the unit, in use until dropped: four of sums, an operand each, and an operand each of the last cells,
+/// or of more rows and columns where there are no such cells.
 pub(crate) struct Configured;
 
 impl Configured {
@@ -325,10 +432,9 @@ impl Configured {
         };
         (0..5).for_each(|i| register(i, live, 4 * SIDE));
         register(5, SIDE, 4 * SIDE);
-        if rest > 0 {
-            register(6, live, 4 * rest);
-            register(7, rest, 4 * SIDE);
-        }
+        let (row, column) = if rest > 0 { ((live, 4 * rest), rest) } else { ((SIDE, 4 * SIDE), SIDE) };
+        register(6, row.0, row.1);
+        register(7, column, 4 * SIDE);
         // SAFETY: a palette that every such unit has.
         unsafe { asm!("ldtilecfg [{}]", in(reg) p.0.as_ptr(), options(nostack, readonly, preserves_flags)) };
         Configured
@@ -418,7 +524,72 @@ macro_rules! multiply {
     };
 }
 
-const _: () = assert!(WIDE * size_of::<i32>() == 256);
+/// 32 rows and two vectors of columns.
+macro_rules! square {
+    ($name:ident, $dot:literal) => {
+        /// # Safety
+        /// The unit is configured for 16 rows and no cells behind those that go by 16; 32 rows and two vectors of columns are
+        /// there.
+        unsafe fn $name(o: &Operands) {
+            // SAFETY: by the caller; the registers are the unit's own.
+            unsafe {
+                asm!(
+                    "tilezero tmm0",
+                    "tilezero tmm1",
+                    "tilezero tmm2",
+                    "tilezero tmm3",
+                    "2:",
+                    "mov {left}, {lines}",
+                    "test {left}, {left}",
+                    "jz 4f",
+                    "3:",
+                    "prefetcht1 [{ahead}]",
+                    "add {ahead}, 64",
+                    "dec {left}",
+                    "jnz 3b",
+                    "4:",
+                    "tileloadd tmm4, [{a} + {a_step}*1]",
+                    "tileloadd tmm6, [{b} + {b_step}*1]",
+                    concat!($dot, " tmm0, tmm4, tmm6"),
+                    "tileloadd tmm5, [{below} + {a_step}*1]",
+                    concat!($dot, " tmm2, tmm5, tmm6"),
+                    "tileloadd tmm7, [{b} + {b_step}*1 + 64]",
+                    concat!($dot, " tmm1, tmm4, tmm7"),
+                    concat!($dot, " tmm3, tmm5, tmm7"),
+                    "add {a}, 64",
+                    "add {below}, 64",
+                    "add {b}, {block}",
+                    "dec {blocks}",
+                    "jnz 2b",
+                    "mov {block}, 256",
+                    "tilestored [{sums} + {block}*1], tmm0",
+                    "tilestored [{sums} + {block}*1 + 64], tmm1",
+                    "tilestored [{sums} + {block}*1 + 4096], tmm2",
+                    "tilestored [{sums} + {block}*1 + 4160], tmm3",
+                    a = inout(reg) o.a => _,
+                    below = inout(reg) o.a.wrapping_add(SIDE * o.a_step) => _,
+                    a_step = in(reg) o.a_step,
+                    b = inout(reg) o.b => _,
+                    b_step = in(reg) o.b_step,
+                    block = inout(reg) SIDE * o.b_step => _,
+                    blocks = inout(reg) o.blocks => _,
+                    sums = in(reg) o.sums,
+                    ahead = inout(reg) o.ahead => _,
+                    lines = in(reg) o.lines,
+                    left = out(reg) _,
+                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                    out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                    options(nostack),
+                );
+            }
+        }
+    };
+}
+
+const _: () = assert!(WIDE * size_of::<i32>() == 256 && SIDE * 256 == 4096);
+
+square!(square, "tdpbusd");
+square!(square_pairs, "tdpbf16ps");
 
 multiply!(one, "tdpbusd", 0 at 0);
 multiply!(two, "tdpbusd", 0 at 0, 1 at 64);

@@ -109,6 +109,13 @@ proptest! {
 }
 
 #[test]
+fn two_tiles_of_rows_are_exact() {
+    for (m, k, n) in [(32, 64, 32), (33, 128, 48), (50, 192, 64), (97, 64, 150), (64, 256, 16)] {
+        both(|| check(&Case { m, k, n, signed: [false, true, true], zeros: [7, 0], per_column: true }));
+    }
+}
+
+#[test]
 fn long_sums_of_extremes_do_not_saturate() {
     for &tier in Tier::available() {
         let (k, x, w) = (4096, vec![255u8; 4096], vec![0x80u8; 4096]);
