@@ -53,6 +53,7 @@ pub fn cost(egraph: &Egraph, id: egg::Id, node: &ENode) -> f64 {
         "Transpose" => 3.0 * moved,
         // Mostly what reads the values makes them of the bytes.
         "DequantizeLinear" => read + traffic(out) / 2.0,
+        "Mul" if scales_bytes(egraph, node) => moved / 2.0,
         "Pow" | "Exp" | "Log" | "Erf" | "Tanh" | "Sigmoid" | "Softmax" | "Gelu" | "Div" | "Sqrt" => {
             2.0 * moved
         }
@@ -77,6 +78,14 @@ pub fn cost(egraph: &Egraph, id: egg::Id, node: &ENode) -> f64 {
     // Of equal forms the one whose missing margin is stated.
     let stated = op.name() == "Conv" && attrs_of(egraph, node).is_some_and(|a| a.get("auto_pad").is_some());
     NODE + work - if stated { 0.5 } else { 0.0 }
+}
+
+/// Whether a node multiplies what bytes stand for by constants, which is done as they are dequantized.
+fn scales_bytes(egraph: &Egraph, node: &ENode) -> bool {
+    let bytes = |c: egg::Id| {
+        egraph[c].nodes.iter().any(|n| operator(n).is_some_and(|op| op.name() == "DequantizeLinear"))
+    };
+    node.children[1..].iter().all(|&c| egraph[c].data.constant || bytes(c))
 }
 
 /// Convolution: every output element reads one filter.
