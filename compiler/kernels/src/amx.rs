@@ -463,6 +463,21 @@ pub(crate) struct Operands {
     pub lines: usize,
 }
 
+/// What each step asks for: `lines` of what is `ahead`.
+macro_rules! asks {
+    () => {
+        "mov {left}, {lines}
+        test {left}, {left}
+        jz 4f
+        3:
+        prefetcht1 [{ahead}]
+        add {ahead}, 64
+        dec {left}
+        jnz 3b
+        4:"
+    };
+}
+
 macro_rules! multiply {
     ($name:ident, $dot:literal, $($sum:literal at $at:literal),*) => {
         /// # Safety
@@ -475,15 +490,7 @@ macro_rules! multiply {
                     "test {blocks}, {blocks}",
                     "jz 5f",
                     "2:",
-                    "mov {left}, {lines}",
-                    "test {left}, {left}",
-                    "jz 4f",
-                    "3:",
-                    "prefetcht1 [{ahead}]",
-                    "add {ahead}, 64",
-                    "dec {left}",
-                    "jnz 3b",
-                    "4:",
+                    asks!(),
                     "tileloadd tmm4, [{a} + {a_step}*1]",
                     $(
                         concat!("tileloadd tmm5, [{b} + {b_step}*1 + ", $at, "]"),
@@ -539,15 +546,7 @@ macro_rules! square {
                     "tilezero tmm2",
                     "tilezero tmm3",
                     "2:",
-                    "mov {left}, {lines}",
-                    "test {left}, {left}",
-                    "jz 4f",
-                    "3:",
-                    "prefetcht1 [{ahead}]",
-                    "add {ahead}, 64",
-                    "dec {left}",
-                    "jnz 3b",
-                    "4:",
+                    asks!(),
                     "tileloadd tmm4, [{a} + {a_step}*1]",
                     "tileloadd tmm6, [{b} + {b_step}*1]",
                     concat!($dot, " tmm0, tmm4, tmm6"),

@@ -15,7 +15,8 @@ pub(crate) fn prefetch(p: *const f32) {
 }
 
 /// How many floats ahead of its products a tile asks for its weights to be in the first-level cache; 0 for not at all.
-/// CPUs that make two vectors of products in a cycle wait for the second level otherwise; those that make one do not.
+/// CPUs that make two vectors of products in a cycle wait for the second level otherwise (mnist-cnn 0.30 to 0.27 ms on one of
+/// Intel's); it was measured on no others.
 #[inline(always)]
 pub(crate) fn near() -> usize {
     const AHEAD: usize = 2048 / size_of::<f32>();

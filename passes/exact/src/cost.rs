@@ -80,7 +80,7 @@ pub fn cost(egraph: &Egraph, id: egg::Id, node: &ENode) -> f64 {
     NODE + work - if stated { 0.5 } else { 0.0 }
 }
 
-/// Whether a node multiplies what bytes stand for by constants, which is done as they are dequantized.
+/// Whether a node multiplies what bytes stand for, by constants or by each other, which is done as they are dequantized.
 fn scales_bytes(egraph: &Egraph, node: &ENode) -> bool {
     let bytes = |c: egg::Id| {
         egraph[c].nodes.iter().any(|n| operator(n).is_some_and(|op| op.name() == "DequantizeLinear"))
