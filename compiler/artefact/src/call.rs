@@ -225,6 +225,20 @@ pub struct Pair {
     pub finish: Finish,
 }
 
+/// One convolution of [`Bands`]. The input of a residual is one of the step.
+pub struct Stage {
+    pub shape: ConvShape,
+    pub weights: PackedConv,
+    pub finish: Finish,
+}
+
+/// Convolutions in a row that run in bands of lines, so that what lies between them stays in the cache.
+pub struct Bands {
+    pub stages: Vec<Stage>,
+    /// Lines of the last result in a band.
+    pub lines: usize,
+}
+
 /// One kernel call. The first input is operand 0 unless a field says otherwise.
 pub enum Call {
     Copy,
@@ -255,6 +269,7 @@ pub enum Call {
         finish: Finish,
     },
     Pair(Box<Pair>),
+    Bands(Bands),
     /// As `Conv`, operands rounded to bfloat16.
     HalfConv {
         shape: ConvShape,
@@ -575,6 +590,8 @@ fields! {
     BytePairs { shape, right, shared }
     Pass { reverse, gates, weights, bias, peephole, hidden_bias }
     Pair { m, weights, alpha, finish }
+    Stage { shape, weights, finish }
+    Bands { stages, lines }
     Recurrence { steps, batch, size, hidden, batch_first, clip, input_forget, passes, lengths, first, last }
 }
 
@@ -644,4 +661,5 @@ variants! { Call {
     52 = CumSum { numbers, of },
     53 = BytePool { tier, signed, window, batch, channels },
     54 = RoiAlign { tier, of },
+    55 = Bands(bands),
 } }

@@ -7,6 +7,7 @@
 //! artefact.
 
 mod attention;
+mod bands;
 mod call;
 mod chain;
 mod denormals;
@@ -20,9 +21,10 @@ mod plan;
 mod recurrent;
 mod run;
 
+pub use bands::between;
 pub use call::{
-    BytePairs, Call, Finish, Kept, Line, Mask, Matrix, Move, Numbers, Pair, Pass, Recurrence, Residual,
-    Scalar, Scaling, Scores, Stores, Weights, Zero,
+    Bands, BytePairs, Call, Finish, Kept, Line, Mask, Matrix, Move, Numbers, Pair, Pass, Recurrence,
+    Residual, Scalar, Scaling, Scores, Stage, Stores, Weights, Zero,
 };
 pub use entry::{compress_artefact_run, forget};
 pub use io::{Io, Plain};

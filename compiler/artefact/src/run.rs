@@ -63,6 +63,7 @@ impl Call {
                 | Call::HalfConv { .. }
                 | Call::HalfProduct { .. }
                 | Call::Pair(_)
+                | Call::Bands(_)
                 | Call::Products { .. }
                 | Call::ConvTranspose { .. }
                 | Call::Attention(_)
@@ -113,6 +114,7 @@ impl Call {
             }
             Call::LookUp { tier, table } => crate::chain::look_up(io, *tier, table),
             Call::Pair(p) => p.run(io),
+            Call::Bands(b) => b.run(io),
             Call::Products { tier, shape, steps, finish } => products(io, *tier, *shape, *steps, finish),
             Call::ConvTranspose { shape: s, weights, finish } => {
                 let e = finish.epilogue(io, s.cout);

@@ -4,6 +4,7 @@
 //! right if slow, so that coverage never waits for code generation.
 
 mod ahead;
+mod bands;
 mod channels_last;
 mod clif;
 mod dag;
@@ -70,6 +71,7 @@ fn lowered(
         let steps = lower::lower(&graph, group::form(&graph, &decoders)?, tier, precision, packs)?;
         let missing = stored::missing(&graph, &decoders, &steps);
         if missing.is_empty() {
+            let steps = bands::merge(&graph, steps, &bands::SMALL);
             return Ok((graph, steps));
         }
         stored::settle(&mut graph, &missing)?;

@@ -166,6 +166,13 @@ impl PackedConv {
         PackedConv::plain(tier, weights, cout, cin, shape.kernel, shape.groups)
     }
 
+    /// Whether some lines of the result of `shape` may be made without the others, bit for bit the same.
+    pub fn takes_lines(&self, shape: &ConvShape) -> bool {
+        let plain = matches!(self.form, Form::Dense(_) | Form::Depthwise(_));
+        // A single pixel may be summed in another order.
+        plain && self.kernel == shape.kernel && shape.output().is_ok_and(|o| o[2] > 1)
+    }
+
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         match &self.form {

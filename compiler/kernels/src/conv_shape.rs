@@ -1,6 +1,7 @@
 //! The geometry of a window that moves over up to three spatial axes, and its checks.
 
 use crate::error::{Error, product};
+use std::ops::Range;
 
 /// A convolution over `[batch, D, H, W, channels]`. Fewer spatial axes are axes of size 1 in front.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +118,26 @@ impl ConvShape {
             }
         }
         Ok((s, before))
+    }
+
+    /// The convolution of one image that makes these lines of its result (places on the axis H), and the lines of the image
+    /// it reads. D is of size 1, and no window lies in padding altogether.
+    pub fn lines(&self, of: Range<usize>) -> Result<(ConvShape, Range<usize>), Error> {
+        let (pads, input) = ([self.pad_begin[1], self.pad_end[1]], self.input[1]);
+        let window = span(self.kernel[1], self.dilation[1])?;
+        let output = self.output()?;
+        let single = [self.input[0], self.kernel[0], output[0]] == [1; 3] && pads.iter().all(|&p| p < window);
+        if !single || of.is_empty() || of.end > output[1] {
+            return Err(Error::Shape { what: "lines of a convolution" });
+        }
+        // No larger than the padded input, as the last line is one of the output.
+        let (first, end) = (of.start * self.stride[1], (of.end - 1) * self.stride[1] + window);
+        let read = first.saturating_sub(pads[0])..input.min(end.saturating_sub(pads[0]));
+        let mut part = ConvShape { batch: 1, ..*self };
+        part.input[1] = read.len();
+        part.pad_begin[1] = pads[0].saturating_sub(first);
+        part.pad_end[1] = end.saturating_sub(pads[0] + input);
+        Ok((part, read))
     }
 
     pub(crate) fn window(&self) -> Result<Window, Error> {
@@ -270,6 +291,28 @@ mod tests {
                 }
                 let all = (0..kernel).all(|k| w.source(2, o, k).is_some());
                 prop_assert_eq!(all, w.interior(2).contains(&o));
+            }
+        }
+
+        #[test]
+        fn lines_read_what_the_whole_reads(
+            input in 1usize..30, kernel in 1usize..5, stride in 1usize..4, dilation in 1usize..3,
+            pads in (0usize..4, 0usize..4), cut in (0usize..30, 1usize..30),
+        ) {
+            let pads = [pads.0, pads.1].map(|p| p.min((kernel - 1) * dilation));
+            let whole = ConvShape::d2((3, input, 5, 1), 1, [kernel, 1], [stride, 1], [dilation, 1], [pads[0], 0, pads[1], 0], 1);
+            let lines = whole.output().unwrap()[1];
+            let of = cut.0.min(lines)..(cut.0 + cut.1).min(lines);
+            match whole.lines(of.clone()) {
+                Err(_) => prop_assert!(of.is_empty()),
+                Ok((part, read)) => {
+                    let (all, some) = (whole.window().unwrap(), part.window().unwrap());
+                    prop_assert_eq!((some.output[1], some.input[1], part.batch), (of.len(), read.len(), 1));
+                    for (o, k) in (0..of.len()).flat_map(|o| (0..kernel).map(move |k| (o, k))) {
+                        let here = some.source(1, o, k).map(|at| at + read.start);
+                        prop_assert_eq!(all.source(1, of.start + o, k), here);
+                    }
+                }
             }
         }
 
