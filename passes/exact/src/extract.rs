@@ -22,6 +22,7 @@ pub fn extract(egraph: &Egraph, roots: &[Id], start: &[(Id, ENode)]) -> BTreeMap
         let r = s.classes.at(egraph.find(*r));
         s.acquire(r);
     }
+    s.cheapen();
     let mut several: Vec<usize> =
         (0..s.classes.nodes.len()).filter(|&c| s.classes.nodes[c].len() > 1).collect();
     several.sort_by_key(|&c| s.rank[c]);
@@ -101,13 +102,11 @@ impl<'a> Selection<'a> {
                 s.settle_leaves();
             }
         }
-        let started = s.settled;
         let constant: Vec<usize> =
             (0..n).filter(|&c| egraph[s.classes.ids[c]].data.constant && s.chosen[c] == NONE).collect();
         s.settle_computable(&constant);
         let rest: Vec<usize> = (0..n).filter(|&c| s.chosen[c] == NONE).collect();
         s.settle_computable(&rest);
-        s.cheapen(started);
         s
     }
 
@@ -128,9 +127,9 @@ impl<'a> Selection<'a> {
         }
     }
 
-    /// Of classes that rules made, those settled after the first `started`, the node that is cheapest as a tree: a switch to
-    /// one of them is judged by what it may become.
-    fn cheapen(&mut self, started: usize) {
+    /// Of classes that nothing uses, which are those that rules made or found equal to others, the node that is cheapest as a
+    /// tree: a switch to one of them is judged by what it may become.
+    fn cheapen(&mut self) {
         let mut order: Vec<usize> = (0..self.chosen.len()).filter(|&c| self.chosen[c] != NONE).collect();
         order.sort_unstable_by_key(|&c| self.rank[c]);
         let mut trees = vec![0.0; self.chosen.len()];
@@ -141,9 +140,9 @@ impl<'a> Selection<'a> {
         };
         for _ in 0..SWEEPS {
             let mut cheaper = false;
-            for (i, &c) in order.iter().enumerate() {
+            for &c in &order {
                 trees[c] = tree(self, &trees, c, self.chosen[c]);
-                if i < started {
+                if self.uses[c] > 0 {
                     continue;
                 }
                 for node in 0..self.classes.nodes[c].len() {
@@ -306,5 +305,26 @@ mod tests {
         let (h, _) = crate::optimize(&g, crate::Options::RUNTIME).unwrap();
         let names: Vec<&str> = h.nodes().map(|(_, n)| n.op.name()).collect();
         assert_eq!(names, ["Concat", "Mul", "Add", "Relu"], "{}", ir::text::print(&h).unwrap());
+    }
+
+    /// Bytes that are quantized again by the scale they have are only repeated. Regression: the float values before and after
+    /// the second quantization are one class, so nothing used the bytes between, which kept being made of those values.
+    #[test]
+    fn what_is_found_equal_and_not_used_is_judged_by_its_cheapest_form() {
+        let text = "<ir_version: 10, opset_import: [\"\": 21]>
+            case (float[1,8,9,9] x, float[1,8,18,18] y) => (float[1,8,18,18] z)
+            <float s = {0.5}, int8 n = {0}, float[4] by = {1.0, 1.0, 2.0, 2.0}> {
+                q = QuantizeLinear (x, s, n)
+                d = DequantizeLinear (q, s, n)
+                r = Resize <mode = \"nearest\", nearest_mode = \"floor\"> (d, , by)
+                p = QuantizeLinear (r, s, n)
+                e = DequantizeLinear (p, s, n)
+                z = Add (y, e)
+            }";
+        let g = ir::text::parse(text, &ops::Standard).unwrap();
+        let (h, _) = crate::optimize(&g, crate::Options::RUNTIME).unwrap();
+        let names: Vec<&str> = h.nodes().map(|(_, n)| n.op.name()).collect();
+        let wanted = ["QuantizeLinear", "Resize", "DequantizeLinear", "Add"];
+        assert_eq!(names, wanted, "{}", ir::text::print(&h).unwrap());
     }
 }

@@ -364,6 +364,15 @@ fn sinking(name: &str) -> Option<Graph> {
         let (x, y) = (b.plain("Reshape", &[x, s]), b.plain("Reshape", &[y, s]));
         let z = b.plain(op, &[x, y]);
         b.out(z);
+    } else if let Some(op) = name.strip_prefix("sink-depth-to-space-below-constant-") {
+        let x = b.input(&[1, 4 * n, 2, 3]);
+        for (mode, of) in [("DCR", n), ("CRD", n), ("CRD", 1)] {
+            let attrs = Attrs::new().with("blocksize", 2i64).with("mode", mode);
+            let c = b.weight(&[of, 1, 1]);
+            let y = b.op("DepthToSpace", attrs, &[x]);
+            let z = b.plain(op, &[y, c]);
+            b.out(z);
+        }
     } else if let Some(op) = name.strip_prefix("sink-depth-to-space-below-") {
         let x = b.input(&[1, 4 * n, 2, 3]);
         let x = b.op("DepthToSpace", Attrs::new().with("blocksize", 2i64), &[x]);

@@ -1,5 +1,6 @@
 //! Transposes and reshapes: composed, cancelled, and moved toward the outputs where they meet their inverses.
 
+use super::fuse::along;
 use crate::rule::{Cx, Rule};
 use egg::Id;
 use ir::Attrs;
@@ -59,6 +60,18 @@ macro_rules! sink_blocks {
 /// Pixels out of channels, below what the convolution before them does in its epilogue.
 pub static BLOCKS: &[Rule] =
     &sink_blocks!("Relu", "Sigmoid", "Tanh", "HardSwish", "HardSigmoid", "LeakyRelu", "Elu");
+
+/// The same for what varies by channel only.
+pub static COLUMNS: &[Rule] = &[
+    Rule::build("sink-depth-to-space-below-constant-Add", "(Add ?a (DepthToSpace ?t ?x) ?c)", |cx| {
+        below_columns(cx, "Add")
+    })
+    .runtime(),
+    Rule::build("sink-depth-to-space-below-constant-Mul", "(Mul ?a (DepthToSpace ?t ?x) ?c)", |cx| {
+        below_columns(cx, "Mul")
+    })
+    .runtime(),
+];
 
 /// Transposes and reshapes below element-wise operators of two inputs.
 pub static BINARY: [[Rule; 3]; 4] = sink_binary!("Add", "Mul", "Sub", "Div");
@@ -144,6 +157,30 @@ fn sink_constant(cx: &mut Cx, op: &str) -> Option<Id> {
     };
     let y = cx.op(op, a, &[x, c])?;
     transpose(cx, y, &p)
+}
+
+/// The constant of a channel for each channel that its pixels come out of.
+fn below_columns(cx: &mut Cx, op: &str) -> Option<Id> {
+    let (x, c, a, t) = (cx.id("?x")?, cx.id("?c")?, cx.attrs("?a")?, cx.attrs("?t")?);
+    let (channels, rank) = (*cx.shape(cx.class())?.get(1)?, cx.rank(x)?);
+    let all = *cx.shape(x)?.get(1)?;
+    if cx.constant(x) || rank != 4 || channels == 0 || all == 0 {
+        return None;
+    }
+    let columns = along(cx, c, rank, 1, channels)?;
+    let last = t.str_or("mode", "DCR").ok()? == "CRD";
+    let (from, times) = if last {
+        ([1, channels, 1], [1, 1, all / channels])
+    } else {
+        ([1, 1, channels], [1, all / channels, 1])
+    };
+    let [from, times, to] = [&from[..], &times, &[1, all, 1, 1]]
+        .map(|dims| cx.int_vector(&dims.iter().map(|&d| d as i64).collect::<Vec<i64>>()));
+    let columns = cx.op("Reshape", Attrs::new(), &[columns, from])?;
+    let columns = cx.op("Tile", Attrs::new(), &[columns, times])?;
+    let columns = cx.op("Reshape", Attrs::new(), &[columns, to])?;
+    let y = cx.op(op, a, &[x, columns])?;
+    cx.op("DepthToSpace", t, &[y])
 }
 
 /// Operands that were reshaped alike, before they were.

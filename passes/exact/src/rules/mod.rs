@@ -19,8 +19,12 @@ use crate::Rule;
 
 /// Every rule, in a fixed order.
 pub fn all() -> impl Iterator<Item = &'static Rule> {
-    let layout =
-        layout::UNARY.iter().chain(layout::BINARY.as_flattened()).chain(layout::BLOCKS).chain(layout::RULES);
+    let layout = layout::UNARY
+        .iter()
+        .chain(layout::BINARY.as_flattened())
+        .chain(layout::BLOCKS)
+        .chain(layout::COLUMNS)
+        .chain(layout::RULES);
     algebra::RULES
         .iter()
         .chain(layout)
