@@ -69,10 +69,7 @@ pub(crate) struct Quantizer<S: Simd> {
     low: S::F,
     high: S::F,
     zero: S::I,
-    /// Products with reciprocals say nothing.
-    divides: bool,
-    /// Reciprocals between whose products every quotient lies, and what to cut at so that these fit into integers.
-    between: (S::F, S::F),
+    /// What to cut at so that quotients fit into integers.
     most: S::F,
     codes: Codes,
 }
@@ -80,17 +77,15 @@ pub(crate) struct Quantizer<S: Simd> {
 impl<S: Simd> Quantizer<S> {
     #[inline(always)]
     pub(crate) fn new(s: S, scale: f32, zero: i32, low: i32, high: i32) -> Self {
-        // Products are exact, or: a reciprocal, a product and a quotient are each off by half a unit in the last place at most.
-        let wide = if certain(scale) >= 1.0 { 0.0 } else { 4.0 * f32::EPSILON };
+        // Above the highest quotient that fits lies the lowest for a negative scale.
+        let certain = if scale < 0.0 { -1.0 } else { certain(scale) };
         Quantizer {
             scale: s.splat(scale),
             inverse: s.splat(1.0 / scale),
-            certain: s.splat(certain(scale)),
+            certain: s.splat(certain),
             low: s.splat((low - zero) as f32),
             high: s.splat((high - zero) as f32),
             zero: s.splat_i(zero),
-            divides: certain(scale) < 0.0 || scale < 0.0,
-            between: (s.splat((1.0 - wide) / scale), s.splat((1.0 + wide) / scale)),
             most: s.splat(scale * 1e9),
             codes: Codes { zero: (zero - low.min(0)) as i16, ..Codes::plain(-low.min(0) as i16) },
         }
@@ -102,20 +97,38 @@ impl<S: Simd> Quantizer<S> {
     /// `y` is valid for writing `min(n, 64)` bytes.
     #[inline(always)]
     pub(crate) unsafe fn store(self, s: S, y: *mut u8, x: [S::F; 4], n: usize) {
+        // SAFETY: the caller's contract.
+        unsafe { s.store_codes(y, self.whole(s, x), self.codes, n) }
+    }
+
+    /// The same of all elements, which are in the order of [`Simd::spread`].
+    ///
+    /// # Safety
+    /// `y` is valid for writing 64 bytes.
+    #[inline(always)]
+    pub(crate) unsafe fn store_spread(self, s: S, y: *mut u8, x: [S::F; 4]) {
+        // SAFETY: the caller's contract.
+        unsafe { s.store_codes_spread(y, self.whole(s, x), self.codes) }
+    }
+
+    /// Whole multiples of the scale, to be cut to codes. Quotients of more than 512 are cut, wherever the zero point is, and
+    /// those below are certain where the product is.
+    #[inline(always)]
+    fn whole(self, s: S, x: [S::F; 4]) -> [S::I; 4] {
         let mut whole = [self.zero; 4];
-        let mut apart = s.splat_i(0);
+        let mut farthest = s.splat(0.0);
         for v in 0..4 {
-            let x = s.min(self.most, x[v]);
-            whole[v] = s.to_i(s.mul(x, self.between.0));
-            apart = s.or_i(apart, s.xor_i(whole[v], s.to_i(s.mul(x, self.between.1))));
+            // Beyond 32 bits there is no whole number; the lowest stands for those below.
+            let q = s.mul(s.min(self.most, x[v]), self.inverse);
+            whole[v] = s.to_i(q);
+            farthest = s.farther(farthest, q);
         }
-        if self.divides || s.any(s.lt(s.splat(0.0), s.abs(s.to_f(apart)))) {
+        if s.any(s.lt(self.certain, farthest)) {
             for v in 0..4 {
                 whole[v] = s.to_i(s.min(s.max(s.div(x[v], self.scale), self.low), self.high));
             }
         }
-        // SAFETY: the caller's contract.
-        unsafe { s.store_codes(y, whole, self.codes, n) }
+        whole
     }
 
     /// NaN gives the lowest value.

@@ -257,6 +257,35 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// `p` is valid for writing `n <= 64` bytes.
     unsafe fn store_codes_interleaved(self, p: *mut u8, x: [Self::I; 4], codes: Codes, n: usize);
+    /// The 64 bytes at `p`, their bits flipped where `flip` has ones, plus `addend`: in an order of the tier's own.
+    ///
+    /// # Safety
+    /// `p` is valid for reading 64 bytes.
+    #[inline(always)]
+    unsafe fn spread(self, p: *const u8, flip: u8, addend: i32) -> [Self::I; 4] {
+        let (flip, addend) = (self.splat_i(flip.into()), self.splat_i(addend));
+        let mut all = [addend; 4];
+        for v in 0..4 {
+            // SAFETY: the caller's contract.
+            let x = unsafe { self.load_bytes(p.add(v * LANES)) };
+            all[v] = self.add_i(self.xor_i(x, flip), addend);
+        }
+        all
+    }
+    /// Stores the codes of lanes that are in the order of [`Simd::spread`], in the order of the bytes.
+    ///
+    /// # Safety
+    /// `p` is valid for writing 64 bytes.
+    #[inline(always)]
+    unsafe fn store_codes_spread(self, p: *mut u8, x: [Self::I; 4], codes: Codes) {
+        // SAFETY: the caller's contract.
+        unsafe { self.store_codes(p, x, codes, 64) }
+    }
+    /// How far `x` is from a whole number, or `most` if that is more; NaN counts as whole.
+    #[inline(always)]
+    fn farther(self, most: Self::F, x: Self::F) -> Self::F {
+        self.max(self.abs(self.sub(x, self.round(x))), most)
+    }
     /// The same in `parts` of `64 / parts` bytes, `n` of each of the first `live`, `step` apart.
     ///
     /// # Safety

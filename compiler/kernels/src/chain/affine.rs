@@ -1,7 +1,7 @@
 //! Chains that are a product, a sum and bounds of one operand, each of them or not, as normalizations and residuals before a
 //! quantization are: one pass that stores no step.
 
-use super::values::{Held, Value};
+use super::values::{Held, OfBytes, Value};
 use super::{Arg, Binary, Chain, Format, Step};
 use crate::simd::{LANES, Simd};
 
@@ -126,6 +126,18 @@ pub(super) struct Bounded<V, F> {
     pub value: V,
     pub low: F,
     pub high: F,
+}
+
+impl<S: Simd, V: OfBytes<S>> OfBytes<S> for Bounded<V, S::F> {
+    #[inline(always)]
+    unsafe fn spread(self, s: S, i: usize) -> [S::F; 4] {
+        // SAFETY: the caller's contract.
+        let mut x = unsafe { self.value.spread(s, i) };
+        for v in 0..4 {
+            x[v] = s.min(self.high, s.max(self.low, x[v]));
+        }
+        x
+    }
 }
 
 impl<S: Simd, V: Value<S>> Value<S> for Bounded<V, S::F> {

@@ -10,6 +10,15 @@ pub(super) trait Value<S: Simd>: Copy {
     unsafe fn at(self, s: S, i: usize) -> S::F;
 }
 
+/// A value that bytes alone decide, of which 64 are to be had at once.
+pub(super) trait OfBytes<S: Simd>: Value<S> {
+    /// Those from element `i` on, in the order of [`Simd::spread`].
+    ///
+    /// # Safety
+    /// They lie in the operands.
+    unsafe fn spread(self, s: S, i: usize) -> [S::F; 4];
+}
+
 /// What a pointer leads to or, where it is null, a number.
 #[derive(Clone, Copy)]
 pub(super) struct Held<F>(pub *const f32, pub F);
@@ -29,6 +38,8 @@ pub(super) struct Bytes<F, I> {
     scale: F,
     flip: I,
     zero: I,
+    /// What makes unsigned bytes of these, and what is added to them then.
+    unsigned: (u8, i32),
 }
 
 impl<F, I> Bytes<F, I> {
@@ -45,6 +56,20 @@ impl<S: Simd> Value<S> for Bytes<S::F, S::I> {
         // SAFETY: the caller's contract.
         let x = unsafe { s.load_bytes(self.p.add(i)) };
         s.mul(s.to_f(s.sub_i(s.xor_i(x, self.flip), self.zero)), self.scale)
+    }
+}
+
+impl<S: Simd> OfBytes<S> for Bytes<S::F, S::I> {
+    #[inline(always)]
+    unsafe fn spread(self, s: S, i: usize) -> [S::F; 4] {
+        let (flip, addend) = self.unsigned;
+        // SAFETY: the caller's contract.
+        let x = unsafe { s.spread(self.p.add(i), flip, addend) };
+        let mut all = [self.scale; 4];
+        for v in 0..4 {
+            all[v] = s.mul(s.to_f(x[v]), self.scale);
+        }
+        all
     }
 }
 
@@ -98,6 +123,20 @@ macro_rules! operators {
                 $e
             }
         }
+
+        impl<S: Simd, A: OfBytes<S>, B: OfBytes<S>> OfBytes<S> for Both<A, B, $name> {
+            #[inline(always)]
+            unsafe fn spread(self, $s: S, i: usize) -> [S::F; 4] {
+                // SAFETY: the caller's contract.
+                let (x, y) = unsafe { (self.0.spread($s, i), self.1.spread($s, i)) };
+                let mut all = x;
+                for v in 0..4 {
+                    let ($x, $y) = (x[v], y[v]);
+                    all[v] = $e;
+                }
+                all
+            }
+        }
     )*};
 }
 
@@ -117,5 +156,12 @@ operators! {
 pub(super) fn dequantized<S: Simd>(s: S, format: Format, p: *const u8) -> Option<Bytes<S::F, S::I>> {
     let Format::Bytes { signed, scale, zero } = format else { return None };
     let flip = if signed { 0x80 } else { 0 };
-    Some(Bytes { p, scale: s.splat(scale), flip: s.splat_i(flip), zero: s.splat_i(zero.wrapping_add(flip)) })
+    let less = zero.wrapping_add(flip.into());
+    Some(Bytes {
+        p,
+        scale: s.splat(scale),
+        flip: s.splat_i(flip.into()),
+        zero: s.splat_i(less),
+        unsigned: (flip, less.wrapping_neg()),
+    })
 }

@@ -311,6 +311,34 @@ impl Simd for Avx512 {
             }
         }
     }
+    /// Lane `d` of vector `j` is byte `4 d + j`: a dot product picks one of four.
+    #[inline(always)]
+    unsafe fn spread(self, p: *const u8, flip: u8, addend: i32) -> [__m512i; 4] {
+        // SAFETY: the caller's contract; `self` proves the instructions.
+        unsafe {
+            let bytes = _mm512_xor_si512(_mm512_loadu_si512(p.cast()), _mm512_set1_epi8(flip as i8));
+            let start = _mm512_set1_epi32(addend);
+            let mut all = [start; 4];
+            for v in 0..4 {
+                all[v] = _mm512_dpbusd_epi32(start, bytes, _mm512_set1_epi32(1 << (8 * v)));
+            }
+            all
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_codes_spread(self, p: *mut u8, x: [__m512i; 4], codes: Codes) {
+        // SAFETY: the caller vouches for the bytes; `self` proves the instructions.
+        unsafe {
+            // Four bytes of each vector in each quarter, which belong one of each behind each other.
+            let order = _mm512_set4_epi32(0x0f0b_0703, 0x0e0a_0602, 0x0d09_0501, 0x0c08_0400);
+            _mm512_storeu_si512(p.cast(), _mm512_shuffle_epi8(coded(x, codes), order));
+        }
+    }
+    #[inline(always)]
+    fn farther(self, most: __m512, x: __m512) -> __m512 {
+        // SAFETY: `self` proves the instructions. A remainder by whole numbers; the larger magnitude, or the one that is no NaN.
+        unsafe { _mm512_range_ps::<0b1011>(most, _mm512_reduce_ps::<0>(x)) }
+    }
     #[inline(always)]
     unsafe fn interleave(self, rows: [*const u8; 4], n: usize) -> [__m512i; 4] {
         // SAFETY: masked bytes are not touched; `self` proves the instructions.

@@ -44,6 +44,8 @@ tiered! {
         f("select nan", s.select(s.is_nan(x), y, z));
         f("select or", s.select(s.or_mask(s.lt(x, y), s.head(5)), x, z));
         f("to_f", s.to_f(i));
+        f("farther", s.farther(s.splat(0.25), s.min(s.splat(1e6), s.max(s.splat(-1e6), z))));
+        f("farther than NaN", s.farther(s.splat(0.25), s.splat(f32::NAN)));
         f("permute", s.permute(x, j));
         f("scale2", s.scale2(s.splat(1.25), s.round(s.min(s.splat(254.0), s.max(s.splat(-252.0), z)))));
         f("sum", s.splat(s.sum(z)));
@@ -82,6 +84,12 @@ tiered! {
                 s.store_bytes(to.as_mut_ptr(), i, n);
                 found.bytes.push(("store_bytes", to));
             }
+        }
+        let signed = Codes { zero: 100, ..Codes::plain(128) };
+        for (flip, addend, codes) in [(0, 0, Codes::plain(0)), (0x80, -128, Codes::plain(128)), (0x80, 3, signed)] {
+            let mut to = vec![0u8; 64];
+            s.store_codes_spread(to.as_mut_ptr(), s.spread(rows[1], flip, addend), codes);
+            found.bytes.push(("spread", to));
         }
         let v = s.interleave(rows, 64);
         for v in v {
