@@ -12,7 +12,10 @@ use crate::pack::{Cells, Panel};
 use crate::simd::LANES;
 use crate::tile::{Place, Tile, Tiles, tiles};
 use std::arch::asm;
-use std::arch::x86_64::{__cpuid_count, _mm512_maskz_loadu_ps, _mm512_storeu_ps, _xgetbv};
+use std::arch::x86_64::{
+    __cpuid_count, _mm256_maskz_loadu_ps, _mm256_storeu_ps, _mm512_loadu_ps, _mm512_maskz_loadu_ps,
+    _mm512_storeu_ps, _xgetbv,
+};
 use std::ops::Range;
 use std::sync::OnceLock;
 
@@ -383,7 +386,7 @@ pub(crate) struct Sums<const N: usize>(pub [i32; N]);
 ///
 /// # Safety
 /// As [`Even::of`]; `to` has room for `count` rows of `wide` cells and one vector.
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512vl")]
 unsafe fn gather(
     pointers: &[*const f32],
     step: usize,
@@ -392,14 +395,22 @@ unsafe fn gather(
     to: *mut f32,
     wide: usize,
 ) {
+    let (whole, rest) = (depth / LANES * LANES, depth % LANES);
+    let (live, live_of_half) = ((1_u16 << rest) - 1, (1_u16 << rest.min(LANES / 2)).wrapping_sub(1) as u8);
     for r in 0..count {
         let mut to = to.wrapping_add(r * wide);
         for tap in 0..taps {
             let from = pointers[tap * step + r];
-            for k in (0..depth).step_by(LANES) {
-                let live = 0xffff_u16 >> (LANES - LANES.min(depth - k));
-                // SAFETY: live cells of the tap; what is written behind them is written again or is room.
-                unsafe { _mm512_storeu_ps(to.add(k), _mm512_maskz_loadu_ps(live, from.add(k))) };
+            // SAFETY: live cells of the tap; what is written behind them is written again or is room.
+            unsafe {
+                for k in (0..whole).step_by(LANES) {
+                    _mm512_storeu_ps(to.add(k), _mm512_loadu_ps(from.add(k)));
+                }
+                if rest > LANES / 2 {
+                    _mm512_storeu_ps(to.add(whole), _mm512_maskz_loadu_ps(live, from.add(whole)));
+                } else if rest > 0 {
+                    _mm256_storeu_ps(to.add(whole), _mm256_maskz_loadu_ps(live_of_half, from.add(whole)));
+                }
             }
             to = to.wrapping_add(depth);
         }

@@ -94,7 +94,6 @@ pub(crate) trait Simd: Copy {
     fn add_i(self, a: Self::I, b: Self::I) -> Self::I;
     fn sub_i(self, a: Self::I, b: Self::I) -> Self::I;
     fn and_i(self, a: Self::I, b: Self::I) -> Self::I;
-    fn or_i(self, a: Self::I, b: Self::I) -> Self::I;
     fn xor_i(self, a: Self::I, b: Self::I) -> Self::I;
     fn shl_i<const N: u32>(self, a: Self::I) -> Self::I;
     /// Arithmetic shift.

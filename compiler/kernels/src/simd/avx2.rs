@@ -253,7 +253,6 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
         add_i(a: I, b: I) -> I = _mm256_add_epi32;
         sub_i(a: I, b: I) -> I = _mm256_sub_epi32;
         and_i(a: I, b: I) -> I = _mm256_and_si256;
-        or_i(a: I, b: I) -> I = _mm256_or_si256;
         xor_i(a: I, b: I) -> I = _mm256_xor_si256;
         mul_i(a: I, b: I) -> I = _mm256_mullo_epi32;
         to_f(a: I) -> F = _mm256_cvtepi32_ps;

@@ -186,7 +186,6 @@ impl Simd for Avx512 {
         add_i(a: __m512i, b: __m512i) -> __m512i = _mm512_add_epi32(a, b);
         sub_i(a: __m512i, b: __m512i) -> __m512i = _mm512_sub_epi32(a, b);
         and_i(a: __m512i, b: __m512i) -> __m512i = _mm512_and_si512(a, b);
-        or_i(a: __m512i, b: __m512i) -> __m512i = _mm512_or_si512(a, b);
         xor_i(a: __m512i, b: __m512i) -> __m512i = _mm512_xor_si512(a, b);
         mul_i(a: __m512i, b: __m512i) -> __m512i = _mm512_mullo_epi32(a, b);
         dot(acc: __m512i, u: __m512i, i: __m512i) -> __m512i = _mm512_dpbusd_epi32(acc, u, i);

@@ -135,7 +135,6 @@ impl Simd for Portable {
         add_i(a: I, b: I) -> I = a.wrapping_add(b);
         sub_i(a: I, b: I) -> I = a.wrapping_sub(b);
         and_i(a: I, b: I) -> I = a & b;
-        or_i(a: I, b: I) -> I = a | b;
         xor_i(a: I, b: I) -> I = a ^ b;
         mul_i(a: I, b: I) -> I = a.wrapping_mul(b);
         to_f(a: I) -> F = a as f32;

@@ -67,7 +67,6 @@ tiered! {
         g("sub_i", s.sub_i(i, j));
         g("mul_i", s.mul_i(i, j));
         g("and_i", s.and_i(i, j));
-        g("or_i", s.or_i(i, j));
         g("xor_i", s.xor_i(i, j));
         g("shl_i", s.shl_i::<5>(i));
         g("sar_i", s.sar_i::<3>(i));
