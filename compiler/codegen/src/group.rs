@@ -169,6 +169,10 @@ fn contraction(
             && let Some(a) = activation(graph, n)
         {
             act = a;
+        } else if let Activation::LeakyRelu(slope) = act
+            && let Some(low) = least(graph, n, value)
+        {
+            act = Activation::LeakyFrom { slope, low };
         } else if let Some(other) = added(graph, n, value) {
             let shape = graph.ty(out).concrete();
             if node.op.name().ends_with("MatMul")
@@ -379,6 +383,16 @@ fn added(graph: &Graph, n: &ir::Node, value: ValueId) -> Option<ValueId> {
     } else {
         Some(a)
     }
+}
+
+/// What `value` is at least behind this node.
+fn least(graph: &Graph, n: &ir::Node, value: ValueId) -> Option<f32> {
+    let out = n.output(0)?;
+    let [Some(a), Some(b)] = *n.inputs() else { return None };
+    let other = if a == value { b } else { a };
+    let one = graph.constant(other).filter(|t| t.len() == 1 && t.dtype() == ir::DType::F32)?;
+    let fits = n.is("Max") && other != value && graph.ty(out).concrete() == graph.ty(value).concrete();
+    one.to_f32s().ok()?.first().copied().filter(|low| fits && !low.is_nan())
 }
 
 /// The activation a node applies to its first input.

@@ -19,6 +19,8 @@ pub enum Activation {
     Clip { lo: f32, hi: f32 },
     /// `x < 0 ? slope·x : x`.
     LeakyRelu(f32),
+    /// The same, `low` at least.
+    LeakyFrom { slope: f32, low: f32 },
     /// `x · max(0, min(1, x/6 + 1/2))`.
     HardSwish,
     /// `max(0, min(1, alpha·x + beta))`.
@@ -323,6 +325,10 @@ pub(crate) fn activate<S: Simd, const R: usize, const V: usize>(
         Activation::LeakyRelu(slope) => {
             let slope = s.splat(slope);
             each(acc, |_, _, x| s.select(s.lt(x, zero), s.mul(slope, x), x));
+        }
+        Activation::LeakyFrom { slope, low } => {
+            let (slope, low) = (s.splat(slope), s.splat(low));
+            each(acc, |_, _, x| s.max(low, s.select(s.lt(x, zero), s.mul(slope, x), x)));
         }
         Activation::HardSwish => {
             let (sixth, half, one) = (s.splat(1.0 / 6.0), s.splat(0.5), s.splat(1.0));

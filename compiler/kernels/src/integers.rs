@@ -201,6 +201,7 @@ fn bent(
     // No function here takes a value further from 0 than this and its own bounds.
     let (most, steepest) = match epilogue.act {
         Activation::LeakyRelu(slope) => (0.0, slope.abs().max(1.0)),
+        Activation::LeakyFrom { slope, low } => (low.abs(), slope.abs().max(1.0)),
         Activation::Clip { lo, hi } => (lo.abs().max(hi.abs()), 0.0),
         Activation::HardSigmoid { .. } => (1.0, 0.0),
         _ => (0.0, 1.0),

@@ -319,6 +319,8 @@ mod tests {
         let act = Some(Activation::Clip { lo: -1.0, hi: 6.5 });
         assert_eq!(again(&act), act);
         assert_eq!(again(&Activation::LeakyRelu(0.1)), Activation::LeakyRelu(0.1));
+        let bounded = Activation::LeakyFrom { slope: 0.2, low: -0.4 };
+        assert_eq!(again(&bounded), bounded);
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub(crate) fn requantized(sum: i32, scale: f32, bias: f32, (s, zero, signed): (f
 pub(crate) fn bent(e: &Epilogue, value: f32, col: usize, (s, zero, signed): (f32, i32, bool)) -> u8 {
     let x = match e.act {
         Activation::LeakyRelu(slope) if value < 0.0 => slope * value,
+        Activation::LeakyFrom { slope, low } if value < 0.0 => (slope * value).max(low),
+        Activation::LeakyFrom { low, .. } => value.max(low),
         Activation::HardSwish => value * value.mul_add(1.0 / 6.0, 0.5).clamp(0.0, 1.0),
         Activation::Relu => value.max(0.0),
         _ => value,
@@ -61,6 +63,7 @@ pub(crate) fn bent(e: &Epilogue, value: f32, col: usize, (s, zero, signed): (f32
 pub(crate) fn bends(n: usize) -> Vec<(Activation, Option<[Vec<f32>; 2]>)> {
     vec![
         (Activation::LeakyRelu(0.1), None),
+        (Activation::LeakyFrom { slope: 0.2, low: -0.05 }, None),
         (Activation::HardSwish, Some([vec![1.5; n], vec![-0.25; n]])),
         (Activation::Relu, Some([vec![-0.75; n], vec![0.5; n]])),
         (Activation::Relu, Some([random(n, 7), random(n, 8)])),
@@ -129,6 +132,7 @@ fn activated(act: Activation, x: f64) -> f64 {
                 x
             }
         }
+        Activation::LeakyFrom { slope, low } => activated(Activation::LeakyRelu(slope), x).max(low.into()),
         Activation::HardSwish => x * (x / 6.0 + 0.5).clamp(0.0, 1.0),
         Activation::HardSigmoid { alpha, beta } => (f64::from(alpha) * x + f64::from(beta)).clamp(0.0, 1.0),
         Activation::Sigmoid => sigmoid(x),

@@ -205,10 +205,13 @@ pub fn map_in_place(f: Function, x: &mut [f32]) {
     unsafe { f.run(Tier::best(), p, p, x.len()) };
 }
 
-/// The function an activation names; `None` for the identity.
-fn function(act: Activation) -> Option<Function> {
-    Some(match act {
-        Activation::None => return None,
+/// The functions an activation names, in order; none for the identity.
+fn functions(act: Activation) -> [Option<Function>; 2] {
+    let one = match act {
+        Activation::None => return [None; 2],
+        Activation::LeakyFrom { slope, low } => {
+            return [Function::LeakyRelu { slope }, Function::Clip { lo: low, hi: f32::INFINITY }].map(Some);
+        }
         Activation::Relu => Function::Relu,
         Activation::Clip { lo, hi } => Function::Clip { lo, hi },
         Activation::LeakyRelu(slope) => Function::LeakyRelu { slope },
@@ -219,7 +222,8 @@ fn function(act: Activation) -> Option<Function> {
         Activation::Tanh => Function::Tanh,
         Activation::GeluErf => Function::Gelu,
         Activation::GeluTanh => Function::GeluTanh,
-    })
+    };
+    [Some(one), None]
 }
 
 /// An activation that is too costly for the registers of a tile, of vectors one after the other; others change nothing.
@@ -247,9 +251,7 @@ pub(crate) fn costly<S: Simd, const V: usize>(s: S, act: Activation, x: [S::F; V
 
 /// `x[i] = act(x[i])`.
 pub fn apply(act: Activation, x: &mut [f32]) {
-    if let Some(f) = function(act) {
-        map_in_place(f, x);
-    }
+    functions(act).into_iter().flatten().for_each(|f| map_in_place(f, x));
 }
 
 /// `out[i] = x[i]^y[i]`; `x` or `y` of one element is broadcast. The exponents 0, 1, 2, 3, 4, -1, -2 are products;

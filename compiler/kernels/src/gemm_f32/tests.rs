@@ -89,6 +89,7 @@ fn every_epilogue_matches_its_definition() {
         Activation::Relu,
         Activation::Clip { lo: -0.3, hi: 0.6 },
         Activation::LeakyRelu(0.1),
+        Activation::LeakyFrom { slope: 0.2, low: -0.1 },
         Activation::HardSwish,
         Activation::HardSigmoid { alpha: 0.2, beta: 0.5 },
         Activation::Sigmoid,

@@ -65,7 +65,7 @@ variants! { Pooling { 0 = Max, 1 = Average, 2 = AverageWithPadding { pad_end } }
 
 variants! { Activation {
     0 = None, 1 = Relu, 2 = Clip { lo, hi }, 3 = LeakyRelu(slope), 4 = HardSwish, 5 = HardSigmoid { alpha, beta },
-    6 = Sigmoid, 7 = Silu, 8 = Tanh, 9 = GeluErf, 10 = GeluTanh,
+    6 = Sigmoid, 7 = Silu, 8 = Tanh, 9 = GeluErf, 10 = GeluTanh, 11 = LeakyFrom { slope, low },
 } }
 
 variants! { Gate {

@@ -311,3 +311,22 @@ fn reductions_pass_over_sizes_of_one() {
         assert_eq!(kinds(&text, x.clone()), ["reduction"], "{axes}");
     }
 }
+
+#[test]
+fn the_least_of_a_leaky_activation_is_part_of_its_contraction() {
+    let x = Tensor::new(&[3, 2], vec![1.0f32, -2.0, 0.5, 3.0, f32::NAN, 1.0]).unwrap();
+    let text = |order: &str| {
+        format!(
+            "(float[3,2] x) => (uint8[3,3] y) \
+            <float[2,3] w = {{1.0, -1.0, 0.5, 1.0, 2.0, -0.25}}, float[1] low = {{-0.3}}, float s = {{0.02}}, uint8 z = {{20}}> {{
+                p = MatMul (x, w)
+                l = LeakyRelu <alpha = 0.2> (p)
+                m = Max ({order})
+                y = QuantizeLinear (m, s, z)
+            }}"
+        )
+    };
+    for order in ["l, low", "low, l"] {
+        assert_eq!(kinds(&text(order), x.clone()), ["matrix product", "quantization"]);
+    }
+}
