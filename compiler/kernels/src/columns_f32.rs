@@ -9,6 +9,7 @@ use crate::conv_shape::{ConvShape, Window};
 use crate::epilogue::{Affine, Epilogue, Residual};
 use crate::error::Error;
 use crate::indirect::{self, Job};
+use crate::narrow_f32;
 use crate::pack::PackedB;
 use crate::parallel::Pool;
 use crate::simd::LANES;
@@ -16,6 +17,9 @@ use crate::window_rows::{FEW_CHANNELS, WindowRows};
 
 /// Outputs of one row of the product.
 const MOST: usize = 4 * LANES;
+/// Hundredths of what a vector of four side by side takes that one takes by itself, of two and of three: each number of the
+/// left operand is read for all of them at once.
+const WIDTHS: [usize; 3] = [150, 130, 120];
 /// Hundredths of the plain cost that must be left.
 const GAIN: usize = 85;
 
@@ -27,12 +31,27 @@ pub(crate) fn columns(shape: &ConvShape) -> Option<usize> {
     }
     let cost = |p: usize| {
         let window = (p - 1).checked_mul(shape.stride[2])?.checked_add(shape.kernel[2])?;
-        window.checked_mul((p * shape.cout).div_ceil(LANES))?.checked_mul(1000).map(|n| n / p)
+        let vectors = (p * shape.cout).div_ceil(LANES);
+        let of = vectors * WIDTHS.get(vectors - 1).copied().unwrap_or(100);
+        window.checked_mul(of)?.checked_mul(10).map(|n| n / p)
     };
-    let plain = cost(1)?;
+    let plain = match narrow(shape) {
+        Some(narrow) => narrow.min(cost(1)?),
+        None => cost(1)?,
+    };
     let most = MOST / shape.cout.max(1);
     let best = (2..=most.min(width)).filter(|p| width.is_multiple_of(*p)).min_by_key(|&p| cost(p))?;
     (cost(best)? < plain.checked_mul(GAIN)? / 100).then_some(best)
+}
+
+/// The same cost of sums of rows, where columns are few enough for these.
+fn narrow(shape: &ConvShape) -> Option<usize> {
+    let [d, h, w] = shape.kernel;
+    let run = if shape.cin < FEW_CHANNELS { w } else { 1 };
+    let taps = d.checked_mul(h)?.checked_mul(w / run)?;
+    let of = narrow_f32::instructions(taps, shape.cin.checked_mul(run)?, shape.cout)?;
+    let all = d.checked_mul(h)?.checked_mul(shape.cin)?;
+    of.checked_mul(shape.cout)?.checked_mul(1000)?.checked_div(all)
 }
 
 /// Weights for `columns` columns together.

@@ -84,8 +84,13 @@ fn large_layers_take_other_forms() {
     assert!(matches!(form(&winograd), Form::Winograd(_)));
     let line = d2((1, 508, 1, 256), 512, [5, 1], [1, 1], [1, 1], [0; 4], 1);
     assert!(matches!(form(&line), Form::Winograd(_)));
-    let single = d2((1, 60, 60, 9), 1, [5, 5], [1, 1], [1, 1], [2; 4], 1);
-    assert!(matches!(form(&single), Form::Columns(_)));
+    let few = d2((1, 60, 60, 9), 8, [3, 9], [1, 1], [1, 1], [1, 4, 1, 4], 1);
+    assert!(matches!(form(&few), Form::Columns(_)));
+    // Sums of rows take fewer instructions, but for windows of few products.
+    let single = ConvShape { cout: 1, ..few };
+    assert!(matches!(form(&single), Form::Dense(_)));
+    let short = d2((1, 160, 160, 1), 1, [3, 5], [1, 1], [1, 1], [1, 2, 1, 2], 1);
+    assert!(matches!(form(&short), Form::Columns(_)));
     let many = d2((1, 28, 28, 256), 819, [3, 3], [1, 1], [1, 1], [1; 4], 1);
     assert!(matches!(form(&many), Form::Winograd(_)));
     assert!(matches!(form(&d2((1, 8, 8, 9), 1, [5, 5], [1, 1], [1, 1], [2; 4], 1)), Form::Dense(_)));
