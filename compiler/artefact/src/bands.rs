@@ -174,8 +174,11 @@ impl Bands {
             let of = Image { index: *index, x: &x[*index * image..(*index + 1) * image], line };
             let done = with_scratch(scratch, |room| {
                 let mut middles = middles(&stages, &kept, room)?;
-                for (band, y) in y.chunks_mut(self.lines * last.line).enumerate() {
-                    let first = *start + band * self.lines;
+                // Bands of a task are alike.
+                let all = y.len() / last.line;
+                let lines = all.div_ceil(all.div_ceil(self.lines));
+                for (band, y) in y.chunks_mut(lines * last.line).enumerate() {
+                    let first = *start + band * lines;
                     of.make(&stages, &mut middles, first..first + y.len() / last.line, y)?;
                 }
                 Ok(())
@@ -187,14 +190,14 @@ impl Bands {
         failure.into_inner().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Lines of the result that a task makes: whole bands, and little that two tasks make both.
+    /// Lines of the result that a task makes: as many for each thread, and little that two tasks make both.
     fn share(&self, threads: usize, height: usize, kept: &[usize]) -> usize {
         let batch = self.stages[0].shape.batch.max(1);
         let stride = self.stages[1..].iter().map(|s| s.shape.stride[1]).fold(1, usize::saturating_mul).max(1);
         let twice = kept.first().map_or(0, |k| k.saturating_sub(self.lines.saturating_mul(stride)));
         let least = twice.saturating_mul(FEW_TWICE).div_ceil(stride);
         let wanted = height.div_ceil(threads.max(1).div_ceil(batch));
-        wanted.max(least).clamp(1, height).next_multiple_of(self.lines)
+        wanted.max(least).clamp(1, height)
     }
 }
 
