@@ -73,11 +73,28 @@ impl PackedColumns {
     ) -> Result<PackedColumns, Error> {
         let (cin, cout, [d, h, w]) = (shape.cin, shape.cout, shape.kernel);
         let (wide, stride) = (w + (columns - 1) * shape.stride[2], shape.stride[2]);
-        let packed = PackedB::from_fn(tier, d * h * wide * cin, columns * cout, |row, col| {
+        let taps = d * h * w;
+        // As one column has them: for each tap and input channel those of all output channels.
+        let mut single = vec![0.0; taps * cin * cout];
+        for (i, o) in (0..cin).flat_map(|i| (0..cout).map(move |o| (i, o))) {
+            let of = &weights[(o * cin + i) * taps..][..taps];
+            of.iter().enumerate().for_each(|(t, w)| {
+                single[(t * cin + i) * cout + o] = f32::from_ne_bytes(*w);
+            });
+        }
+        let packed = PackedB::from_rows(tier, d * h * wide * cin, columns * cout, |row, col, mut to| {
             let (line, at, i) = (row / cin / wide, row / cin % wide, row % cin);
-            match at.checked_sub(col / cout * stride).filter(|&tap| tap < w) {
-                Some(tap) => f32::from_ne_bytes(weights[((col % cout * cin + i) * d * h + line) * w + tap]),
-                None => 0.0,
+            let (mut column, mut o) = (col / cout, col % cout);
+            while !to.is_empty() {
+                let (piece, rest) = to.split_at_mut((cout - o).min(to.len()));
+                match at.checked_sub(column * stride).filter(|&tap| tap < w) {
+                    Some(tap) => {
+                        let from = ((line * w + tap) * cin + i) * cout + o;
+                        piece.copy_from_slice(&single[from..from + piece.len()]);
+                    }
+                    None => piece.fill(0.0),
+                }
+                (to, column, o) = (rest, column + 1, 0);
             }
         })?;
         Ok(PackedColumns { columns, packed })
