@@ -3,7 +3,7 @@
 
 use crate::lower::{Step, Work};
 use artefact::{Bands, Call, Stage};
-use ir::{Graph, ValueId};
+use ir::{Error, Graph, Result, ValueId};
 use kernels::{ConvShape, PackedConv};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,17 +25,18 @@ pub struct Cache {
 pub const SMALL: Cache = Cache { large: 192 << 10, room: 128 << 10 };
 
 /// The steps, chains of convolutions among them joined where that keeps what lies between them in the cache.
-pub fn merge(graph: &Graph, steps: Vec<Step>, cache: &Cache) -> Vec<Step> {
+pub fn merge(graph: &Graph, steps: Vec<Step>, cache: &Cache) -> Result<Vec<Step>> {
     let chains = chains(graph, &steps, cache);
     let mut slots: Vec<Option<Step>> = steps.into_iter().map(Some).collect();
     for (chain, lines) in chains {
         let parts: Vec<Step> = chain.iter().filter_map(|&i| slots[i].take()).collect();
         // All operands are there once those of the last stage are.
         if let Some(&last) = chain.last() {
-            slots[last] = join(parts, lines);
+            slots[last] =
+                Some(join(parts, lines).ok_or_else(|| Error::internal("bands of no convolutions"))?);
         }
     }
-    slots.into_iter().flatten().collect()
+    Ok(slots.into_iter().flatten().collect())
 }
 
 /// Places of steps to join, in order, and the lines of a band.

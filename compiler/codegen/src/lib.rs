@@ -71,7 +71,7 @@ fn lowered(
         let steps = lower::lower(&graph, group::form(&graph, &decoders)?, tier, precision, packs)?;
         let missing = stored::missing(&graph, &decoders, &steps);
         if missing.is_empty() {
-            let steps = bands::merge(&graph, steps, &bands::SMALL);
+            let steps = bands::merge(&graph, steps, &bands::SMALL)?;
             return Ok((graph, steps));
         }
         stored::settle(&mut graph, &missing)?;

@@ -76,7 +76,7 @@ fn chain(input: [usize; 4], layers: &[Layer]) -> Graph {
 
 fn compiled(g: &Graph, cache: &Cache) -> Program {
     let (g, steps) = lowered(g, Tier::best(), Precision::default(), &Packs::default()).unwrap();
-    let steps = merge(&g, steps, cache);
+    let steps = merge(&g, steps, cache).unwrap();
     let plan = plan::plan(&g, &steps).unwrap();
     program::assemble(g, steps, plan).unwrap()
 }
