@@ -11,7 +11,6 @@ use crate::simd::{LANES, Simd, tiered};
 use crate::stored::{Reader, Stored, Writer};
 use crate::vecmath::Function;
 use affine::{Affine, Bounded, Line, Stepped};
-use std::ops::Range;
 use values::*;
 
 /// How elements are stored.
@@ -366,54 +365,13 @@ unsafe fn put<S: Simd>(s: S, v: impl Value<S>, last: Option<(Format, *mut u8)>, 
     // SAFETY: the caller's contract.
     unsafe {
         if let Some((format, y)) = last {
-            return store(s, format, y, 0..len, v);
+            return store(s, format, y, len, v);
         }
         let mut i = 0;
         while i < len {
             s.store(to.add(i), v.at(s, i));
             i += LANES;
         }
-    }
-}
-
-/// As [`put`] for what bytes alone decide.
-///
-/// # Safety
-/// As [`put`].
-#[inline(always)]
-unsafe fn put_bytes<S: Simd>(
-    s: S,
-    v: impl OfBytes<S>,
-    last: Option<(Format, *mut u8)>,
-    to: *mut f32,
-    len: usize,
-) {
-    // SAFETY: the caller's contract.
-    unsafe {
-        match last {
-            Some((format, y)) => store_spread(s, format, y, len, v),
-            None => put(s, v, None, to, len),
-        }
-    }
-}
-
-/// As [`store`] for what bytes alone decide: 64 at a time in whatever order their instructions have them.
-///
-/// # Safety
-/// As [`store`].
-#[inline(always)]
-unsafe fn store_spread<S: Simd>(s: S, format: Format, y: *mut u8, n: usize, value: impl OfBytes<S>) {
-    let mut i = 0;
-    // SAFETY: the caller's contract.
-    unsafe {
-        if let Format::Bytes { signed, scale, zero } = format {
-            let q = quantizer(s, signed, scale, zero);
-            while i + 4 * LANES <= n {
-                q.store_spread(s, y.add(i), value.spread(s, i));
-                i += 4 * LANES;
-            }
-        }
-        store(s, format, y, i..n, value);
     }
 }
 
@@ -433,30 +391,8 @@ unsafe fn within<S: Simd>(
     // SAFETY: the caller's contract.
     unsafe {
         match bounds {
-            Some((low, high)) => store(s, format, y, 0..n, Bounded { value, low, high }),
-            None => store(s, format, y, 0..n, value),
-        }
-    }
-}
-
-/// As [`within`] for what bytes alone decide.
-///
-/// # Safety
-/// As [`store`].
-#[inline(always)]
-unsafe fn bytes_within<S: Simd>(
-    s: S,
-    format: Format,
-    y: *mut u8,
-    n: usize,
-    value: impl OfBytes<S>,
-    bounds: Option<(S::F, S::F)>,
-) {
-    // SAFETY: the caller's contract.
-    unsafe {
-        match bounds {
-            Some((low, high)) => store_spread(s, format, y, n, Bounded { value, low, high }),
-            None => store_spread(s, format, y, n, value),
+            Some((low, high)) => store(s, format, y, n, Bounded { value, low, high }),
+            None => store(s, format, y, n, value),
         }
     }
 }
@@ -491,7 +427,7 @@ tiered! {
             let floats = Stepped(x(from).0, 1);
             if let (None, Some(q), true) = (a.factor, bytes(shift), lies) {
                 return match bytes(from) {
-                    Some(p) => bytes_within(s, chain.store, y, len, Both(p, q, Add), bounds),
+                    Some(p) => within(s, chain.store, y, len, Both(p, q, Add), bounds),
                     None => within(s, chain.store, y, len, Both(q, floats, Add), bounds),
                 };
             }
@@ -518,10 +454,10 @@ tiered! {
                 Step::Binary(op, a, b) => {
                     let (p, q, a, b) = (bytes(a), bytes(b), x(a), x(b));
                     match (op, p, q) {
-                        (Binary::Add, Some(p), Some(q)) => put_bytes(s, Both(p, q, Add), last, to, len),
+                        (Binary::Add, Some(p), Some(q)) => put(s, Both(p, q, Add), last, to, len),
                         (Binary::Add, Some(p), None) => put(s, Both(p, b, Add), last, to, len),
                         (Binary::Add, None, Some(q)) => put(s, Both(q, a, Add), last, to, len),
-                        (Binary::Mul, Some(p), Some(q)) => put_bytes(s, Both(p, q, Mul), last, to, len),
+                        (Binary::Mul, Some(p), Some(q)) => put(s, Both(p, q, Mul), last, to, len),
                         (Binary::Mul, Some(p), None) => put(s, Both(p, b, Mul), last, to, len),
                         (Binary::Mul, None, Some(q)) => put(s, Both(q, a, Mul), last, to, len),
                         (Binary::Add, ..) => put(s, Both(a, b, Add), last, to, len),
@@ -553,8 +489,8 @@ tiered! {
             }
         }
         match bytes(Arg::Slot(chain.result)) {
-            Some(p) => store_spread(s, chain.store, y, len, p),
-            None => store(s, chain.store, y, 0..len, x(Arg::Slot(chain.result))),
+            Some(p) => store(s, chain.store, y, len, p),
+            None => store(s, chain.store, y, len, x(Arg::Slot(chain.result))),
         }
     }
 }
@@ -567,7 +503,7 @@ tiered! {
 unsafe fn put_again<S: Simd>(s: S, last: Option<(Format, *mut u8)>, to: *mut f32, len: usize) {
     if let Some((format, y)) = last {
         // SAFETY: the caller's contract.
-        unsafe { store(s, format, y, 0..len, Held(to.cast_const(), s.splat(0.0))) }
+        unsafe { store(s, format, y, len, Held(to.cast_const(), s.splat(0.0))) }
     }
 }
 
@@ -605,13 +541,13 @@ tiered! {
     }
 }
 
-/// Stores values `of` all.
+/// Stores `n` values.
 ///
 /// # Safety
-/// `y` has room for as many elements of the format as there are.
+/// `y` has room for `n` elements of the format.
 #[inline(always)]
-unsafe fn store<S: Simd>(s: S, format: Format, y: *mut u8, of: Range<usize>, value: impl Value<S>) {
-    let Range { start: mut i, end: n } = of;
+unsafe fn store<S: Simd, V: Value<S>>(s: S, format: Format, y: *mut u8, n: usize, value: V) {
+    let mut i = 0;
     // SAFETY: the caller's contract; a vector of halves has room in `tail`.
     unsafe {
         if format == Format::Half {
@@ -639,10 +575,14 @@ unsafe fn store<S: Simd>(s: S, format: Format, y: *mut u8, of: Range<usize>, val
         let q = quantizer(s, signed, scale, zero);
         let mut v = [s.splat(0.0); 4];
         while i + 4 * LANES <= n {
-            for k in 0..4 {
-                v[k] = value.at(s, i + k * LANES);
+            if V::SPREADS {
+                q.store_spread(s, y.add(i), value.spread(s, i));
+            } else {
+                for k in 0..4 {
+                    v[k] = value.at(s, i + k * LANES);
+                }
+                q.store(s, y.add(i), v, 4 * LANES);
             }
-            q.store(s, y.add(i), v, 4 * LANES);
             i += 4 * LANES;
         }
         if i < n {

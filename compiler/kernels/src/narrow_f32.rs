@@ -116,7 +116,6 @@ tiered! {
     unsafe fn rows<N: Count>(s: S; call: &Call, _columns: N) {
         let job = call.job;
         let (whole, rest) = (job.depth / SIDE, job.depth % SIDE);
-        let c = job.c.wrapping_add(call.col);
         for row in (0..call.count).step_by(SIDE) {
             let mut acc = [s.splat(0.0); MOST];
             let mut w = call.weights.as_ptr();
@@ -146,16 +145,28 @@ tiered! {
                 }
             }
             let sums = s.sum_quads(acc);
-            let mut acc = [[sums[0]], [sums[1]], [sums[2]], [sums[3]]];
-            let place = Place {
-                out: call.out.as_ptr().add(row),
-                live_rows: SIDE.min(call.count - row),
-                live_cols: call.cols,
-                col: call.col,
-            };
-            job.finish.sums(s, &mut acc, &place);
-            store_rows(s, &acc, c, job.c_step, &place);
+            finish(s, call, row, [[sums[0]], [sums[1]], [sums[2]], [sums[3]]]);
         }
+    }
+}
+
+/// Stores the rows from `row` on, whose sums these are.
+///
+/// # Safety
+/// As [`panel`].
+#[inline(always)]
+unsafe fn finish<S: Simd, const R: usize>(s: S, call: &Call, row: usize, mut sums: [[S::F; 1]; R]) {
+    let job = call.job;
+    // SAFETY: the caller's contract.
+    unsafe {
+        let place = Place {
+            out: call.out.as_ptr().add(row),
+            live_rows: R.min(call.count - row),
+            live_cols: call.cols,
+            col: call.col,
+        };
+        job.finish.sums(s, &mut sums, &place);
+        store_rows(s, &sums, job.c.wrapping_add(call.col), job.c_step, &place);
     }
 }
 
@@ -182,7 +193,6 @@ tiered! {
 unsafe fn of_rows<S: Simd, const N: usize, const R: usize>(s: S, call: &Call) {
     let job = call.job;
     let (whole, rest) = (job.depth / LANES, job.depth % LANES);
-    let c = job.c.wrapping_add(call.col);
     // SAFETY: the caller's contract: as many products of each tap, rows and weights.
     unsafe {
         for row in (0..call.count).step_by(R) {
@@ -213,14 +223,7 @@ unsafe fn of_rows<S: Simd, const N: usize, const R: usize>(s: S, call: &Call) {
                 }
                 sums[r] = [s.load_head(one.as_ptr(), N)];
             }
-            let place = Place {
-                out: call.out.as_ptr().add(row),
-                live_rows: R.min(call.count - row),
-                live_cols: call.cols,
-                col: call.col,
-            };
-            job.finish.sums(s, &mut sums, &place);
-            store_rows(s, &sums, c, job.c_step, &place);
+            finish(s, call, row, sums);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Chains that are a product, a sum and bounds of one operand, each of them or not, as normalizations and residuals before a
 //! quantization are: one pass that stores no step.
 
-use super::values::{Held, OfBytes, Value};
+use super::values::{Held, Value};
 use super::{Arg, Binary, Chain, Format, Step};
 use crate::simd::{LANES, Simd};
 
@@ -128,7 +128,16 @@ pub(super) struct Bounded<V, F> {
     pub high: F,
 }
 
-impl<S: Simd, V: OfBytes<S>> OfBytes<S> for Bounded<V, S::F> {
+impl<S: Simd, V: Value<S>> Value<S> for Bounded<V, S::F> {
+    const SPREADS: bool = V::SPREADS;
+
+    #[inline(always)]
+    unsafe fn at(self, s: S, i: usize) -> S::F {
+        // SAFETY: the caller's contract.
+        let x = unsafe { self.value.at(s, i) };
+        // The instructions give their second operand where one is NaN.
+        s.min(self.high, s.max(self.low, x))
+    }
     #[inline(always)]
     unsafe fn spread(self, s: S, i: usize) -> [S::F; 4] {
         // SAFETY: the caller's contract.
@@ -137,15 +146,5 @@ impl<S: Simd, V: OfBytes<S>> OfBytes<S> for Bounded<V, S::F> {
             x[v] = s.min(self.high, s.max(self.low, x[v]));
         }
         x
-    }
-}
-
-impl<S: Simd, V: Value<S>> Value<S> for Bounded<V, S::F> {
-    #[inline(always)]
-    unsafe fn at(self, s: S, i: usize) -> S::F {
-        // SAFETY: the caller's contract.
-        let x = unsafe { self.value.at(s, i) };
-        // The instructions give their second operand where one is NaN.
-        s.min(self.high, s.max(self.low, x))
     }
 }

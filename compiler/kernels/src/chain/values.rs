@@ -1,22 +1,30 @@
 //! What a step of a chain gives for each element, a vector at a time.
 
 use super::Format;
-use crate::simd::Simd;
+use crate::simd::{LANES, Simd};
 
 /// A value of each element. Types, not closures: these are sure to be inlined.
 pub(super) trait Value<S: Simd>: Copy {
+    /// Bytes alone decide it, so that 64 elements are to be had at once.
+    const SPREADS: bool = false;
+
     /// # Safety
     /// The vector from element `i` on lies in the operands.
     unsafe fn at(self, s: S, i: usize) -> S::F;
-}
 
-/// A value that bytes alone decide, of which 64 are to be had at once.
-pub(super) trait OfBytes<S: Simd>: Value<S> {
-    /// Those from element `i` on, in the order of [`Simd::spread`].
+    /// 64 elements from `i` on, in the order of [`Simd::spread`]. For values that spread: parts that do not have another order.
     ///
     /// # Safety
     /// They lie in the operands.
-    unsafe fn spread(self, s: S, i: usize) -> [S::F; 4];
+    #[inline(always)]
+    unsafe fn spread(self, s: S, i: usize) -> [S::F; 4] {
+        let mut all = [s.splat(0.0); 4];
+        for v in 0..4 {
+            // SAFETY: the caller's contract.
+            all[v] = unsafe { self.at(s, i + v * LANES) };
+        }
+        all
+    }
 }
 
 /// What a pointer leads to or, where it is null, a number.
@@ -51,15 +59,14 @@ impl<F, I> Bytes<F, I> {
 }
 
 impl<S: Simd> Value<S> for Bytes<S::F, S::I> {
+    const SPREADS: bool = true;
+
     #[inline(always)]
     unsafe fn at(self, s: S, i: usize) -> S::F {
         // SAFETY: the caller's contract.
         let x = unsafe { s.load_bytes(self.p.add(i)) };
         s.mul(s.to_f(s.sub_i(s.xor_i(x, self.flip), self.zero)), self.scale)
     }
-}
-
-impl<S: Simd> OfBytes<S> for Bytes<S::F, S::I> {
     #[inline(always)]
     unsafe fn spread(self, s: S, i: usize) -> [S::F; 4] {
         let (flip, addend) = self.unsigned;
@@ -116,15 +123,14 @@ macro_rules! operators {
         pub(super) struct $name;
 
         impl<S: Simd, A: Value<S>, B: Value<S>> Value<S> for Both<A, B, $name> {
+            const SPREADS: bool = A::SPREADS && B::SPREADS;
+
             #[inline(always)]
             unsafe fn at(self, $s: S, i: usize) -> S::F {
                 // SAFETY: the caller's contract.
                 let ($x, $y) = unsafe { (self.0.at($s, i), self.1.at($s, i)) };
                 $e
             }
-        }
-
-        impl<S: Simd, A: OfBytes<S>, B: OfBytes<S>> OfBytes<S> for Both<A, B, $name> {
             #[inline(always)]
             unsafe fn spread(self, $s: S, i: usize) -> [S::F; 4] {
                 // SAFETY: the caller's contract.
